@@ -1,0 +1,67 @@
+"""What comes out of a call: deltas, folded into an answer with its usage. Values and rules, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from batchrun.errors import ProviderError
+from batchrun.messages import JsonValue
+
+DONE_REASONS = frozenset({"stop", "tool_calls"})
+TRUNCATED_REASONS = frozenset({"length", "content_filter"})
+"""Complete and billed, but cut: the item becomes `truncated`, keeps its answer, and isn't bought again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one attempt as the vendor counted them. None is unknown, and never becomes zero.
+
+    Counts are inclusive: cached, cache write, image and video are parts of `input_tokens`; reasoning is a part of
+    `output_tokens` (contract 8.9).
+    """
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    image_tokens: int | None = None
+    video_tokens: int | None = None
+    raw: Mapping[str, JsonValue] = field(default_factory=dict)
+    """The vendor's usage object, untouched."""
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input and output together; None where either is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What one event of a stream, or one plain answer, adds."""
+
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    request_id: str | None = None
+    whole: bool = False
+    """Text and reasoning are all there is so far, not an addition."""
+    end: bool = False
+    """The dialect's terminal marker (compat: `[DONE]`) stood here."""
+    error: ProviderError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """All that arrived of one attempt. `complete` by the rule of `fold.Fold.answer`; text may be partial otherwise."""
+
+    text: str
+    reasoning: str
+    finish_reason: str | None
+    complete: bool
+    usage: Usage | None
+    request_id: str | None

@@ -1,0 +1,68 @@
+"""A worker's heartbeat, on a thread of its own: a busy event loop must not look dead.
+
+The same thread watches the others. No two clocks are compared: a worker is dead when its counter hasn't moved for a
+minute of the observer's own clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+
+from batchrun.database import writing
+from batchrun.errors import DatabaseError
+from batchrun.store import workers
+from batchrun.store.workers import Reaped
+
+EVERY = 10.0
+DEAD_AFTER = 60.0
+
+
+class Beat:
+    """Registers this process as a worker. Use it as a context manager; leaving it settles what is still open."""
+
+    def __init__(self, engine: Engine, on_reaped: Callable[[Reaped], None]) -> None:
+        self.engine = engine
+        self.on_reaped = on_reaped
+        self.stopped = threading.Event()
+        self.seen: dict[str, tuple[int, float]] = {}
+        self.thread = threading.Thread(target=self.run, name="batchrun-beat", daemon=True)
+        self.worker = ""
+
+    def __enter__(self) -> Beat:
+        with writing(self.engine) as connection:
+            reaped = workers.reap(connection, workers.dead_here(connection))
+            self.worker = workers.register(connection)
+        self.on_reaped(reaped)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+        with writing(self.engine) as connection:
+            workers.end(connection, self.worker)
+
+    def run(self) -> None:
+        while not self.stopped.wait(EVERY):
+            try:
+                with writing(self.engine) as connection:
+                    workers.beat(connection, self.worker)
+                    reaped = workers.reap(connection, self.silent(workers.beats(connection)))
+            except DatabaseError:
+                continue  # the writer meets the same trouble and tells it; the next beat tries again
+            self.on_reaped(reaped)
+
+    def silent(self, beats: dict[str, int]) -> list[str]:
+        """Workers whose counter has stood still for too long, by this process's own clock."""
+        now = time.monotonic()
+        for worker, count in beats.items():
+            if worker not in self.seen or self.seen[worker][0] != count:
+                self.seen[worker] = (count, now)
+        self.seen = {worker: self.seen[worker] for worker in beats}
+        return [
+            worker for worker, (_, since) in self.seen.items() if worker != self.worker and now - since > DEAD_AFTER
+        ]

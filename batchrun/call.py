@@ -1,0 +1,384 @@
+"""The life of one item: from its row to what is stored about it. Reads in that order in `run_item`.
+
+An attempt ends in one of four ways: `complete`; `failed` (with its text, usage and cost, if there were any); `unsent`
+(nothing left this machine); `lost` (interrupted in flight: it may have been billed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from batchrun import transport
+from batchrun.answer import DONE_REASONS, Answer
+from batchrun.dialects.base import Body
+from batchrun.errors import ErrorKind, MediaError, ProviderError, TemplateError
+from batchrun.fold import Fold
+from batchrun.media import OpenMedia, open_media
+from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart
+from batchrun.plan import Plan, Timeouts
+from batchrun.pricing import cost_of
+from batchrun.retry import Tries, decide
+from batchrun.settings import masked
+from batchrun.sse import Splitter, looks_plain
+from batchrun.states import State
+from batchrun.store.claim import Call
+from batchrun.store.finish import Charge, Outcome, Result
+from batchrun.tables import EPOCH
+from batchrun.transport import Transport
+
+FREE_OF_CHARGE = frozenset(
+    {
+        ErrorKind.RATE_LIMITED,
+        ErrorKind.UNAVAILABLE,
+        ErrorKind.INVALID,
+        ErrorKind.NOT_FOUND,
+        ErrorKind.ACCOUNT,
+        ErrorKind.ARREARS,
+    }
+)
+"""Refusals before anything was generated. All else that was sent may have been billed; moderation too, as it may have
+looked at an answer that was already made."""
+
+LINGER = timedelta(milliseconds=250)
+"""After the terminal marker the rest of the body is read for this long, so that the connection can be used again."""
+STALE = timedelta(seconds=30)
+"""A claim that is this much later than its slot is given back unsent: others may have taken this worker for dead."""
+PLAIN_WAIT = timedelta(seconds=330)
+"""An answer that isn't streamed arrives at once; servers give up at 180 or 300 s (contract T17)."""
+ERROR_CHARS = 2_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Live:
+    """A call as the watchdog and the progress display see it. Times are seconds of the loop's clock."""
+
+    timeouts: Timeouts
+    stream: bool
+    task: asyncio.Task[None] | None = None
+    started: float | None = None
+    content_at: float | None = None
+    expired: str = ""
+
+    def overdue(self, now: float) -> str:
+        """Which clock has run out, in words; empty for none."""
+        if self.started is None:
+            return ""
+        if now - self.started > self.timeouts.total.total_seconds():
+            return f"no complete answer within {words(self.timeouts.total)}"
+        if self.content_at is not None:
+            quiet = self.stream and now - self.content_at > self.timeouts.silence.total_seconds()
+            return f"nothing new for {words(self.timeouts.silence)}" if quiet else ""
+        limit = self.timeouts.first_token if self.stream else max(self.timeouts.first_token, PLAIN_WAIT)
+        return f"no first token within {words(limit)}" if now - self.started > limit.total_seconds() else ""
+
+
+def words(span: timedelta) -> str:
+    return f"{span.total_seconds():g} s"
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """What is known of the HTTP exchange so far; filled as it goes, so that any end can tell it."""
+
+    fold: Fold = field(default_factory=Fold)
+    sent_at: datetime | None = None
+    first_token_at: datetime | None = None
+    http_status: int | None = None
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a call uses of its process."""
+
+    transport: Transport
+    now: Callable[[], datetime]
+    """By the clock that all processes share."""
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+    random: Callable[[], float]
+
+
+async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
+    """Make the call and say what came of it. Raises nothing but CancelledError before the request has left."""
+    exchange = Exchange()
+    try:
+        with opened_request(call, plan) as (request, opened):
+            body = plan.dialect.encode(request, plan.model.rules)
+            await wait_for_slot(call, tools)
+            live.started = tools.monotonic()
+            exchange.sent_at = tools.now()
+            try:
+                await converse(body, plan, live, exchange, tools)
+            finally:
+                exchange.request_hash = request_hash(request, opened)
+        return concluded(call, plan, exchange, tools)
+    except (MediaError, TemplateError) as error:
+        kind = ErrorKind.MEDIA if isinstance(error, MediaError) else ErrorKind.TEMPLATE
+        return failed(call, plan, exchange, tools, ProviderError(kind, worded(error)))
+    except ProviderError as error:
+        # An answer that is whole stays whole, whatever happens to its connection afterwards.
+        return (
+            concluded(call, plan, exchange, tools)
+            if exchange.fold.complete
+            else failed(call, plan, exchange, tools, error)
+        )
+    except asyncio.CancelledError:
+        if live.task is not None:
+            live.task.uncancel()
+        if exchange.fold.complete:
+            return concluded(call, plan, exchange, tools)
+        if live.expired:
+            return failed(call, plan, exchange, tools, ProviderError(ErrorKind.TIMEOUT, live.expired))
+        return interrupted(call, plan, exchange, tools)
+
+
+def worded(error: MediaError | TemplateError) -> str:
+    return f"{error.message}; {error.remedy}" if error.remedy else error.message
+
+
+@contextmanager
+def opened_request(call: Call, plan: Plan) -> Iterator[tuple[ChatRequest, list[OpenMedia]]]:
+    """The request of an item, with its local files opened. Raises MediaError, TemplateError."""
+    with ExitStack() as stack:
+        opened: list[OpenMedia] = []
+        parts: list[Part] = []
+        for media in call.media:
+            url, path = media.get("url"), media.get("path")
+            if isinstance(url, str):
+                parts.append(ImagePart(source=url))
+            elif isinstance(path, str) and plan.media_root is not None:
+                opened.append(stack.enter_context(open_media(plan.media_root, path)))
+                parts.append(ImagePart(source=opened[-1]))
+            else:
+                raise MediaError("a media reference without a path or a URL", code="media-reference")
+        *system, prompt = plan.texts(call.variables)
+        parts.append(TextPart(text=prompt))
+        messages = [Message(role="system", parts=(TextPart(text=text),)) for text in system]
+        messages.append(Message(role="user", parts=tuple(parts)))
+        yield (
+            ChatRequest(
+                model=plan.model.id,
+                messages=tuple(messages),
+                params=plan.params,
+                thinking=plan.thinking,
+                stream=plan.stream,
+            ),
+            opened,
+        )
+
+
+def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
+    """Names the request by all that the model sees. None where a file wasn't read to its end."""
+    digests = iter([media.digest for media in opened])
+    seen: list[JsonValue] = [request.model, dict(request.params)]
+    if request.thinking is not None:
+        seen.append([request.thinking.enabled, request.thinking.budget])
+    for message in request.messages:
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                seen.append([message.role, part.text])
+                continue
+            name = part.source if isinstance(part.source, str) else next(digests)
+            if name is None:
+                return None
+            seen.append([message.role, "image", name])
+    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
+
+
+async def wait_for_slot(call: Call, tools: Tools) -> None:
+    wait = (call.send_at - tools.now()).total_seconds()
+    if wait > 0:
+        await tools.sleep(wait)
+    elif -wait > STALE.total_seconds():
+        raise ProviderError(ErrorKind.NOT_SENT, "the claim was too old to be sent: the process stood still")
+
+
+async def converse(body: Body, plan: Plan, live: Live, exchange: Exchange, tools: Tools) -> None:
+    """Send the request and fold what comes back. Raises ProviderError for anything but a readable answer."""
+    async with tools.transport.post(plan.url, plan.headers, body) as response:
+        exchange.http_status = response.status
+        if response.status != 200:
+            raise plan.dialect.read_error(response.status, response.headers, await response.read(transport.ERROR_BYTES))
+        chunks = response.chunks()
+        head = b""
+        if plan.stream:
+            # An endpoint may ignore `stream`, or answer 200 with a page: the first byte tells.
+            while not head.strip() and (chunk := await anext(chunks, b"")):
+                head += chunk
+        if not plan.stream or looks_plain(head):
+            whole = head + await transport.read_up_to(chunks, transport.PLAIN_BYTES)
+            mark_content(live, exchange, tools)
+            exchange.fold.feed(plan.dialect.decode_plain(whole, response.headers))
+            return
+        await follow(head, chunks, plan, live, exchange, tools)
+
+
+async def follow(
+    head: bytes, chunks: AsyncIterator[bytes], plan: Plan, live: Live, exchange: Exchange, tools: Tools
+) -> None:
+    """Fold a stream to its terminal marker, its first error, or its end."""
+    fold, splitter = exchange.fold, Splitter()
+    decode, feed = plan.dialect.decode, fold.feed
+    size = 0
+    chunk = head
+    while chunk:
+        for event, data in splitter.feed(chunk):
+            feed(decode(event, data))
+        if fold.size != size:
+            size = fold.size
+            mark_content(live, exchange, tools)
+        if fold.ended or fold.error is not None:
+            await linger(chunks)
+            return
+        chunk = await anext(chunks, b"")
+    for event, data in splitter.close():
+        feed(decode(event, data))
+
+
+def mark_content(live: Live, exchange: Exchange, tools: Tools) -> None:
+    live.content_at = tools.monotonic()
+    if exchange.first_token_at is None:
+        exchange.first_token_at = tools.now()
+
+
+async def linger(chunks: AsyncIterator[bytes]) -> None:
+    """Read the rest of a body whose answer is already whole, so that its connection can be used again."""
+    try:
+        async with asyncio.timeout(LINGER.total_seconds()):
+            async for _ in chunks:
+                pass
+    except (TimeoutError, ProviderError):
+        return  # the answer is whole; only the connection is not kept
+
+
+def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Result:
+    """Raises ProviderError where the answer isn't complete."""
+    if exchange.fold.error is not None:
+        raise exchange.fold.error
+    answer = exchange.fold.answer()
+    if not answer.complete:
+        raise ProviderError(ErrorKind.INCOMPLETE, exchange.fold.missing())
+    return ended(
+        call,
+        plan,
+        exchange,
+        tools,
+        outcome="complete",
+        state=State.DONE if answer.finish_reason in DONE_REASONS else State.TRUNCATED,
+        next_at=call.send_at,
+        maybe_billed=True,
+    )
+
+
+def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: ProviderError) -> Result:
+    tries = Tries(free=call.free_tries, paid=call.paid_tries, first_at=call.first_tried_at)
+    decision = decide(error, tries, plan.policy, tools.now(), tools.random)
+    sent = exchange.sent_at is not None and error.kind is not ErrorKind.NOT_SENT
+    refused = error.kind in FREE_OF_CHARGE and exchange.http_status != 200
+    return ended(
+        call,
+        plan,
+        exchange,
+        tools,
+        outcome="unsent" if exchange.sent_at is None else "failed",
+        state=decision.state,
+        next_at=decision.next_at,
+        tries=decision.tries,
+        error=error,
+        pauses=decision.pauses,
+        maybe_billed=sent and not refused,
+    )
+
+
+def interrupted(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Result:
+    """Cancelled from outside: by the second Ctrl-C, or in order before it was sent."""
+    if exchange.sent_at is None:
+        return ended(call, plan, exchange, tools, outcome="unsent", state=State.PENDING, next_at=EPOCH)
+    return ended(
+        call,
+        plan,
+        exchange,
+        tools,
+        outcome="lost",
+        state=State.PENDING,
+        next_at=EPOCH,
+        error=ProviderError(ErrorKind.LOST, "stopped while the call was in flight; it may have been billed"),
+        maybe_billed=True,
+    )
+
+
+def ended(
+    call: Call,
+    plan: Plan,
+    exchange: Exchange,
+    tools: Tools,
+    *,
+    outcome: Outcome,
+    state: State,
+    next_at: datetime,
+    tries: Tries | None = None,
+    error: ProviderError | None = None,
+    pauses: str | None = None,
+    maybe_billed: bool = False,
+) -> Result:
+    """The result with all that the exchange left behind. Keys are masked in every text that is stored."""
+    fold = exchange.fold
+    answer = fold.answer() if fold.has_content or outcome == "complete" else None
+    usage = fold.usage
+    request_id = (None if answer is None else answer.request_id) or (None if error is None else error.request_id)
+    return Result(
+        call=call,
+        outcome=outcome,
+        state=state,
+        next_at=next_at,
+        free_tries=call.free_tries if tries is None else tries.free,
+        paid_tries=call.paid_tries if tries is None else tries.paid,
+        ended_at=tools.now(),
+        sent_at=exchange.sent_at,
+        first_token_at=exchange.first_token_at,
+        http_status=exchange.http_status,
+        error_kind=None if error is None else error.kind,
+        error=None if error is None else masked(error.message, plan.secrets)[:ERROR_CHARS],
+        vendor_code=None if error is None else error.vendor_code,
+        request_id=request_id,
+        request_hash=exchange.request_hash,
+        answer=None if answer is None else without_secrets(answer, plan.secrets),
+        charge=charge(call, plan, exchange, maybe_billed=maybe_billed),
+        pauses=pauses,
+        tokens=None if usage is None else usage.total_tokens,
+    )
+
+
+def without_secrets(answer: Answer, secrets: Sequence[str]) -> Answer:
+    text, reasoning = masked(answer.text, secrets), masked(answer.reasoning, secrets)
+    same = text == answer.text and reasoning == answer.reasoning
+    return answer if same else replace(answer, text=text, reasoning=reasoning)
+
+
+def charge(call: Call, plan: Plan, exchange: Exchange, *, maybe_billed: bool) -> Charge | None:
+    """What the attempt cost: exact where usage arrived, else between nothing and what was reserved for it."""
+    usage = exchange.fold.usage
+    if usage is None and not maybe_billed:
+        return None
+    price = plan.model.price_at(exchange.sent_at or call.claimed_at)
+    if price is None:
+        return Charge(usage=usage, price_id=None, cost_low=None, cost_high=None, currency=None)
+    cost = None if usage is None else cost_of(usage, price, thought=bool(exchange.fold.reasoning))
+    if cost is not None:
+        return Charge(
+            usage=usage,
+            price_id=plan.price_ids[price.row_of(cost.tier).digest],
+            cost_low=cost.low,
+            cost_high=cost.high,
+            currency=cost.currency,
+        )
+    low = None if call.reserved is None else Decimal(0)
+    return Charge(usage=usage, price_id=None, cost_low=low, cost_high=call.reserved, currency=price.currency)

@@ -1,0 +1,289 @@
+"""What exists and what it can do: endpoints, their models, limits and prices.
+
+The figures are data, with their sources, in `catalogue.yaml` (provider contract 0.2). The user's own file is merged
+over it, field by field; after that, simulators copy what they simulate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+from pydantic_core import PydanticCustomError
+
+from batchrun.addresses import check_base_url, is_exposed
+from batchrun.catalogue_file import CatalogueFile, EndpointEntry, ModelEntry, PriceEntry
+from batchrun.catalogue_merge import contradictions, merge_files, merge_models
+from batchrun.catalogue_reader import read_catalogue_file, refuse
+from batchrun.dialects.base import ModelRules
+from batchrun.errors import CatalogueError
+from batchrun.messages import Thinking
+from batchrun.pricing import Price, Tier
+from batchrun.showing import clean, listing
+
+BUNDLED = Path(__file__).with_name("catalogue.yaml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a vendor grants per account and model (contract 8.2); None is not known."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrency: int | None = None
+    """Calls at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One model at one endpoint. Sizes are tokens; None is not known. The defaults are those of an unlisted model."""
+
+    id: str
+    rules: ModelRules = field(default_factory=ModelRules)
+    images: bool = True
+    videos: bool = True
+    thinks_by_default: bool = False
+    context: int | None = None
+    max_input_thinking: int | None = None
+    max_input: int | None = None
+    """Largest input of a call without thinking."""
+    max_cot: int | None = None
+    """Most tokens of thinking; they are billed as output beside `max_output`."""
+    max_output: int | None = None
+    max_image_tokens: int | None = None
+    """The most that one picture can become, marks included."""
+    retired_on: date | None = None
+    replaced_by: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    prices: tuple[Price, ...] = ()
+    """By rising `valid_from`."""
+    source: str = ""
+    checked_on: date | None = None
+
+    def input_limit(self, thinking: bool) -> int | None:
+        """Most input tokens of a call; the context where no limit of the input alone is known."""
+        own = self.max_input_thinking if self._thinks(thinking) else None
+        return next((limit for limit in (own, self.max_input, self.context) if limit is not None), None)
+
+    def output_bound(self, *, max_tokens: int | None, thinking: Thinking | None) -> int | None:
+        """Most output tokens of a call that can be billed; None where there is no known bound.
+
+        `max_tokens` doesn't limit the thinking (contract 8.11), so where the model may think, its limit of thinking or
+        the budget, if one can be sent, comes on top.
+        """
+        answer = self.max_output if max_tokens is None else max_tokens
+        if not self._thinks(self.thinks_by_default if thinking is None else thinking.enabled):
+            return answer
+        budget = thinking.budget if thinking is not None and self.rules.thinking_budget else None
+        thought = self.max_cot if budget is None else budget
+        return None if answer is None or thought is None else answer + thought
+
+    def price_at(self, moment: datetime) -> Price | None:
+        """The price that holds at `moment`, which carries a zone; None where none is known."""
+        return next((price for price in reversed(self.prices) if price.valid_from <= moment), None)
+
+    def retirement_notice(self, today: date) -> str | None:
+        """A sentence about the vendor's announced end of this model; None before its day and where there is none."""
+        if self.retired_on is None or today < self.retired_on:
+            return None
+        successor = f"; the vendor names {self.replaced_by} as successor" if self.replaced_by else ""
+        return f"{self.id} was announced to end on {self.retired_on.isoformat()}{successor}"
+
+    def _thinks(self, asked: bool) -> bool:
+        return self.rules.thinking == "always" or (self.rules.thinking == "switchable" and asked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One address of one provider: who answers there, with which keys, and for which models."""
+
+    name: str
+    """`model-studio/singapore`: provider and region."""
+    provider: str
+    region: str
+    """Empty for a provider without regions."""
+    dialect: str
+    base_url: str
+    """Without a slash at its end; empty for a simulator that hasn't been started."""
+    key_env: tuple[str, ...]
+    """Environment variables that may hold the key, best first; empty where no key is sent."""
+    allow_http: bool
+    simulated: bool
+    simulates: str | None
+    error_table: str
+    """Whose codes the errors carry: `model-studio`, `acedata` or `openai`."""
+    models: Mapping[str, Model]
+    open_models: bool
+    """Any model id is accepted; those that aren't listed have the defaults of `Model`."""
+
+    def at(self, base_url: str) -> Endpoint:
+        """The same endpoint at another address. Raises CatalogueError for one that can't be used."""
+        try:
+            url = check_base_url(base_url)
+        except PydanticCustomError as error:
+            remedy = str((error.context or {}).get("remedy", ""))
+            raise CatalogueError(f"the address of {self.name} {error}", code="base-url", remedy=remedy) from error
+        if self.key_env and not self.allow_http and is_exposed(url):
+            message = f"a key of {self.name} would go over plain http to another machine"
+            raise CatalogueError(message, code="base-url", remedy="Use https, or `allow_http: true` in the catalogue")
+        return replace(self, base_url=url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    endpoints: Mapping[str, Endpoint]
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Raises CatalogueError, with the nearest names and all names, where there is none of that name."""
+        found = self.endpoints.get(name)
+        if found is not None:
+            return found
+        raise CatalogueError(
+            f"no provider `{clean(name)}` in the catalogue{_nearest(name, self.endpoints)}",
+            code="unknown-provider",
+            remedy=f"Known are: {listing(sorted(self.endpoints))}. A catalogue file of your own can add another",
+        )
+
+    def model(self, endpoint_name: str, model_id: str) -> Model:
+        """Raises CatalogueError, with where the model exists and the nearest ids, where it isn't at that endpoint."""
+        endpoint = self.endpoint(endpoint_name)
+        if model_id in endpoint.models:
+            return endpoint.models[model_id]
+        if endpoint.open_models:
+            return Model(id=model_id)
+        elsewhere = [name for name, other in self.endpoints.items() if model_id in other.models]
+        raise CatalogueError(
+            f"no model `{clean(model_id)}` at {endpoint.name}"
+            + (f"; it exists at {listing(elsewhere)}" if elsewhere else _nearest(model_id, endpoint.models)),
+            code="unknown-model",
+            remedy=f"Known there: {listing(sorted(endpoint.models))}. A catalogue file of your own can add another",
+        )
+
+
+def load_catalogue(user_file: Path | None = None) -> Catalogue:
+    """The bundled catalogue, with the user's own file merged over it. Raises CatalogueError with all its problems."""
+    if user_file is None:
+        return Catalogue(endpoints=_build(_bundled()))
+    own, document = read_catalogue_file(user_file)
+    merged = merge_files(_bundled(), own)
+    problems = contradictions(merged, document, user_file)
+    if problems:
+        refuse(problems)
+    return Catalogue(endpoints=_build(merged))
+
+
+@cache
+def _bundled() -> CatalogueFile:
+    file, document = read_catalogue_file(BUNDLED)
+    problems = contradictions(file, document, BUNDLED)
+    if problems:
+        refuse(problems)
+    return file
+
+
+def _build(file: CatalogueFile) -> dict[str, Endpoint]:
+    real = {name: _endpoint(name, entry) for name, entry in file.endpoints.items() if entry.simulates is None}
+    return {
+        name: real[name] if entry.simulates is None else _simulator(name, entry, real[entry.simulates], file)
+        for name, entry in file.endpoints.items()
+    }
+
+
+def _endpoint(name: str, entry: EndpointEntry) -> Endpoint:
+    provider, _, region = name.partition("/")
+    return Endpoint(
+        name=name,
+        provider=provider,
+        region=region,
+        dialect=entry.dialect,
+        base_url=entry.base_url,
+        key_env=tuple(entry.key_env),
+        allow_http=entry.allow_http,
+        simulated=entry.simulates is not None,
+        simulates=entry.simulates,
+        error_table=entry.error_table,
+        models={model_id: _model(name, model_id, model) for model_id, model in entry.models.items()},
+        open_models=entry.open_models,
+    )
+
+
+def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueFile) -> Endpoint:
+    """Speaks as `real` does and prices with its very prices; what the entry says of a model goes over that."""
+    copied = merge_models(file.endpoints[real.name].models, entry.models)
+    own = {model_id: _model(name, model_id, copied[model_id]) for model_id in entry.models}
+    return replace(
+        _endpoint(name, entry),
+        dialect=entry.dialect if "dialect" in entry.model_fields_set else real.dialect,
+        error_table=entry.error_table if "error_table" in entry.model_fields_set else real.error_table,
+        open_models=entry.open_models if "open_models" in entry.model_fields_set else real.open_models,
+        models={**real.models, **own},
+    )
+
+
+def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
+    retirement = entry.retirement
+    return Model(
+        id=model_id,
+        rules=ModelRules(
+            thinking=entry.thinking,
+            thinking_switch=entry.thinking_switch,
+            thinking_budget=entry.thinking_budget,
+            forbidden=frozenset(entry.forbidden),
+        ),
+        images=entry.images,
+        videos=entry.videos,
+        thinks_by_default=entry.thinks_by_default or entry.thinking == "always",
+        context=entry.context,
+        max_input_thinking=entry.max_input_thinking,
+        max_input=entry.max_input,
+        max_cot=entry.max_cot,
+        max_output=entry.max_output,
+        max_image_tokens=entry.max_image_tokens,
+        retired_on=retirement.on if retirement else None,
+        replaced_by=retirement.replaced_by if retirement else None,
+        limits=_limits(entry),
+        prices=_prices(endpoint, model_id, entry.prices),
+        source=entry.source,
+        checked_on=entry.checked_on,
+    )
+
+
+def _limits(entry: ModelEntry) -> Limits:
+    if entry.limits is None:
+        return Limits()
+    return Limits(
+        requests_per_minute=entry.limits.requests_per_minute,
+        tokens_per_minute=entry.limits.tokens_per_minute,
+        tokens_per_day=entry.limits.tokens_per_day,
+        concurrency=entry.limits.concurrency,
+    )
+
+
+def _prices(endpoint: str, model_id: str, entries: list[PriceEntry]) -> tuple[Price, ...]:
+    provider, _, region = endpoint.partition("/")
+    return tuple(
+        Price(
+            provider=provider,
+            region=region,
+            model=model_id,
+            currency=entry.currency,
+            valid_from=entry.valid_from,
+            source=entry.source,
+            checked_on=entry.checked_on,
+            tiers=tuple(Tier(**tier.model_dump()) for tier in entry.tiers),
+        )
+        for entry in sorted(entries, key=lambda entry: entry.valid_from)
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?`, or nothing: names that are like `name`, in any case, or begin with it."""
+    by_lower = {other.lower(): other for other in known}
+    begins = [lower for lower in by_lower if lower.startswith(f"{name.lower()}/")]
+    matches = begins or get_close_matches(name.lower(), by_lower, n=3, cutoff=0.85)
+    return f"; did you mean {' or '.join(by_lower[match] for match in matches)}?" if matches else ""

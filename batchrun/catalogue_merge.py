@@ -1,0 +1,79 @@
+"""One catalogue out of two files: the later one adds entries, and replaces single fields of earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from batchrun.addresses import is_exposed
+from batchrun.catalogue_file import CatalogueFile, EndpointEntry, Entry, ModelEntry
+from batchrun.catalogue_reader import problem_at
+from batchrun.document import Document, KeyPath
+from batchrun.errors import Problem
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+def merge_files(base: CatalogueFile, over: CatalogueFile) -> CatalogueFile:
+    """`base` with what `over` says. Prices and other lists are replaced as a whole, never mixed."""
+    endpoints = dict(base.endpoints)
+    for name, entry in over.endpoints.items():
+        endpoints[name] = _merge_endpoints(endpoints[name], entry) if name in endpoints else entry
+    return CatalogueFile.model_construct(endpoints=endpoints)
+
+
+def merge_models(base: Mapping[str, ModelEntry], over: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
+    models = dict(base)
+    for name, entry in over.items():
+        models[name] = _merge_model(models[name], entry) if name in models else entry
+    return models
+
+
+def contradictions(file: CatalogueFile, document: Document, path: Path) -> list[Problem]:
+    """What no single field shows to be wrong. `document` and `path` are those of the file that was read last."""
+    return [
+        problem_at(document, path, where, message, remedy)
+        for name, entry in file.endpoints.items()
+        for where, message, remedy in (*_of_endpoint(name, entry, file), *_of_models(name, entry))
+    ]
+
+
+def _merge_endpoints(base: EndpointEntry, over: EndpointEntry) -> EndpointEntry:
+    merged = _overlay(base, over)
+    return merged.model_copy(update={"models": merge_models(base.models, over.models)})
+
+
+def _merge_model(base: ModelEntry, over: ModelEntry) -> ModelEntry:
+    merged = _overlay(base, over)
+    if base.limits is not None and over.limits is not None:
+        return merged.model_copy(update={"limits": _overlay(base.limits, over.limits)})
+    return merged
+
+
+def _overlay(base: EntryT, over: EntryT) -> EntryT:
+    return base.model_copy(update={name: getattr(over, name) for name in over.model_fields_set})
+
+
+def _of_endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterator[tuple[KeyPath, str, str]]:
+    where: KeyPath = ("endpoints", name)
+    if entry.simulates is not None:
+        real = file.endpoints.get(entry.simulates)
+        if real is None or real.simulates is not None:
+            known = ", ".join(other for other, found in file.endpoints.items() if found.simulates is None)
+            yield (*where, "simulates"), "is not the name of a real endpoint", f"Known are: {known}"
+    elif not entry.base_url:
+        yield where, "has no `base_url`", "Write for example `base_url: http://127.0.0.1:8000/v1`"
+    if entry.key_env and not entry.allow_http and is_exposed(entry.base_url):
+        yield (
+            (*where, "base_url"),
+            "would send a key over plain http to another machine",
+            "Use https, or say `allow_http: true` where the network is your own",
+        )
+
+
+def _of_models(name: str, entry: EndpointEntry) -> Iterator[tuple[KeyPath, str, str]]:
+    for model_id, model in entry.models.items():
+        if model.thinks_by_default and model.thinking == "never":
+            where: KeyPath = ("endpoints", name, "models", model_id, "thinks_by_default")
+            yield where, "contradicts `thinking: never`", "Write `thinking: always` or `thinking: switchable`"

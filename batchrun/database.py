@@ -1,0 +1,268 @@
+"""Opening a database: its address, its settings, its schema. SQLite beside the work, PostgreSQL when it is shared."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from batchrun.errors import EXIT_USAGE, DatabaseError
+from batchrun.tables import SCHEMA
+
+BUSY_SECONDS = 60
+"""How long a writer waits for another one. Loading a million rows is one transaction of tens of seconds."""
+
+NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "lustre"})
+
+
+def parse_url(text: str) -> URL:
+    """The address as SQLAlchemy wants it. `postgres://` and `postgresql://` mean psycopg 3."""
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise DatabaseError(
+            "the database address can't be read",
+            code="database-url",
+            remedy="write DATABASE_URL as sqlite:///path/to/batchrun.db or postgresql://user@host/name",
+        ) from None
+    if url.drivername in {"postgres", "postgresql"}:
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername not in {"sqlite", "postgresql+psycopg"}:
+        raise DatabaseError(
+            f"no support for databases of kind {url.drivername!r}",
+            code="database-url",
+            remedy="use sqlite:///path or postgresql://user@host/name",
+        )
+    return url
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """The file of an SQLite database; None for PostgreSQL."""
+    if url.get_backend_name() != "sqlite":
+        return None
+    if not url.database or url.database == ":memory:":
+        raise DatabaseError(
+            "a database in memory would lose every answer",
+            code="database-url",
+            remedy="name a file: sqlite:///path/to/batchrun.db",
+        )
+    return Path(url.database)
+
+
+def connect(text: str, *, create: bool = False) -> Engine:
+    """An engine on the database at `text`, with the schema that this version needs.
+
+    With `create`, an SQLite file that doesn't exist is made and one of an older schema is upgraded. PostgreSQL is
+    only ever upgraded by `batchrun db upgrade`. Raises DatabaseError.
+    """
+    url = parse_url(text)
+    path = sqlite_path(url)
+    if path is not None:
+        prepare_file(path, create=create)
+    engine = make_engine(url)
+    try:
+        revision = read_revision(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    if revision != SCHEMA:
+        require_upgradable(revision, automatic=create and path is not None)
+        upgrade(text)
+    return engine
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine with our settings. Made after a fork, never before."""
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(
+            url,
+            json_serializer=dump_json,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False, "isolation_level": None},
+        )
+        event.listen(engine, "connect", configure_sqlite)
+        event.listen(engine, "begin", begin_sqlite)
+        return engine
+    return sa.create_engine(
+        url,
+        json_serializer=dump_json,
+        pool_size=5,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={"application_name": "batchrun", "connect_timeout": 10},
+    )
+
+
+def dump_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # a stored answer is paid for: it survives a power cut
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA journal_size_limit = 67108864")
+    cursor.close()
+
+
+def begin_sqlite(connection: Connection) -> None:
+    """A transaction that reads first and writes later fails at once when another one wrote between; so a writing one
+    takes the lock when it begins."""
+    reading = connection.get_execution_options().get("batchrun_reading", False)
+    connection.exec_driver_sql("BEGIN DEFERRED" if reading else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed at the end, rolled back on an error."""
+    with database_errors(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent view of the database. Never blocks a writer, never waits for one."""
+    with database_errors(), engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection = connection.execution_options(batchrun_reading=True)
+        else:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Foreign errors of the connection, translated once. The address is masked: it may hold a password."""
+    try:
+        yield
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else "unknown"
+        raise DatabaseError(
+            f"the database doesn't answer: {reason}",
+            code="database-unreachable",
+            remedy="check DATABASE_URL, and that the server runs and the disk isn't full",
+        ) from error
+
+
+def clock(connection: Connection) -> datetime:
+    """Now, by the clock that all processes on this database share: the server's, or this machine's for SQLite."""
+    if connection.dialect.name == "postgresql":
+        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
+    return datetime.now(UTC)
+
+
+def lock_loading(connection: Connection) -> None:
+    """Hold until the transaction ends: two loads of one file at once must not both add its rows."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7301442)"))
+
+
+def prepare_file(path: Path, *, create: bool) -> None:
+    if not path.exists():
+        if not create:
+            raise no_database(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise DatabaseError(
+                f"can't create the database {path}: {error.strerror}",
+                code="database-not-writable",
+                remedy="run in a folder that you may write to, or set DATABASE_URL=sqlite:////other/folder/batchrun.db",
+            ) from error
+    refuse_network_filesystem(path)
+
+
+def no_database(path: Path) -> DatabaseError:
+    error = DatabaseError(
+        f"there is no database at {path}",
+        code="no-database",
+        remedy="go to the folder where you ran `batchrun run`, or set DATABASE_URL",
+    )
+    error.exit_code = EXIT_USAGE
+    return error
+
+
+def refuse_network_filesystem(path: Path) -> None:
+    """SQLite's locks don't hold on network file systems. Only Linux tells; elsewhere this passes."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return
+    best, kind = "", ""
+    folder = str(path.resolve())
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        fields = line.split()
+        if len(fields) > 2 and folder.startswith(fields[1].rstrip("/") + "/") and len(fields[1]) >= len(best):
+            best, kind = fields[1], fields[2]
+    if kind in NETWORK_FILESYSTEMS:
+        raise DatabaseError(
+            f"{path} is on a network file system ({kind}), where SQLite can lose data",
+            code="database-network",
+            remedy="set DATABASE_URL to a file on a local disk, or to a PostgreSQL database",
+        )
+
+
+def read_revision(engine: Engine) -> str | None:
+    """The schema's revision in the database; None where there is none yet."""
+    with database_errors():
+        try:
+            with engine.connect().execution_options(batchrun_reading=True) as connection:
+                if not sa.inspect(connection).has_table("alembic_version"):
+                    return None
+                return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        except OperationalError:
+            raise
+        except DBAPIError as error:
+            raise DatabaseError(
+                f"this isn't a database of batchrun, or it is damaged: {error.orig}",
+                code="database-damaged",
+                remedy="restore it from a backup, or name another one with DATABASE_URL",
+            ) from error
+
+
+def require_upgradable(revision: str | None, *, automatic: bool) -> None:
+    if revision is not None and revision > SCHEMA:
+        raise DatabaseError(
+            f"the database has schema {revision}, newer than this version of batchrun knows ({SCHEMA})",
+            code="schema-newer",
+            remedy="use the version of batchrun that made it, or upgrade this one",
+        )
+    if not automatic:
+        state = "no tables yet" if revision is None else f"schema {revision}, this version needs {SCHEMA}"
+        raise DatabaseError(f"the database has {state}", code="schema-older", remedy="run: batchrun db upgrade")
+
+
+def migrations_folder() -> Path:
+    """Beside the package in a checkout, inside it when installed from a wheel."""
+    inside = Path(__file__).with_name("_migrations")
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "migrations"
+
+
+def upgrade(text: str, revision: str = "head") -> None:
+    """Bring the schema to `revision`, in one transaction on either database."""
+    from alembic import command
+    from alembic.config import Config
+
+    engine = make_engine(parse_url(text))
+    try:
+        config = Config()
+        config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+        with writing(engine) as connection:
+            config.attributes["connection"] = connection
+            if revision == "base":
+                command.downgrade(config, revision)
+            else:
+                command.upgrade(config, revision)
+    finally:
+        engine.dispose()

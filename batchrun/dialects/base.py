@@ -1,0 +1,59 @@
+"""What a dialect is: the wire form of requests, streams and errors. Bytes and headers in, values out; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from batchrun.answer import Delta
+from batchrun.errors import ProviderError
+from batchrun.messages import ChatRequest
+
+if TYPE_CHECKING:
+    from batchrun.media import OpenMedia
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRules:
+    """What a dialect must know of a model to write a request for it; data of the catalogue."""
+
+    thinking: str = "never"
+    """`never`, `always` or `switchable` (contract 2.3): whether the model thinks."""
+    thinking_switch: str | None = None
+    """Body field that switches thinking: `enable_thinking` at Model Studio; None where nothing may be sent."""
+    thinking_budget: bool = False
+    """Whether `thinking_budget` may be sent."""
+    forbidden: frozenset[str] = frozenset()
+    """Parameters that must not be sent to this model (contract 2.3, cells with a dash)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """A request body in pieces, in order: bytes, or an opened file that goes out as base64 of its own bytes."""
+
+    pieces: tuple[bytes | OpenMedia, ...]
+
+    @property
+    def length(self) -> int:
+        """Exact number of bytes on the wire."""
+        return sum(len(piece) if isinstance(piece, bytes) else piece.encoded_size for piece in self.pieces)
+
+
+class Dialect(Protocol):
+    """One wire form. Its objects hold no state of a call."""
+
+    path: str
+    """Path below the base URL of a catalogue entry."""
+
+    def encode(self, request: ChatRequest, rules: ModelRules) -> Body: ...
+
+    def decode(self, event: bytes, data: bytes) -> Delta:
+        """One server-sent event. Raises ProviderError(INCOMPLETE) where the data can't be read."""
+        ...
+
+    def decode_plain(self, body: bytes, headers: Mapping[str, str]) -> Delta:
+        """The body of an answer that wasn't streamed, already of status 200; `end` is set."""
+        ...
+
+    def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError: ...

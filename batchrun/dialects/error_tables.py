@@ -1,0 +1,159 @@
+"""What vendors' error codes mean, as data.
+
+Sources: the provider contract, 8.1.2 and 8.1.3 (Model Studio), 7.1 and 8.12 (AceData), 8.5 (Moonshot, which is read by
+the `openai` table), and the OpenAI words that other servers copy. A code decides before the HTTP status does:
+billing errors come as 429, and the same word means different things at different vendors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from batchrun.errors import ErrorKind
+
+K = ErrorKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorTable:
+    """How one vendor's errors are read: by code, else by status; `remedies` of a code before those of a kind."""
+
+    codes: Mapping[str, ErrorKind]
+    """In lower case. A dotted code that isn't here is read as its family: `Throttling.New` as `throttling`."""
+    statuses: Mapping[int, ErrorKind]
+    remedies: Mapping[str, str] = field(default_factory=dict)
+
+
+STATUSES: dict[int, ErrorKind] = {
+    401: K.ACCOUNT,
+    402: K.ARREARS,
+    403: K.ACCOUNT,
+    404: K.NOT_FOUND,
+    408: K.TIMEOUT,
+    409: K.SERVER,  # a conflict that vendors' own clients repeat
+    410: K.NOT_FOUND,
+    425: K.UNAVAILABLE,
+    429: K.RATE_LIMITED,
+    503: K.UNAVAILABLE,
+    529: K.UNAVAILABLE,
+}
+"""Other 3xx and 4xx are INVALID, other 5xx SERVER."""
+
+OPENAI_CODES: dict[str, ErrorKind] = {
+    "invalid_api_key": K.ACCOUNT,
+    "incorrect_api_key_error": K.ACCOUNT,
+    "invalid_authentication_error": K.ACCOUNT,
+    "authentication_error": K.ACCOUNT,
+    "account_deactivated": K.ACCOUNT,
+    "permission_denied_error": K.ACCOUNT,
+    "permission_error": K.ACCOUNT,
+    "insufficient_quota": K.ARREARS,
+    "billing_hard_limit_reached": K.ARREARS,
+    "billing_not_active": K.ARREARS,
+    "exceeded_current_quota_error": K.ARREARS,
+    "insufficient_balance": K.ARREARS,
+    "rate_limit_exceeded": K.RATE_LIMITED,
+    "rate_limit_error": K.RATE_LIMITED,
+    "rate_limit_reached_error": K.RATE_LIMITED,
+    "engine_overloaded_error": K.UNAVAILABLE,
+    "overloaded_error": K.UNAVAILABLE,
+    "server_error": K.SERVER,
+    "api_error": K.SERVER,
+    "internal_error": K.SERVER,
+    "internal_server_error": K.SERVER,
+    "model_not_found": K.NOT_FOUND,
+    "resource_not_found_error": K.NOT_FOUND,
+    "not_found_error": K.NOT_FOUND,
+    "context_length_exceeded": K.INVALID,
+    "content_filter": K.MODERATED,
+    "content_policy_violation": K.MODERATED,
+    "moderation_blocked": K.MODERATED,
+}
+
+MODEL_STUDIO_CODES: dict[str, ErrorKind] = {
+    "invalidparameter": K.INVALID,
+    "invalid_parameter_error": K.INVALID,
+    "invalidparameter.notsupportenablethinking": K.INVALID,
+    "invalidurl": K.INVALID,
+    "badrequest": K.INVALID,
+    "badrequest.emptyinput": K.INVALID,
+    "badrequest.emptyparameters": K.INVALID,
+    "badrequest.emptymodel": K.INVALID,
+    "badrequest.toolarge": K.INVALID,
+    "datainspectionfailed": K.MODERATED,
+    "data_inspection_failed": K.MODERATED,
+    "arrearage": K.ARREARS,
+    "invalidapikey": K.ACCOUNT,
+    "accessdenied": K.ACCOUNT,
+    "access_denied": K.ACCOUNT,
+    "accessdenied.unpurchased": K.ACCOUNT,
+    "model.accessdenied": K.ACCOUNT,
+    "workspace.accessdenied": K.ACCOUNT,
+    "allocationquota.freetieronly": K.ARREARS,
+    "modelnotfound": K.NOT_FOUND,
+    "model_not_supported": K.NOT_FOUND,
+    "throttling": K.RATE_LIMITED,
+    "throttling.ratequota": K.RATE_LIMITED,
+    "throttling.burstrate": K.RATE_LIMITED,
+    "throttling.allocationquota": K.RATE_LIMITED,
+    "limitrequests": K.RATE_LIMITED,
+    "limit_requests": K.RATE_LIMITED,
+    "limit_burst_rate": K.RATE_LIMITED,
+    "insufficient_quota": K.RATE_LIMITED,  # tokens per minute here, no matter what the word says (contract 8.1.3)
+    "commoditynotpurchased": K.ARREARS,
+    "prepaidbilloverdue": K.ARREARS,
+    "postpaidbilloverdue": K.ARREARS,
+    "internalerror": K.SERVER,
+    "internalerror.algo": K.SERVER,
+    "internalerror.algo.invalidparameter": K.INVALID,
+    "internalerror.algo.datainspectionfailed": K.MODERATED,
+    "internalerror.timeout": K.TIMEOUT,
+    "systemerror": K.SERVER,
+    "modelservicefailed": K.SERVER,
+    "requesttimeout": K.TIMEOUT,
+    "gatewaytimeout": K.TIMEOUT,
+    "modelservingerror": K.SERVER,  # UNAVAILABLE where it comes as 503
+    "modelunavailable": K.UNAVAILABLE,
+    "serviceunavailable": K.UNAVAILABLE,
+}
+
+ACEDATA_CODES: dict[str, ErrorKind] = {
+    "token_mismatched": K.INVALID,
+    "api_not_implemented": K.INVALID,
+    "bad_request": K.INVALID,
+    "invalid_token": K.ACCOUNT,
+    "no_token": K.ACCOUNT,
+    "token_expired": K.ACCOUNT,
+    "disabled": K.ACCOUNT,
+    "used_up": K.ARREARS,
+    "too_many_requests": K.RATE_LIMITED,
+    "api_error": K.SERVER,
+}
+
+TABLES: dict[str, ErrorTable] = {
+    "openai": ErrorTable(codes=OPENAI_CODES, statuses=STATUSES),
+    "model-studio": ErrorTable(
+        codes=OPENAI_CODES | MODEL_STUDIO_CODES,
+        statuses=STATUSES,
+        remedies={
+            "invalidapikey": "Keys belong to one region: use the key of this region, and look for typing errors.",
+            "invalid_api_key": "Keys belong to one region: use the key of this region, and look for typing errors.",
+            "allocationquota.freetieronly": "Switch off `free tier only` in the vendor's console.",
+            "requesttimeout": "Stream the answer, or ask for less in one call.",
+        },
+    ),
+    "acedata": ErrorTable(
+        codes=OPENAI_CODES | ACEDATA_CODES,
+        statuses=STATUSES | {403: K.MODERATED},  # its own client reads an unknown 403 so (contract 8.12)
+    ),
+}
+
+REMEDIES: dict[ErrorKind, str] = {
+    K.INVALID: "Change the request: sent again as it is, it will be refused again.",
+    K.MODERATED: "The vendor's moderation refused this input or its answer; change the prompt or leave the item out.",
+    K.NOT_FOUND: "Check the model's name, whether it is offered in this region, and whether it is retired.",
+    K.ACCOUNT: "Check the key, its region and its permissions.",
+    K.ARREARS: "Pay the bill or add credit in the vendor's console, then resume the job.",
+}
+"""Kinds that are not here heal by waiting, and are tried again."""

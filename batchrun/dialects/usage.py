@@ -1,0 +1,79 @@
+"""Reads a vendor's usage object of the compat form (contract 8.9, 8.5, T30) into `Usage`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from batchrun.answer import Usage
+from batchrun.fold import storable
+from batchrun.messages import JsonValue
+
+MAX_COUNT = 2**53
+"""Above this a count is no count: it wouldn't survive a JSON reader, nor a price."""
+_NOTHING: Mapping[str, JsonValue] = {}
+
+
+def read_usage(value: JsonValue) -> Usage | None:
+    """None where `value` is no usage: null, or without any readable count of input and output.
+
+    A count that is null, negative, huge or not a whole number is unknown, never zero.
+    """
+    if not isinstance(value, Mapping):
+        return None
+    given = _member(value, "prompt_tokens_details")
+    made = _member(value, "completion_tokens_details")
+    input_tokens = _first(value, "prompt_tokens", "input_tokens")
+    output_tokens = _first(value, "completion_tokens", "output_tokens")
+    if input_tokens is None and output_tokens is None:
+        return None
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=_cached(value, given),
+        cache_write_tokens=_first(given, "cache_creation_input_tokens", otherwise=_sum(given, "cache_creation")),
+        reasoning_tokens=_first(made, "reasoning_tokens"),
+        image_tokens=_first(given, "image_tokens"),
+        video_tokens=_first(given, "video_tokens"),
+        raw={str(key): _storable(member) for key, member in value.items()},
+    )
+
+
+def _cached(usage: Mapping[str, JsonValue], given: Mapping[str, JsonValue]) -> int | None:
+    """Cached tokens from any of the three places: compat's, Moonshot's, AceData's."""
+    otherwise = _first(usage, "cached_tokens", otherwise=_sum(given, "cached_tokens_details"))
+    return _first(given, "cached_tokens", otherwise=otherwise)
+
+
+def _first(members: Mapping[str, JsonValue], *names: str, otherwise: int | None = None) -> int | None:
+    return next((count for name in names if (count := _count(members.get(name))) is not None), otherwise)
+
+
+def _sum(members: Mapping[str, JsonValue], name: str) -> int | None:
+    """The sum of an object that splits a count by sort; None if it is empty or missing."""
+    counts = [count for value in _member(members, name).values() if (count := _count(value)) is not None]
+    return sum(counts) if counts else None
+
+
+def _member(members: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:
+    value = members.get(name)
+    return value if isinstance(value, Mapping) else _NOTHING
+
+
+def _count(value: JsonValue) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= MAX_COUNT else None
+
+
+def _storable(value: JsonValue) -> JsonValue:
+    """`value` as every database can keep it: texts as `storable` makes them, no infinity."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {storable(str(key)): _storable(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_storable(member) for member in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

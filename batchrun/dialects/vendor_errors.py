@@ -1,0 +1,218 @@
+"""Reads the error answers of vendors, by the tables of `error_tables`. Bytes in, values out; never raises."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+from batchrun.dialects.error_tables import REMEDIES, ErrorTable
+from batchrun.errors import ErrorKind, ProviderError
+from batchrun.messages import JsonValue
+
+MAX_MESSAGE = 2048
+"""Bytes of a vendor's message that are kept."""
+
+_NEVER_HEALS = re.compile(r"content-length|last message", re.IGNORECASE)
+"""Messages of server errors that come from the request: a media server without Content-Length, a last message that
+isn't the user's (contract 8.1.2, `InternalError.Algo`)."""
+_EMBEDDED_CODE = re.compile(r"<[0-9]{3}> ([A-Za-z.]{1,100}):")
+_SECRET = re.compile(r"\b(sk-|Bearer +)[\w.\-]{6,}")
+_WAIT_IN_WORDS = re.compile(r"try again (?:in|after) ([0-9]+(?:\.[0-9]+)?) ?s", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?|\.[0-9]{1,12}")
+_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorError:
+    """The words of one error, out of any of the shapes of contract 7.1, 8.1.1 and 8.5."""
+
+    message: str
+    codes: tuple[str, ...]
+    """What may name the error, most telling first: code, type, a code at the head of the message."""
+    request_id: str | None
+    status: int | None
+    """A status that the body itself names."""
+
+
+def read_error(table: ErrorTable, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+    """The error that an answer of any status but 200 stands for. Reads whatever comes, never raises."""
+    if 300 <= status < 400:
+        return _redirect(status, headers)
+    return as_provider_error(table, words_of(body), status=status, headers=headers)
+
+
+def as_provider_error(
+    table: ErrorTable, words: VendorError, *, status: int, headers: Mapping[str, str] | None = None
+) -> ProviderError:
+    """`status` is that of the HTTP answer: 200 for an error inside a stream."""
+    headers = headers or {}
+    effective = words.status if status == 200 and words.status else status
+    code, kind = _kind(table, words, effective)
+    message = clean(words.message) or "no message"
+    label = " ".join(part for part in (f"HTTP {effective}" if effective != 200 else "", clean(code)) if part)
+    return ProviderError(
+        kind,
+        f"{label}: {message}" if label else message,
+        http_status=status,
+        vendor_code=clean(code, 200) or None,
+        request_id=clean(words.request_id or _any_header(headers, "x-request-id", "x-trace-id"), 200) or None,
+        retry_after=_retry_after(headers, words.message if kind is ErrorKind.RATE_LIMITED else ""),
+        remedy=table.remedies.get(code.lower()) or REMEDIES.get(kind, ""),
+    )
+
+
+def words_of(body: bytes) -> VendorError:
+    """The words of a body that is known to be an error, whatever it looks like."""
+    words = error_in(_parse(body))
+    return words or VendorError(message=_first_words(body), codes=(), request_id=None, status=None)
+
+
+def error_in(value: JsonValue) -> VendorError | None:
+    """The error that a decoded body or frame reports; None if it reports none."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, Mapping):
+        return None
+    inner = value.get("error") or value.get("errors")
+    if isinstance(inner, list):
+        inner = inner[0] if inner else None
+    if isinstance(inner, Mapping):
+        return _words(inner, value) if any(inner.values()) else None
+    if isinstance(inner, str) and inner:
+        return _words({"message": inner}, value)
+    return _words(value, value) if inner or _names_error(value) else None
+
+
+def clean(text: str, limit: int = MAX_MESSAGE) -> str:
+    """`text` for a log and a terminal: no control characters, no keys, one line, at most `limit` bytes of UTF-8."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text[:limit])
+    text = _SECRET.sub(r"\1***", " ".join(text.split()))
+    return text.encode()[:limit].decode(errors="ignore")
+
+
+def header(headers: Mapping[str, str], name: str) -> str:
+    """The value of a header, whatever its case; empty if it isn't there."""
+    return next((value for key, value in headers.items() if key.lower() == name), "")
+
+
+def _names_error(value: Mapping[str, JsonValue]) -> bool:
+    """Whether a body without an `error` member is an error all the same (contract T20)."""
+    if value.get("choices"):
+        return False
+    code = value.get("code")
+    return code not in (None, "", 0, 200, "0", "200") or value.get("success") is False or bool(value.get("detail"))
+
+
+def _words(fields: Mapping[str, JsonValue], outer: Mapping[str, JsonValue]) -> VendorError:
+    message = _text(fields.get("message") or fields.get("detail") or outer.get("message") or fields.get("msg"))
+    named = [_text(fields.get(name)) for name in ("code", "type", "status")] + [_text(outer.get("code"))]
+    embedded = _EMBEDDED_CODE.match(message)
+    numbers = [int(name) for name in named if re.fullmatch(r"[345][0-9][0-9]", name)]
+    identity = outer.get("request_id") or outer.get("trace_id") or fields.get("request_id") or outer.get("id")
+    return VendorError(
+        message=message,
+        codes=tuple(name for name in (*named, embedded[1] if embedded else "") if name and not name.isdigit()),
+        request_id=_text(identity) or None,
+        status=numbers[0] if numbers else None,
+    )
+
+
+def _text(value: JsonValue) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # nested just below the limit of the parser
+        return ""
+
+
+def _kind(table: ErrorTable, words: VendorError, status: int) -> tuple[str, ErrorKind]:
+    """The code that decided (or the first one there is) and the kind."""
+    for code in words.codes:
+        for name in _families(code.lower()):
+            if (kind := table.codes.get(name)) is not None:
+                if kind is ErrorKind.SERVER:
+                    kind = _server_kind(table, name, words.message, status)
+                return code, kind
+    first = words.codes[0] if words.codes else ""
+    if status < 300:
+        return first, ErrorKind.INVALID if "invalid_request_error" in words.codes else ErrorKind.SERVER
+    return first, table.statuses.get(status, ErrorKind.SERVER if status >= 500 else ErrorKind.INVALID)
+
+
+def _server_kind(table: ErrorTable, name: str, message: str, status: int) -> ErrorKind:
+    """A code that only says "our fault" is read by its status; `InternalError` also by its message."""
+    if name.startswith("internal") and _NEVER_HEALS.search(message):
+        return ErrorKind.INVALID
+    return table.statuses.get(status, ErrorKind.SERVER)
+
+
+def _families(code: str) -> Iterator[str]:
+    """`a.b.c`, then `a.b`, then `a`."""
+    while code:
+        yield code
+        code = code.rpartition(".")[0]
+
+
+def _redirect(status: int, headers: Mapping[str, str]) -> ProviderError:
+    try:
+        host = urlsplit(header(headers, "location")).hostname
+    except ValueError:
+        host = None
+    return ProviderError(
+        ErrorKind.INVALID,
+        f"HTTP {status}: the server redirects to {clean(host, 200) if host else 'another path'}. "
+        "Redirects aren't followed, so that the key goes to no other host.",
+        http_status=status,
+        remedy="Put the right base URL into the catalogue entry.",
+    )
+
+
+def _parse(body: bytes) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(body.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _first_words(body: bytes) -> str:
+    text = body[: 4 * MAX_MESSAGE].decode("utf-8", "replace")
+    title = _TITLE.search(text)
+    return title[1] if title else text
+
+
+def _any_header(headers: Mapping[str, str], *names: str) -> str:
+    return next((value for name in names if (value := header(headers, name))), "")
+
+
+def _retry_after(headers: Mapping[str, str], message: str) -> float | None:
+    """The server's wish in seconds: `retry-after-ms`, `retry-after`, or "try again after 3 seconds" (Moonshot).
+
+    A date is measured from the answer's own `Date`, so that no clock of ours takes part; without one it says
+    nothing. A date that is past is 0; what can't be read is None.
+    """
+    if _NUMBER.fullmatch(milliseconds := header(headers, "retry-after-ms").strip()):
+        return float(milliseconds) / 1000
+    wish = header(headers, "retry-after").strip()
+    if _NUMBER.fullmatch(wish):
+        return float(wish)
+    until, now = _date(wish), _date(header(headers, "date"))
+    if until and now:
+        return max(0.0, (until - now).total_seconds())
+    in_words = _WAIT_IN_WORDS.search(message)
+    return float(in_words[1]) if in_words and math.isfinite(float(in_words[1])) else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

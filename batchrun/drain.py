@@ -1,0 +1,275 @@
+"""What a worker process does: claim items, keep its streams full, store what comes of them.
+
+One event loop, one HTTP pool, one writer thread. A claim brings items with moments before which they must not be
+sent; each becomes a task; a result goes to the writer and frees its place for the next claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+
+from sqlalchemy import Connection, Engine
+
+from batchrun.beat import Beat
+from batchrun.call import Live, Tools, run_item
+from batchrun.plan import Plan
+from batchrun.states import State
+from batchrun.store.claim import Call, Claimed, claim
+from batchrun.store.finish import Result
+from batchrun.store.jobs import open_items
+from batchrun.store.workers import Reaped
+from batchrun.transport import Transport
+from batchrun.writer import Writer
+
+STREAMS = 1_000
+"""Calls in flight in one process at most; limits of profiles and jobs are usually below."""
+TICK = 0.25
+"""Seconds between looks at the clocks of the calls, the stop flag, and for work that has become due."""
+GATHER = 0.02
+"""Seconds for which places that became free are gathered before the next claim."""
+GRACE = 120.0
+"""Seconds that calls in flight get after the first stop."""
+
+
+class Stop:
+    """Asked for once: no new calls. Asked for twice: stop now. Set by signal handlers, which may do nothing else."""
+
+    def __init__(self) -> None:
+        self.level = 0
+
+    def ask(self) -> None:
+        self.level += 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What this process has done so far, for a progress display. Kept by the loop, read by anyone."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    """Failed attempts by kind."""
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: dict[str, Decimal] = field(default_factory=dict)
+    """High bounds by currency."""
+    unpriced: int = 0
+    in_flight: int = 0
+    maybe_billed: int = 0
+    """Calls that were stopped in flight."""
+    brakes: dict[int, str] = field(default_factory=dict)
+    reaped: int = 0
+
+    def add(self, result: Result) -> None:
+        self.calls += result.sent_at is not None
+        if result.state in (State.DONE, State.TRUNCATED, State.FAILED):
+            self.states[result.state.value] += 1
+        if result.error_kind is not None:
+            self.errors[result.error_kind.value] += 1
+        self.maybe_billed += result.outcome == "lost"
+        if result.charge is None:
+            return
+        if result.charge.usage is not None:
+            self.input_tokens += result.charge.usage.input_tokens or 0
+            self.output_tokens += result.charge.usage.output_tokens or 0
+        if result.charge.cost_high is None or result.charge.currency is None:
+            self.unpriced += 1
+            return
+        currency = result.charge.currency
+        self.cost[currency] = self.cost.get(currency, Decimal(0)) + result.charge.cost_high
+
+
+class Clock:
+    """Now, by the database's clock: read at each claim, carried on by this machine's monotonic clock."""
+
+    def __init__(self) -> None:
+        self.base, self.since = datetime.now(UTC), time.monotonic()
+
+    def set(self, now: datetime) -> None:
+        self.base, self.since = now, time.monotonic()
+
+    def now(self) -> datetime:
+        return self.base + timedelta(seconds=time.monotonic() - self.since)
+
+
+async def drain(
+    engine: Engine,
+    plans: Callable[[int], Plan],
+    *,
+    reserve: Callable[[int, int | None], Decimal | None],
+    only: frozenset[int] | None = None,
+    stop: Stop | None = None,
+    tally: Tally | None = None,
+    streams: int = STREAMS,
+    grace: float = GRACE,
+) -> Tally:
+    """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
+
+    `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound)` gives the most that one can cost. Raises
+    DatabaseError when the database stays away; results that were not stored by then are lost with the process.
+    """
+    stop, tally = stop or Stop(), tally or Tally()
+
+    def note_reaped(reaped: Reaped) -> None:
+        tally.reaped += reaped.calls
+
+    def ignore(_: list[Result]) -> None:
+        return None
+
+    with Beat(engine, note_reaped) as beat, Writer(engine, ignore) as writer:
+        async with Transport() as transport:
+            worker = Worker(
+                id=beat.worker,
+                writer=writer,
+                transport=transport,
+                plans=lru_cache(maxsize=None)(plans),
+                reserve=lru_cache(maxsize=65_536)(reserve),
+                only=only,
+                stop=stop,
+                tally=tally,
+                streams=streams,
+                grace=grace,
+            )
+            await worker.run()
+    return tally
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """The loop of one drain."""
+
+    id: str
+    writer: Writer
+    transport: Transport
+    plans: Callable[[int], Plan]
+    reserve: Callable[[int, int | None], Decimal | None]
+    only: frozenset[int] | None
+    stop: Stop
+    tally: Tally
+    streams: int
+    grace: float
+    clock: Clock = field(default_factory=Clock)
+    live: dict[int, Live] = field(default_factory=dict)
+    """Calls in flight by attempt."""
+    freed: int = 0
+    """Places that became free since the last claim."""
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def tools(self) -> Tools:
+        return Tools(
+            transport=self.transport,
+            now=self.clock.now,
+            monotonic=time.monotonic,
+            sleep=asyncio.sleep,
+            random=random.random,
+        )
+
+    async def run(self) -> None:
+        watchdog = asyncio.create_task(self.watch())
+        try:
+            while not self.stop.level:
+                claimed = await self.claim()
+                if not claimed.calls and not self.live and await self.finished():
+                    break
+                await self.rest(claimed)
+            await self.wind_down()
+        finally:
+            watchdog.cancel()
+            await self.cancel([live for live in self.live.values() if live.task is not None])
+
+    async def claim(self) -> Claimed:
+        self.freed = 0
+        room = self.streams - len(self.live)
+
+        def work(connection: Connection) -> Claimed:
+            return claim(connection, worker=self.id, room=room, only=self.only, reserve=self.reserve)
+
+        claimed = await self.writer.do(work)
+        self.clock.set(claimed.now)
+        self.tally.brakes = claimed.brakes
+        for call in claimed.calls:
+            plan = self.plans(call.job_id)
+            live = Live(timeouts=plan.timeouts, stream=plan.stream)
+            self.live[call.attempt_id] = live
+            live.task = asyncio.create_task(self.carry(call, plan, live))
+        self.tally.in_flight = len(self.live)
+        return claimed
+
+    async def carry(self, call: Call, plan: Plan, live: Live) -> None:
+        """One call from its claim to the writer. The end of an item's life: nothing may be lost here."""
+        result = await run_item(call, plan, live, self.tools)
+        self.writer.put(result)
+        self.tally.add(result)
+        del self.live[call.attempt_id]
+        self.tally.in_flight = len(self.live)
+        self.freed += 1
+        self.woken.set()
+
+    async def finished(self) -> bool:
+        """Whether nothing can become due any more, here or on another machine."""
+
+        def work(connection: Connection) -> int:
+            return open_items(connection, self.only)
+
+        return await self.writer.do(work) == 0
+
+    async def rest(self, claimed: Claimed) -> None:
+        """Until another claim is worth its transaction: enough places are free, or something may have become due."""
+        paced = "rate" in claimed.brakes.values()
+        enough = max(1, len(self.live) // 8)
+        until = time.monotonic() + 2 * TICK
+        first_freed: float | None = None
+        while not self.stop.level and (now := time.monotonic()) < until:
+            if self.freed and not paced:
+                first_freed = first_freed or now
+                if self.freed >= enough or now - first_freed >= GATHER:
+                    return
+            self.woken.clear()
+            wait = until - now if first_freed is None else GATHER
+            try:
+                async with asyncio.timeout(wait):
+                    await self.woken.wait()
+            except TimeoutError:
+                continue
+
+    async def watch(self) -> None:
+        """Cancel calls whose clock has run out, and notice a stop."""
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            for live in self.live.values():
+                if not live.expired and live.task is not None and (reason := live.overdue(now)):
+                    live.expired = reason
+                    live.task.cancel()
+            if self.stop.level:
+                self.woken.set()  # a signal handler can't
+
+    async def wind_down(self) -> None:
+        """Give back what was not sent, let the rest finish within the grace period, then stop it."""
+        await asyncio.sleep(0)  # a task that was never started would be cancelled without giving its item back
+        await self.cancel([live for live in self.live.values() if live.started is None])
+        until = time.monotonic() + self.grace
+        while self.live and self.stop.level < 2 and time.monotonic() < until:
+            self.woken.clear()
+            try:
+                async with asyncio.timeout(TICK):
+                    await self.woken.wait()
+            except TimeoutError:
+                continue
+        await self.cancel(list(self.live.values()))
+
+    async def cancel(self, calls: list[Live]) -> None:
+        tasks = [live.task for live in calls if live.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,149 @@
+"""Every error that batchrun raises on purpose.
+
+    BatchrunError               code, message, remedy, exit code
+    ├── SpecError               a job file or its rows: all problems at once (exit 2)
+    ├── CatalogueError          a catalogue file (exit 2)
+    ├── UsageError              a command or an option (exit 2)
+    ├── ChangedError            a job or a row that says something else than before (exit 2)
+    ├── DatabaseError           the database can't be opened, or has another schema (exit 4 or 2)
+    ├── MediaError              a picture or a path: that item fails, no call is made
+    ├── TemplateError           a prompt that can't be parsed or filled
+    └── ProviderError           one attempt failed; `kind` says how
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+EXIT_DONE = 0
+EXIT_ITEMS_FAILED = 1
+EXIT_USAGE = 2
+EXIT_STOPPED = 3
+EXIT_UNREACHABLE = 4
+EXIT_INTERRUPTED = 130
+
+
+class BatchrunError(Exception):
+    """An error with a stable `code`, a message that says what and where, and a `remedy` that says what to do."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, message: str, *, code: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong with a file that a person wrote. Lines and columns count from 1; None where there is none."""
+
+    file: Path | None
+    line: int | None
+    column: int | None
+    field: str
+    """The path of the field, such as `jobs[0].params.max_tokens`; empty for the file as a whole."""
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+        text = ": ".join(part for part in (place, self.field, self.message) if part)
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class SpecError(BatchrunError):
+    """What is wrong with a job file or its rows, all problems at once."""
+
+    def __init__(self, problems: list[Problem], *, code: str = "job-file") -> None:
+        super().__init__("\n".join(str(problem) for problem in problems), code=code)
+        self.problems = problems
+
+
+class CatalogueError(BatchrunError):
+    """A catalogue file that can't be used, or a provider or model that it doesn't have."""
+
+
+class UsageError(BatchrunError):
+    """A command, an option or a name on the command line that can't be carried out."""
+
+
+class ChangedError(BatchrunError):
+    """What is asked for differs from what the job of this name was bought with. Nothing is written."""
+
+
+class DatabaseError(BatchrunError):
+    """The database can't be reached or used as it is."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
+class MediaError(BatchrunError):
+    """A picture that can't be sent. The item fails before any call; the others go on."""
+
+
+class TemplateError(BatchrunError):
+    """A prompt template that can't be parsed, or can't be filled from the variables of a row."""
+
+
+class ErrorKind(StrEnum):
+    """What went wrong with an attempt, as it is stored. `retry.decide` says what each leads to."""
+
+    RATE_LIMITED = "rate_limited"
+    """Refused for the moment; nothing was generated, nothing is billed."""
+    UNAVAILABLE = "unavailable"
+    """503 or 529 before any body: no capacity, nothing generated."""
+    NOT_SENT = "not_sent"
+    """DNS, refused connection, TLS: the request never left."""
+    SERVER = "server"
+    """5xx, or an error inside a stream: may have been billed."""
+    NETWORK = "network"
+    """The connection broke after the request was sent: may have been billed."""
+    TIMEOUT = "timeout"
+    """One of our three clocks, or the vendor's: may have been billed."""
+    INCOMPLETE = "incomplete"
+    """The answer ended without its terminal marker and an allowed finish reason."""
+    INVALID = "invalid"
+    """The request is wrong and will be wrong again."""
+    MODERATED = "moderated"
+    NOT_FOUND = "not_found"
+    """The model doesn't exist here, or is retired."""
+    ACCOUNT = "account"
+    """The key is refused: wrong key, wrong region, no permission."""
+    ARREARS = "arrears"
+    """No money: overdue account, used-up quota."""
+    MEDIA = "media"
+    """The item's own file can't be sent. Found before the call."""
+    TEMPLATE = "template"
+    """The item's prompt can't be filled. Found before the call."""
+    LOST = "lost"
+    """The worker died while the call was in flight: may have been billed."""
+
+
+class ProviderError(BatchrunError):
+    """One failed attempt.
+
+    `http_status` is None where there was no answer; `vendor_code` is the vendor's own word; `retry_after` is the
+    server's wish in seconds, uncapped and unchecked.
+    """
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        http_status: int | None = None,
+        vendor_code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        remedy: str = "",
+    ) -> None:
+        super().__init__(message, code=kind.value, remedy=remedy)
+        self.kind = kind
+        self.http_status = http_status
+        self.vendor_code = vendor_code
+        self.request_id = request_id
+        self.retry_after = retry_after

@@ -1,0 +1,178 @@
+"""From a job's source to its rows: what there is to ask, one row per item, read as a stream.
+
+Rows are data that anyone may have written. They give text for the prompt and references to pictures; what they say
+about files is confined to the media root, and nothing they name is opened or fetched here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchrun.complaints import Complaints
+from batchrun.listing import find_listing, list_files
+from batchrun.messages import JsonValue
+from batchrun.opening import open_regular
+from batchrun.references import (
+    MediaRef,
+    MediaRoot,
+    ReferenceProblem,
+    check_id,
+    check_name,
+    check_url,
+    hashed,
+    id_of,
+    variables_of,
+)
+from batchrun.rowfiles import read_lines, read_records
+from batchrun.spec import InputKind, JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One item to be: its id, what the prompt may say, and its pictures."""
+
+    custom_id: str
+    """1 to 256 bytes of UTF-8, no control characters. Whether it is unique is the database's business."""
+    variables: Mapping[str, JsonValue]
+    media: tuple[MediaRef, ...]
+    place: str
+    """Where the row stands, for messages: `rows.jsonl:17`, or the path of the picture."""
+
+
+def media_root(job: JobSpec, base: Path) -> Path:
+    """The absolute folder that all local pictures of the job are relative to and confined to; links are resolved.
+
+    For `images` the named folder, or the part of the pattern before the first wildcard; for `rows` the folder of the
+    row file; else `base`, the folder of the job file.
+    """
+    if job.inputs.kind == "images":
+        return find_listing(job.inputs.source, base).root
+    folder = _file(job, base).parent if job.inputs.kind == "rows" else base
+    return Path(os.path.realpath(folder))
+
+
+def read_rows(job: JobSpec, base: Path) -> Iterator[Row]:
+    """The rows of the job; `base` is the folder of the job file.
+
+    Raises SpecError with up to 20 problems, and for a source without rows. Rows that came before the error must be
+    thrown away: the reader goes on after a bad row only to report more of them.
+    """
+    kind = job.inputs.kind
+    file = _file(job, base) if kind in ("rows", "urls") else None
+    complaints = Complaints(file=file, key=f"inputs.{kind}")
+    empty = True
+    for row in _READERS[kind](job, base, complaints):
+        empty = False
+        yield row
+    complaints.finish()
+    if empty:
+        raise complaints.stop(*_nothing(job, base))
+
+
+def _file(job: JobSpec, base: Path) -> Path:
+    return Path(os.path.abspath(base)) / os.path.expanduser(job.inputs.source)
+
+
+def _nothing(job: JobSpec, base: Path) -> tuple[str, str]:
+    if job.inputs.kind != "images":
+        return f"job `{job.name}`: there are no rows in it", "Add rows, or take the job out"
+    pattern = find_listing(job.inputs.source, base).pattern
+    remedy = "Check the folder and the spelling, upper and lower case included"
+    if "{" in pattern:
+        remedy = "Braces aren't alternatives in a pattern; name the folder, or use one job per extension"
+    return f"job `{job.name}`: no picture matches {pattern}", remedy
+
+
+def _from_images(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
+    listing = find_listing(job.inputs.source, base)
+    root = MediaRoot(listing.root)
+    for path in list_files(listing, complaints):
+        try:
+            media = MediaRef(path=check_name(path), size=root.size(path))
+        except ReferenceProblem as problem:
+            complaints.add(problem.message, problem.remedy)
+            continue
+        yield Row(custom_id=id_of(media), variables=variables_of(media), media=(media,), place=path)
+
+
+def _from_urls(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
+    path = _file(job, base)
+    with open_regular(path, complaints.key) as file:
+        for number, line in read_lines(file, complaints):
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            try:
+                media = MediaRef(url=check_url(text))
+            except ReferenceProblem as problem:
+                complaints.add(problem.message, problem.remedy, line=number)
+                continue
+            place = f"{job.inputs.source}:{number}"
+            yield Row(custom_id=id_of(media), variables=variables_of(media), media=(media,), place=place)
+
+
+def _from_rows(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
+    path = _file(job, base)
+    root = MediaRoot(path.parent)
+    with open_regular(path, complaints.key) as file:
+        for number, fields in read_records(path, file, complaints):
+            try:
+                yield _row(fields, root, f"{job.inputs.source}:{number}")
+            except ReferenceProblem as problem:
+                complaints.add(problem.message, problem.remedy, line=number)
+
+
+def _from_items(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
+    root = MediaRoot(base)
+    for index, fields in enumerate(job.inputs.items or ()):
+        place = f"inputs.items[{index}]"
+        try:
+            yield _row(fields, root, place)
+        except ReferenceProblem as problem:
+            complaints.add(problem.message, problem.remedy, place=place)
+
+
+_READERS: Mapping[InputKind, Callable[[JobSpec, Path, Complaints], Iterator[Row]]] = {
+    "images": _from_images,
+    "rows": _from_rows,
+    "urls": _from_urls,
+    "items": _from_items,
+}
+
+
+def _row(fields: Mapping[str, JsonValue], root: MediaRoot, place: str) -> Row:
+    media = tuple(root.refer(text) for text in _references(fields))
+    variables = {**(variables_of(media[0]) if media else {}), **fields}
+    if any(reference.url is not None and reference.url[:5].lower() == "data:" for reference in media):
+        # Megabytes of base64 are media, not text for a prompt.
+        variables = {name: value for name, value in variables.items() if name not in ("image", "images")}
+    return Row(custom_id=_custom_id(fields, media), variables=variables, media=media, place=place)
+
+
+def _custom_id(fields: Mapping[str, JsonValue], media: tuple[MediaRef, ...]) -> str:
+    for name in ("custom_id", "id"):
+        if name in fields:
+            return check_id(fields[name])
+    if media:
+        return id_of(media[0])
+    return hashed(json.dumps(fields, ensure_ascii=False, sort_keys=True))
+
+
+def _references(fields: Mapping[str, JsonValue]) -> list[str]:
+    """What `image` or `images` says; null and an empty list say that there is none."""
+    if "image" in fields and "images" in fields:
+        raise ReferenceProblem("the row has both `image` and `images`", "Keep one of them")
+    named = fields.get("image", fields.get("images"))
+    if named is None:
+        return []
+    listed = [named] if isinstance(named, str) else named
+    if not isinstance(listed, list | tuple):
+        raise ReferenceProblem("`image` must be a path or URL, or a list of them", "Write it as text")
+    texts = [text for text in listed if isinstance(text, str)]
+    if len(texts) < len(listed):
+        raise ReferenceProblem("`images` holds something that is not text", "Write each path or URL in quotes")
+    return texts

@@ -1,0 +1,172 @@
+"""Pacing, rate cuts and the circuit breaker, as plain arithmetic on the rows of `profiles` and `jobs`.
+
+A limit is granted in the claim, before a call is made, and every process grants from the same row. Vendors count a
+limit per minute also per second (contract 8.2), so a bucket never holds more than one call: calls get slots of their
+own, one interval apart, at 95 % of the limit (GCRA with a burst of 1). A claim gives out the slots of the next second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+PACE = 0.95
+"""Share of a limit that is used: the server's second doesn't begin when ours does."""
+LOOKAHEAD = timedelta(seconds=1)
+DEFAULT_CONCURRENCY = 64
+
+CUT = 0.7
+"""Factor on the rate when 429s are frequent."""
+FLOOR = 0.05
+"""The rate is never cut below this share, so that a recovery is noticed."""
+FREQUENT = 0.15
+"""Share of 429s among recent calls above which the limit is taken to be lower than we think."""
+WINDOW = 40
+"""Calls after which the counts of a window are halved."""
+ENOUGH = 10
+"""Calls that a window needs before it may cut."""
+RECOVERY = 1.003
+"""Growth of the rate for each good call, up to the limit itself."""
+
+BREAKER_FAILURES = 10
+BREAKER_FIRST = timedelta(seconds=30)
+BREAKER_LAST = timedelta(minutes=10)
+REFUSALS = 3
+"""Refused keys or unknown models in a row that pause a profile."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Bucket:
+    """The limits of a profile or a job, and how much of them is granted. Changed in place by `grant`."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    tokens_per_day: int | None
+    next_slot_at: datetime
+    tokens_at: datetime
+    """When the tokens granted so far will have been earned back."""
+    day: int
+    """Days since 1970 in UTC that `day_tokens` counts."""
+    day_tokens: int
+    factor: float = 1.0
+
+    def free_at(self, now: datetime, tokens: int) -> datetime:
+        """The earliest moment at which a call of `tokens` may be sent."""
+        at = max(now, self.next_slot_at, self.tokens_at)
+        if self.tokens_per_day is not None:
+            today = day_of(now)
+            used = self.day_tokens if self.day == today else 0
+            # The first call of a day goes out even if it alone is above the limit; else it would wait for ever.
+            if used and used + tokens > self.tokens_per_day:
+                at = max(at, datetime.fromtimestamp((today + 1) * 86_400, UTC))
+        return at
+
+    def take(self, at: datetime, tokens: int) -> None:
+        """Book a call of `tokens` at `at`."""
+        if self.requests_per_minute is not None:
+            self.next_slot_at = at + timedelta(seconds=60 / (self.requests_per_minute * PACE * self.factor))
+        self.settle(at, tokens)
+
+    def settle(self, now: datetime, tokens: int) -> None:
+        """Book tokens; a negative number gives back what a call didn't use."""
+        if self.tokens_per_minute is not None:
+            rate = self.tokens_per_minute * PACE * self.factor
+            self.tokens_at = max(self.tokens_at, now) + timedelta(seconds=60 * tokens / rate)
+        if self.tokens_per_day is not None:
+            today = day_of(now)
+            self.day_tokens = max(0, (self.day_tokens if self.day == today else 0) + tokens)
+            self.day = today
+
+
+def day_of(moment: datetime) -> int:
+    return int(moment.timestamp() // 86_400)
+
+
+def grant(buckets: Sequence[Bucket], now: datetime, *, wanted: int, tokens: int) -> list[datetime]:
+    """Slots for up to `wanted` calls within the next second, each the moment before which it must not be sent."""
+    slots: list[datetime] = []
+    while len(slots) < wanted:
+        at = max(bucket.free_at(now, tokens) for bucket in buckets)
+        if at >= now + LOOKAHEAD:
+            break
+        for bucket in buckets:
+            bucket.take(at, tokens)
+        slots.append(at)
+    return slots
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """How a profile has been answering. Changed in place by `observe`."""
+
+    factor: float
+    cut_at: datetime
+    window_calls: int
+    window_limited: int
+    failures_in_row: int
+    breaker_step: int
+    breaker_until: datetime | None
+    refused_in_row: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one call says about its profile."""
+
+    sent_at: datetime
+    limited: bool = False
+    """A 429 of a rate limit."""
+    down: bool = False
+    """Not reached, no capacity, 5xx, broken or silent."""
+    refused: bool = False
+    """The key or the model was refused."""
+
+
+def observe(health: Health, calls: Iterable[Seen], now: datetime) -> None:
+    """Fold finished calls into the health of their profile: cut and recover the rate, open and close the breaker."""
+    for call in calls:
+        health.refused_in_row = health.refused_in_row + 1 if call.refused else 0
+        observe_rate(health, call, now)
+        observe_breaker(health, call, now)
+
+
+def observe_rate(health: Health, call: Seen, now: datetime) -> None:
+    if call.down or call.refused:
+        return
+    health.window_calls += 1
+    health.window_limited += call.limited
+    if not call.limited:
+        health.factor = min(1.0, health.factor * RECOVERY)
+    # 429s of calls that left before the last cut are the same congestion, not a new one.
+    elif (
+        call.sent_at > health.cut_at
+        and health.window_calls >= ENOUGH
+        and health.window_limited > FREQUENT * health.window_calls
+    ):
+        health.factor = max(FLOOR, health.factor * CUT)
+        health.cut_at = now
+        health.window_calls = health.window_limited = 0
+    if health.window_calls >= WINDOW:
+        health.window_calls //= 2
+        health.window_limited //= 2
+
+
+def observe_breaker(health: Health, call: Seen, now: datetime) -> None:
+    if not call.down:
+        health.failures_in_row = health.breaker_step = 0
+        health.breaker_until = None
+        return
+    health.failures_in_row += 1
+    # Failures of calls that left before the breaker opened are the same outage; only a probe's failure prolongs it.
+    probe = health.breaker_until is None or call.sent_at >= health.breaker_until
+    if health.failures_in_row >= BREAKER_FAILURES and probe:
+        health.breaker_until = now + min(BREAKER_FIRST * 2**health.breaker_step, BREAKER_LAST)
+        health.breaker_step = min(health.breaker_step + 1, 10)
+
+
+def breaker_allows(health: Health, now: datetime, *, in_flight: int) -> int | None:
+    """How many calls the breaker lets through: None for any number, 0 while it is open, 1 as a probe after that."""
+    if health.breaker_until is None:
+        return None
+    return 1 if now >= health.breaker_until and in_flight == 0 else 0

@@ -1,0 +1,346 @@
+"""From a job file to rows: all of it in one transaction, or nothing.
+
+Loading the same file again adds only what is new. What would make an answer the answer to another question (the
+identity of a job, a row that was already called) is refused, with the difference shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from batchrun.catalogue import Catalogue, Endpoint
+from batchrun.database import clock, lock_loading, writing
+from batchrun.errors import CatalogueError, ChangedError, Problem, SpecError, TemplateError, UsageError
+from batchrun.inputs import Row, media_root, read_rows
+from batchrun.limits import DEFAULT_CONCURRENCY
+from batchrun.messages import JsonValue
+from batchrun.plan import Plan, prepare
+from batchrun.showing import clean
+from batchrun.spec import JobFile, JobSpec, differences
+from batchrun.store import jobs as store
+from batchrun.store.jobs import NewItem
+from batchrun.tables import Record
+
+BATCH = 500
+SHOWN = 5
+"""Differences or rows that a message lists."""
+
+BYTES_PER_TOKEN = 4
+TOKENS_PER_PICTURE = 1_200
+TOKENS_PER_ANSWER = 300
+"""Guesses that pace a job under a limit of tokens until its first answers tell their mean."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Loaded:
+    """What became of one job of the file."""
+
+    job_id: int
+    name: str
+    simulated: bool
+    added: int = 0
+    unchanged: int = 0
+    updated: int = 0
+    """Rows that changed before they were ever called."""
+    created: bool = False
+    changed: list[str] = field(default_factory=list)
+    """Settings that took effect, such as `limits`."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know before it costs money."""
+
+
+def load(
+    engine: Engine,
+    job_file: JobFile,
+    catalogue: Catalogue,
+    *,
+    base: Path,
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> list[Loaded]:
+    """Load every job of `job_file`; `base` is its folder. `on_rows` hears how many rows were read so far.
+
+    Raises SpecError, CatalogueError, UsageError, ChangedError; then nothing was written.
+    """
+    plans = prepared_all(job_file, catalogue)
+    with writing(engine) as connection:
+        lock_loading(connection)
+        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
+        return [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
+
+
+def prepared_all(job_file: JobFile, catalogue: Catalogue) -> list[tuple[JobSpec, Plan]]:
+    """Every job with its plan, checked against the catalogue. Raises SpecError with all that is wrong."""
+    plans: list[tuple[JobSpec, Plan]] = []
+    problems: list[Problem] = []
+    for number, job in enumerate(job_file.jobs):
+        try:
+            plan = prepare(job, catalogue)
+            check_budget(job, plan)
+            plans.append((job, plan))
+        except (CatalogueError, UsageError) as error:
+            problems.append(
+                Problem(
+                    file=job_file.path,
+                    line=None,
+                    column=None,
+                    field=f"jobs[{number}] `{job.name}`",
+                    message=error.message,
+                    remedy=error.remedy,
+                )
+            )
+    if problems:
+        raise SpecError(problems)
+    return plans
+
+
+def check_budget(job: JobSpec, plan: Plan) -> None:
+    """A cap holds only where the most that a call can cost is known before it is made."""
+    if job.budget is None:
+        return
+    currency = plan.currency
+    if currency is None:
+        raise UsageError(
+            f"a budget needs a price, and the catalogue has none for {job.model} at {job.provider}",
+            code="budget-unpriced",
+            remedy="add the price to a catalogue file of your own, or delete `budget`: the cost is then unknown",
+        )
+    if currency != job.budget.currency:
+        raise UsageError(
+            f"the budget is in {job.budget.currency}, the price of {job.model} in {currency}",
+            code="budget-currency",
+            remedy=f"write the budget in {currency}; batchrun knows no exchange rates",
+        )
+    if plan.output_bound() is None:
+        raise UsageError(
+            f"a budget needs a bound of the answer's length, and none is known for {job.model}",
+            code="budget-unbounded",
+            remedy="set params.max_tokens",
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Loader:
+    """One load of a file: a connection inside its transaction, and how far it has come."""
+
+    connection: Connection
+    now: datetime
+    base: Path
+    on_rows: Callable[[int], None]
+    rows: int = 0
+
+    def load(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
+        loaded = self.job_row(job, plan, endpoint)
+        last = store.last_item(self.connection)
+        changed: list[str] = []
+        most: int | None = 0
+        rows = read_rows(job, self.base)
+        while batch := list(islice(rows, BATCH)):
+            made = [new_item(plan, row) for row in batch]
+            self.add(loaded, made, batch, last, changed)
+            if loaded.created and not self.rows:
+                store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
+            most = None if most is None else highest(most, made)
+            self.rows += len(batch)
+            self.on_rows(self.rows)
+        if changed:
+            raise rows_changed(job, changed)
+        note_cap(loaded, job, plan, most)
+        note_retirement(loaded, plan, self.now)
+        return loaded
+
+    def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
+        """Find the job of this name or make it. Raises ChangedError where its identity differs."""
+        values = self.settings_of(job)
+        found = store.job_named(self.connection, job.name, simulated=endpoint.simulated)
+        if found is not None:
+            refuse_other_identity(job, found)
+            changed = changed_settings(job, found)
+            if found.paused == "budget" and "budget" in changed:
+                values |= {"paused": None, "pause_message": None}
+            if found.currency is None:
+                values["currency"] = plan.currency
+            store.change_job(self.connection, found.id, values)
+            return Loaded(job_id=found.id, name=job.name, simulated=endpoint.simulated, changed=changed)
+        profile_id = store.profile(
+            self.connection,
+            provider=endpoint.provider,
+            region=endpoint.region,
+            model=job.model,
+            key_env=" ".join(endpoint.key_env),
+            limits=plan.model.limits,
+        )
+        job_id = store.add_job(
+            self.connection,
+            values
+            | {
+                "name": job.name,
+                "profile_id": profile_id,
+                "provider": endpoint.provider,
+                "region": endpoint.region,
+                "model": job.model,
+                "identity": job.identity(),
+                "simulated": endpoint.simulated,
+                "created_at": self.now,
+                "currency": plan.currency,
+                "expected_tokens": TOKENS_PER_ANSWER,
+            },
+        )
+        return Loaded(job_id=job_id, name=job.name, simulated=endpoint.simulated, created=True)
+
+    def settings_of(self, job: JobSpec) -> dict[str, object]:
+        """What may change while a job runs."""
+        return {
+            "spec": {**job.snapshot(), "base": str(self.base)},
+            "media_root": str(media_root(job, self.base)),
+            "priority": job.priority,
+            "tags": list(job.tags),
+            "cap": None if job.budget is None else job.budget.max_cost,
+            **{name: getattr(job.limits, name) for name in store.LIMIT_NAMES},
+        }
+
+    def add(self, loaded: Loaded, made: Sequence[NewItem], rows: Sequence[Row], last: int, changed: list[str]) -> None:
+        """Add what is new of a batch, pass over what is known, note what has changed since it was called."""
+        known = store.items_named(self.connection, loaded.job_id, [item.custom_id for item in made])
+        new: dict[str, NewItem] = {}
+        for item, row in zip(made, rows, strict=True):
+            before = known.get(item.custom_id)
+            if item.custom_id in new or (before is not None and before.id > last):
+                raise duplicate(item, row)
+            if before is None:
+                new[item.custom_id] = item
+            elif before.row_hash == item.row_hash:
+                loaded.unchanged += 1
+            elif before.fence == 0:
+                store.replace_item(self.connection, before.id, item)
+                loaded.updated += 1
+            else:
+                changed.append(f"{clean(row.place)}: {difference(before, item)}")
+        store.add_items(self.connection, loaded.job_id, list(new.values()))
+        loaded.added += len(new)
+
+
+def new_item(plan: Plan, row: Row) -> NewItem:
+    """The item of a row. Raises SpecError where its prompt can't be filled."""
+    try:
+        texts = plan.texts(row.variables)
+    except TemplateError as error:
+        problem = Problem(
+            file=None, line=None, column=None, field=row.place, message=error.message, remedy=error.remedy
+        )
+        raise SpecError([problem], code="rows") from error
+    media: list[Mapping[str, JsonValue]] = [
+        {key: value for key in ("kind", "path", "url", "size") if (value := getattr(reference, key)) is not None}
+        for reference in row.media
+    ]
+    hashed = json.dumps([texts, media], sort_keys=True).encode()
+    return NewItem(
+        custom_id=row.custom_id,
+        row_hash=hashlib.sha256(hashed).hexdigest()[:32],
+        variables=row.variables,
+        media=media,
+        input_bound=plan.input_bound(texts, len(media)),
+    )
+
+
+def expected(plan: Plan, rows: Sequence[Row]) -> int:
+    """Tokens that a call of these rows is likely to use."""
+    words = sum(len(text.encode()) for row in rows for text in plan.texts(row.variables)) // BYTES_PER_TOKEN
+    pictures = sum(len(row.media) for row in rows) * TOKENS_PER_PICTURE
+    return (words + pictures) // len(rows) + TOKENS_PER_ANSWER
+
+
+def highest(most: int, items: Sequence[NewItem]) -> int | None:
+    bounds = [item.input_bound for item in items]
+    return None if None in bounds else max(most, *(bound for bound in bounds if bound is not None))
+
+
+def refuse_other_identity(job: JobSpec, found: Record) -> None:
+    differing = differences(found.identity, job.identity())
+    if not differing:
+        return
+    lines = [f"  {name}: {shown(old)} → {shown(new)}" for name, old, new in differing]
+    raise ChangedError(
+        f"job {job.name!r} was loaded with another request, and its answers belong to that one:\n" + "\n".join(lines),
+        code="job-changed",
+        remedy=f"give the changed job a new name, such as {job.name}-2, or take the change back",
+    )
+
+
+def shown(value: JsonValue) -> str:
+    return "nothing" if value is None else clean(json.dumps(value, ensure_ascii=False), 200)
+
+
+def changed_settings(job: JobSpec, found: Record) -> list[str]:
+    """Names of the settings outside the identity that differ from those stored."""
+    before = {key: value for key, value in found.spec.items() if key != "base"}
+    after = job.snapshot()
+    asked = set(job.identity()) | {"name", "inputs"}
+    return [
+        key for key in sorted(before.keys() | after.keys()) if key not in asked and before.get(key) != after.get(key)
+    ]
+
+
+def difference(before: Record, item: NewItem) -> str:
+    if list(before.media) != list(item.media):
+        return f"its picture was {shown(before.media)}, now {shown(item.media)}"
+    names = [name for name in item.variables if before.variables.get(name) != item.variables[name]]
+    return "; ".join(
+        f"{clean(name)} was {shown(before.variables.get(name))}, now {shown(item.variables[name])}"
+        for name in names[:3]
+    )
+
+
+def rows_changed(job: JobSpec, changed: Sequence[str]) -> ChangedError:
+    lines = [f"  {line}" for line in changed[:SHOWN]]
+    if len(changed) > SHOWN:
+        lines.append(f"  … and {len(changed) - SHOWN} more")
+    return ChangedError(
+        f"{len(changed)} rows of job {job.name!r} have changed since they were called:\n" + "\n".join(lines),
+        code="rows-changed",
+        remedy="give these rows other ids, or the job a new name; the answers that were bought stay as they are",
+    )
+
+
+def duplicate(item: NewItem, row: Row) -> SpecError:
+    problem = Problem(
+        file=None,
+        line=None,
+        column=None,
+        field=row.place,
+        message=f"the id {clean(item.custom_id)!r} stands twice in the source",
+        remedy="give every row an id of its own in the column `id`",
+    )
+    return SpecError([problem], code="rows")
+
+
+def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, most: int | None) -> None:
+    """Say when the budget, not the concurrency, will be what holds the job back."""
+    one = plan.most(most)
+    if job.budget is None or not one:
+        return
+    together = int(job.budget.max_cost // one)
+    wanted = job.limits.concurrency or DEFAULT_CONCURRENCY
+    if together < min(wanted, loaded.added + loaded.unchanged):
+        loaded.notes.append(
+            f"the budget of {job.budget.max_cost} {job.budget.currency} lets {together} calls be in flight at once "
+            f"(one may cost up to {money(one)}); lower params.max_tokens or raise the budget for more"
+        )
+
+
+def money(amount: Decimal) -> str:
+    return f"{amount.quantize(Decimal('0.0001'))}"
+
+
+def note_retirement(loaded: Loaded, plan: Plan, now: datetime) -> None:
+    notice = plan.model.retirement_notice(now.date())
+    if notice is not None:
+        loaded.notes.append(notice)

@@ -1,0 +1,53 @@
+"""What goes into a call: parts, messages, the request. Values only; a dialect gives them their wire form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from batchrun.media import OpenMedia
+
+Role = Literal["system", "user", "assistant"]
+JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPart:
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePart:
+    source: str | OpenMedia
+    """An http(s) or data URL, sent as it is; or an opened local file, sent as a data URL of its own bytes."""
+
+
+Part = TextPart | ImagePart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    role: Role
+    parts: tuple[Part, ...]
+    """One TextPart alone is sent as a plain string (contract C1), anything else as a list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinking:
+    """What the job asks for; None as a whole means: say nothing, take the vendor's default."""
+
+    enabled: bool
+    budget: int | None = None
+    """Tokens of thinking at most; None leaves the model's maximum."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    model: str
+    messages: tuple[Message, ...]
+    params: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Sampling and length, under the vendor's own names."""
+    thinking: Thinking | None = None
+    stream: bool = True

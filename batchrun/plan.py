@@ -1,0 +1,181 @@
+"""What the calls of one job share: prepared once in each process, from the job's row, the catalogue and the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from batchrun import __version__
+from batchrun.catalogue import Catalogue, Endpoint, Model
+from batchrun.dialects import DIALECTS
+from batchrun.dialects.base import Dialect
+from batchrun.errors import ProviderError, UsageError
+from batchrun.messages import ChatRequest, JsonValue, Message, TextPart, Thinking
+from batchrun.pricing import upper_bound
+from batchrun.retry import Policy
+from batchrun.settings import Settings
+from batchrun.spec import JobSpec
+from batchrun.template import Template
+
+ENVELOPE_TOKENS = 64
+"""Room for what a chat template adds around each message: role marks, begin and end of turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    first_token: timedelta
+    silence: timedelta
+    """Between two pieces of content; keep-alives don't count, reasoning does."""
+    total: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    name: str
+    dialect: Dialect
+    url: str
+    headers: Mapping[str, str]
+    """With the key where calls are made; it exists in memory only."""
+    model: Model
+    system: Template | None
+    prompt: Template
+    params: Mapping[str, JsonValue]
+    thinking: Thinking | None
+    stream: bool
+    media_root: Path | None
+    timeouts: Timeouts
+    policy: Policy
+    price_ids: Mapping[str, int]
+    """Rows of the `prices` table by the digest of their tier."""
+    secrets: tuple[str, ...]
+    """Texts that must not be stored or shown."""
+
+    def texts(self, variables: Mapping[str, JsonValue]) -> list[str]:
+        """The rendered system message, if there is one, and prompt. Raises TemplateError."""
+        templates = (self.prompt,) if self.system is None else (self.system, self.prompt)
+        return [template.render(variables) for template in templates]
+
+    @property
+    def currency(self) -> str | None:
+        price = self.model.price_at(datetime.now(UTC))
+        return None if price is None else price.currency
+
+    @property
+    def input_limit(self) -> int | None:
+        thinks = self.model.thinks_by_default if self.thinking is None else self.thinking.enabled
+        return self.model.input_limit(thinks)
+
+    def input_bound(self, texts: list[str], images: int) -> int | None:
+        """Most input tokens of a request: a token is at least a byte of text; a picture has the model's maximum.
+
+        None where the model's limits aren't known.
+        """
+        words = sum(len(text.encode()) for text in texts) + ENVELOPE_TOKENS * (len(texts) + 1)
+        limit = self.input_limit
+        if images and self.model.max_image_tokens is None:
+            return limit
+        bound = words + images * (self.model.max_image_tokens or 0)
+        return bound if limit is None else min(bound, limit)
+
+    def output_bound(self) -> int | None:
+        limit = self.params.get("max_tokens", self.params.get("max_completion_tokens"))
+        return self.model.output_bound(max_tokens=limit if isinstance(limit, int) else None, thinking=self.thinking)
+
+    def most(self, input_bound: int | None) -> Decimal | None:
+        """The most that a call can cost; None where the price or a limit isn't known (design: a budget needs it)."""
+        price = self.model.price_at(datetime.now(UTC))
+        output = self.output_bound()
+        if price is None or input_bound is None or output is None:
+            return None
+        return upper_bound(price, input_tokens=input_bound, output_tokens=output)
+
+
+def prepare(
+    spec: JobSpec,
+    catalogue: Catalogue,
+    *,
+    settings: Settings | None = None,
+    media_root: Path | None = None,
+    price_ids: Mapping[str, int] | None = None,
+) -> Plan:
+    """A job's plan. Without `settings` it has no key: good for checking and counting, not for calls.
+
+    Raises CatalogueError where the model doesn't exist there, UsageError where the job asks for what the model can't
+    do or the key is missing.
+    """
+    endpoint = catalogue.endpoint(spec.provider)
+    model = catalogue.model(spec.provider, spec.model)
+    dialect = DIALECTS[endpoint.dialect](endpoint.error_table)
+    thinking = spec.thinking
+    plan = Plan(
+        name=spec.name,
+        dialect=dialect,
+        url=endpoint.base_url + dialect.path,
+        headers=headers_of(endpoint, settings, stream=spec.stream),
+        model=model,
+        system=None if spec.system is None else Template(spec.system),
+        prompt=Template(spec.prompt),
+        params=spec.params,
+        thinking=None if thinking is None else Thinking(enabled=thinking.enabled, budget=thinking.budget),
+        stream=spec.stream,
+        media_root=media_root,
+        timeouts=Timeouts(
+            first_token=spec.timeouts.first_token, silence=spec.timeouts.silence, total=spec.timeouts.total
+        ),
+        policy=Policy(attempts=spec.retry.attempts, max_elapsed=spec.retry.max_elapsed),
+        price_ids={} if price_ids is None else price_ids,
+        secrets=() if settings is None else settings.secrets(endpoint.key_env),
+    )
+    check_request(spec, plan)
+    return plan
+
+
+def check_request(spec: JobSpec, plan: Plan) -> None:
+    """Refuse before any call what every call of the job would be refused for."""
+    if spec.inputs.kind in ("images", "urls") and not plan.model.images:
+        raise UsageError(
+            f"{spec.model} at {spec.provider} takes no pictures",
+            code="model-without-images",
+            remedy="choose a model that does; `batchrun models` lists them",
+        )
+    parts = (TextPart(text="x"),)
+    request = ChatRequest(
+        model=spec.model,
+        messages=(Message(role="user", parts=parts),),
+        params=plan.params,
+        thinking=plan.thinking,
+        stream=plan.stream,
+    )
+    try:
+        plan.dialect.encode(request, plan.model.rules)
+    except ProviderError as error:
+        raise UsageError(error.message, code="request-refused", remedy=error.remedy) from error
+
+
+def headers_of(endpoint: Endpoint, settings: Settings | None, *, stream: bool) -> dict[str, str]:
+    headers = {
+        "content-type": "application/json",
+        "accept": "text/event-stream" if stream else "application/json",
+        "accept-encoding": "identity",
+        "user-agent": f"batchrun/{__version__}",
+    }
+    if endpoint.key_env and settings is not None:
+        headers["authorization"] = f"Bearer {require_key(endpoint, settings)}"
+    return headers
+
+
+def require_key(endpoint: Endpoint, settings: Settings) -> str:
+    """Raises UsageError that names the variables."""
+    key = settings.key(endpoint.key_env)
+    if key is None:
+        names = " and ".join(endpoint.key_env)
+        raise UsageError(
+            f"no key for {endpoint.name}: {names} {'are' if len(endpoint.key_env) > 1 else 'is'} not set",
+            code="key-missing",
+            remedy=f"export {endpoint.key_env[-1]}=… and run again; without a key you can try everything with "
+            "provider: simulator/model-studio-singapore",
+        )
+    return key.reveal()

@@ -1,0 +1,89 @@
+"""What happens to an item after a failed attempt. The only place that decides it.
+
+Two counters: `paid_tries` bounds attempts that may have been billed; free failures are bounded by time alone, so that
+a night of 429s or an outage costs nothing but the night.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from batchrun.errors import ErrorKind, ProviderError
+from batchrun.states import State
+
+FREE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.NOT_SENT})
+MAYBE_BILLED = frozenset({ErrorKind.SERVER, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.INCOMPLETE, ErrorKind.LOST})
+ITEM_IS_BAD = frozenset({ErrorKind.INVALID, ErrorKind.MODERATED, ErrorKind.MEDIA, ErrorKind.TEMPLATE})
+PROFILE_IS_REFUSED = frozenset({ErrorKind.ACCOUNT, ErrorKind.NOT_FOUND})
+MONEY_IS_GONE = frozenset({ErrorKind.ARREARS})
+
+DOWN = frozenset({ErrorKind.UNAVAILABLE, ErrorKind.NOT_SENT, ErrorKind.SERVER, ErrorKind.NETWORK, ErrorKind.TIMEOUT})
+"""Failures that say the service itself is in trouble; the circuit breaker counts them."""
+
+BASE = timedelta(seconds=1)
+CAP = timedelta(minutes=5)
+HINT_CAP = timedelta(minutes=15)
+HINT_JITTER = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A job's `retry`."""
+
+    attempts: int
+    """Attempts that may have been billed, the first one included."""
+    max_elapsed: timedelta
+    """From an item's first attempt, over all free failures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tries:
+    free: int
+    paid: int
+    first_at: datetime
+    """When the item was first sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    state: State
+    """`waiting`, `pending` or `failed`."""
+    next_at: datetime
+    tries: Tries
+    pauses: str | None = None
+    """Why the job's whole profile must stop: `arrears`. None for all else; refusals are counted by the profile."""
+
+
+def decide(error: ProviderError, tries: Tries, policy: Policy, now: datetime, random: Callable[[], float]) -> Decision:
+    """What to do after `error`. `random` gives numbers in [0, 1)."""
+    kind = error.kind
+    if kind in ITEM_IS_BAD:
+        return Decision(state=State.FAILED, next_at=now, tries=tries)
+    if kind in MONEY_IS_GONE:
+        return Decision(state=State.PENDING, next_at=now, tries=tries, pauses="arrears")
+    if kind in MAYBE_BILLED:
+        tries = replace(tries, paid=tries.paid + 1)
+        ended = tries.paid >= policy.attempts
+        wait = backoff(tries.paid - 1, random)
+    else:
+        tries = replace(tries, free=tries.free + 1)
+        ended = now - tries.first_at >= policy.max_elapsed
+        wait = backoff(tries.free - 1, random)
+    if ended:
+        return Decision(state=State.FAILED, next_at=now, tries=tries)
+    if error.retry_after is not None:
+        wait = hinted(error.retry_after, random)
+    return Decision(state=State.WAITING, next_at=now + wait, tries=tries)
+
+
+def backoff(failures_before: int, random: Callable[[], float]) -> timedelta:
+    """Exponential with full jitter: anything from 0 to 1 s, 2 s, 4 s … 5 min."""
+    return min(BASE * (1 << min(failures_before, 20)), CAP) * random()
+
+
+def hinted(seconds: float, random: Callable[[], float]) -> timedelta:
+    """The server's wish, never less, a little more so that not all come back at once; at most 15 minutes."""
+    wish = min(max(seconds, 0.0), HINT_CAP.total_seconds())
+    return timedelta(seconds=wish * (1 + HINT_JITTER * random()))

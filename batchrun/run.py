@@ -1,0 +1,141 @@
+"""Running jobs in this process: plans, keys, the drain, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from batchrun.catalogue import Catalogue
+from batchrun.database import clock, reading, writing
+from batchrun.drain import GRACE, Stop, Tally, drain
+from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED
+from batchrun.plan import Plan, prepare
+from batchrun.settings import Settings
+from batchrun.spec import JobSpec
+from batchrun.states import State
+from batchrun.store import jobs as store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnd:
+    """Where a job stands when the run ends."""
+
+    job_id: int
+    name: str
+    simulated: bool
+    states: dict[str, int]
+    paused: str | None
+    pause_message: str | None
+
+    @property
+    def total(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def bad(self) -> int:
+        """Items that failed or were truncated."""
+        return self.states.get(State.FAILED, 0) + self.states.get(State.TRUNCATED, 0)
+
+    @property
+    def left(self) -> int:
+        return sum(self.states.get(state, 0) for state in (State.PENDING, State.WAITING, State.CLAIMED, State.BLOCKED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    jobs: Sequence[JobEnd]
+    tally: Tally
+    seconds: float
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted and any(job.left for job in self.jobs):
+            return EXIT_INTERRUPTED
+        if any(job.paused for job in self.jobs):
+            return EXIT_STOPPED
+        return EXIT_ITEMS_FAILED if any(job.bad for job in self.jobs) else EXIT_DONE
+
+
+def run(
+    engine: Engine,
+    job_ids: Iterable[int],
+    catalogue: Catalogue,
+    settings: Settings,
+    *,
+    stop: Stop | None = None,
+    tally: Tally | None = None,
+    grace: float = GRACE,
+) -> RunEnd:
+    """Drain these jobs in this process until nothing is left to do or `stop` is asked for.
+
+    A pause that an error caused is lifted first: whoever runs a job again has mended its cause. Raises UsageError
+    where a key is missing, DatabaseError where the database stays away.
+    """
+    only = frozenset(job_ids)
+    stop, tally = stop or Stop(), tally or Tally()
+    plans = make_plans(engine, only, catalogue, settings)
+
+    def reserve(job_id: int, input_bound: int | None) -> Decimal | None:
+        return plans[job_id].most(input_bound)
+
+    began = time.monotonic()
+    with writing(engine) as connection:
+        store.lift_pauses(connection, only)
+    asyncio.run(drain(engine, plans.__getitem__, reserve=reserve, only=only, stop=stop, tally=tally, grace=grace))
+    return RunEnd(jobs=ends(engine, only), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0)
+
+
+def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, settings: Settings) -> dict[int, Plan]:
+    with writing(engine) as connection:
+        now = clock(connection)
+        plans: dict[int, Plan] = {}
+        for job in store.job_rows(connection, job_ids):
+            spec = JobSpec.model_validate({key: value for key, value in job.spec.items() if key != "base"})
+            rows = [row for price in catalogue.model(spec.provider, spec.model).prices for row in price.rows()]
+            plans[job.id] = prepare(
+                spec,
+                catalogue,
+                settings=settings,
+                media_root=None if job.media_root is None else Path(job.media_root),
+                price_ids=store.price_ids(connection, rows, now),
+            )
+        return plans
+
+
+def ends(engine: Engine, job_ids: frozenset[int]) -> list[JobEnd]:
+    with reading(engine) as connection:
+        return [
+            JobEnd(
+                job_id=job.id,
+                name=job.name,
+                simulated=job.simulated,
+                states=store.count_states(connection, job.id),
+                paused=job.paused or job.profile_paused,
+                pause_message=job.pause_message if job.paused else job.profile_pause_message,
+            )
+            for job in store.job_rows(connection, job_ids)
+        ]
+
+
+@contextmanager
+def signals(on_signal: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `on_signal`, which may only set a flag; what stood before is put back."""
+
+    def handle(_number: int, _frame: object) -> None:
+        on_signal()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

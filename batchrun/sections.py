@@ -1,0 +1,255 @@
+"""The sections of a job in a job file: which keys there are, what they may say, and their defaults.
+
+Each section is a pydantic model. A key that a section doesn't know is refused; `LATER` names the keys that a reader of
+the documentation may expect but that do not work yet in this version, so that nothing written is silently ignored.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from batchrun.errors import TemplateError
+from batchrun.quantities import Money, check_duration, format_duration, parse_duration, parse_money, refusal
+from batchrun.showing import clean, listing
+from batchrun.template import Template
+
+SECRET_KEYS = frozenset(
+    [
+        "api_key",
+        "apikey",
+        "api-key",
+        "key",
+        "token",
+        "access_token",
+        "secret",
+        "password",
+        "authorization",
+        "headers",
+        "credentials",
+    ]
+)
+URL_KEYS = frozenset(["base_url", "baseurl", "endpoint", "api_base", "host", "proxy"])
+IMAGE_VARIABLES = frozenset({"path", "filename", "stem", "folder"})
+URL_VARIABLES = frozenset({"url", "filename", "stem"})
+
+InputKind = Literal["images", "rows", "urls", "items"]
+Text = Annotated[str, Field(min_length=1)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$", "examples": ["90s", "1h30m"]}),
+]
+Timeout = Annotated[Duration, AfterValidator(partial(check_duration, longest=timedelta(days=1)))]
+Patience = Annotated[Duration, AfterValidator(partial(check_duration, longest=timedelta(days=30)))]
+Cap = Annotated[
+    Money,
+    PlainValidator(parse_money),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? [A-Z]{3}$", "examples": ["5.00 USD"]}),
+]
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """A mapping of the job file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+
+class InputsSpec(Section):
+    """Where the items come from: exactly one source. Paths are relative to the folder of the job file."""
+
+    LATER = frozenset({"requests", "videos", "parquet"})
+    images: Text | None = None
+    """A folder, a file, or a glob with `*`, `?`, `[…]` and `**`."""
+    rows: Text | None = None
+    """A file of rows: .jsonl, .ndjson, .csv or .tsv."""
+    urls: Text | None = None
+    """A text file with one http(s) URL of a picture per line."""
+    items: Annotated[tuple[dict[str, JsonValue], ...], Field(strict=False, min_length=1, max_length=10_000)] | None = (
+        None
+    )
+    """A few rows, written here."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        written = sorted(self.model_fields_set)
+        if len(written) != 1:
+            found = f"has {listing(written)}" if written else "names no source"
+            raise refusal(f"{found}; a job has exactly one source", "Write one of images, rows, urls, items")
+        return self
+
+    @property
+    def kind(self) -> InputKind:
+        kinds: tuple[InputKind, ...] = ("images", "rows", "urls", "items")
+        return next(kind for kind in kinds if getattr(self, kind) is not None)
+
+    @property
+    def source(self) -> str:
+        """The path or pattern as written; empty for `items`."""
+        return self.images or self.rows or self.urls or ""
+
+
+class ParamsSpec(Section):
+    """Sampling and length, under the vendor's names. None is not sent: the vendor's default holds."""
+
+    LATER = frozenset({"n", "tools", "tool_choice"})
+    RESERVED: ClassVar[frozenset[str]] = frozenset(
+        [
+            "model",
+            "messages",
+            "input",
+            "parameters",
+            "stream",
+            "stream_options",
+            "incremental_output",
+            "result_format",
+            "enable_thinking",
+            "thinking_budget",
+            "n",
+            "tools",
+            "tool_choice",
+            "extra_body",
+            "extra_headers",
+        ]
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=1_000_000)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    stop: (
+        Annotated[tuple[Text, ...], BeforeValidator(_one_or_many), Field(strict=False, min_length=1, max_length=16)]
+        | None
+    ) = None
+    vl_high_resolution_images: bool | None = None
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
+    """Any other field of the vendor, sent as it is written, without checks."""
+
+    @field_validator("extra")
+    @classmethod
+    def _not_ours(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for key in extra:
+            if key.lower() in SECRET_KEYS | URL_KEYS:
+                remedy = "Keys belong in the environment, addresses in a catalogue"
+                raise refusal(f"`{clean(key)}` can't be sent with a request", remedy, key)
+            if key in cls.RESERVED:
+                raise refusal(f"`{key}` is set by batchrun itself", "Delete it; see `thinking` and `stream`", key)
+            if key in cls.model_fields:
+                remedy = f"Write it directly under `params`: `{key}: …`"
+                raise refusal(f"`{key}` is a known parameter", remedy, key)
+        return extra
+
+    def sent(self) -> dict[str, JsonValue]:
+        """What goes into the request, in one mapping."""
+        known = self.model_dump(mode="json", exclude_none=True, exclude={"extra"})
+        return {**known, **self.extra}
+
+
+class ThinkingSpec(Section):
+    enabled: bool
+    budget: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Tokens of thinking at most (contract 2.5); None leaves the model's maximum."""
+
+    @model_validator(mode="after")
+    def _budget_needs_thinking(self) -> Self:
+        if self.budget is not None and not self.enabled:
+            raise refusal("a thinking budget is set, but thinking is off", "Write `enabled: true` or delete `budget`")
+        return self
+
+
+class MediaSpec(Section):
+    """How media are prepared. In this version pictures are sent as they are, so there is nothing to set."""
+
+    LATER = frozenset(["max_pixels", "min_pixels", "fps", "max_frames", "split", "strip", "oversize", "detail"])
+
+
+class LimitsSpec(Section):
+    """Limits of this job alone, below those of its provider; None leaves the provider's."""
+
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Calls in flight at once."""
+    requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    tokens_per_day: Annotated[int, Field(ge=1, le=10**15)] | None = None
+
+
+class RetrySpec(Section):
+    attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    """Tries that may have been billed, the first included."""
+    max_elapsed: Patience = timedelta(hours=24)
+    """From the first try of an item; it bounds the failures that cost nothing."""
+
+
+class TimeoutsSpec(Section):
+    first_token: Timeout = timedelta(seconds=120)
+    silence: Timeout = timedelta(seconds=120)
+    """Between two pieces of content; reasoning counts, keep-alives don't."""
+    total: Timeout = timedelta(seconds=3_600)
+
+
+class BudgetSpec(Section):
+    """What the job may cost. Written `max_cost: 5.00 USD`."""
+
+    cap: Cap = Field(alias="max_cost")
+
+    @property
+    def max_cost(self) -> Decimal:
+        return self.cap.amount
+
+    @property
+    def currency(self) -> str:
+        return self.cap.currency
+
+
+class OutputSpec(Section):
+    """Answers as text files, one per item."""
+
+    sidecar: Text
+    """Template of the file name, such as `{{ stem }}.txt`."""
+    folder: Text | None = None
+    """Where the files go, relative to the job file; None means beside the pictures."""
+
+    @field_validator("sidecar")
+    @classmethod
+    def _is_file_name(cls, sidecar: str) -> str:
+        template = parsed(sidecar)
+        if "/" in template.text or "\\" in template.text or "\x00" in template.text or "\n" in template.text:
+            raise refusal("a sidecar is a file name, without folders", "Name the folder under `folder`")
+        if not template.names:
+            raise refusal("all answers would go into the same file", "Use a variable, such as `{{ stem }}.txt`")
+        return sidecar
+
+
+def parsed(source: str) -> Template:
+    """A template of the job file; what is wrong with it as pydantic wants to hear it."""
+    try:
+        return Template(source)
+    except TemplateError as error:
+        raise refusal(error.message, error.remedy) from error

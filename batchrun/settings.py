@@ -1,0 +1,82 @@
+"""The only reader of the environment. Read where a command starts, and passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchrun.errors import UsageError
+
+DEFAULT_DATABASE = Path(".batchrun") / "batchrun.db"
+MASK = "***"
+SHORTEST_SECRET = 8
+"""Shorter values aren't searched for in texts: they would mask ordinary words."""
+
+
+class Secret:
+    """A key. Its text form is stars; `reveal` is called where the header is written and nowhere else."""
+
+    __slots__ = ("_value", "name")
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = name
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({self.name}={MASK})"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says. Keys are looked up by name when a catalogue entry names them."""
+
+    database_url: str
+    catalogue: Path | None
+    environment: Mapping[str, str]
+
+    def key(self, names: Iterable[str]) -> Secret | None:
+        """The first of these variables that is set and not empty. Raises UsageError where it can't be a key."""
+        for name in names:
+            value = self.environment.get(name, "")
+            if value.strip():
+                return Secret(name, checked(name, value.strip()))
+        return None
+
+    def secrets(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The values of these variables, for masking."""
+        return tuple(value for name in names if len(value := self.environment.get(name, "").strip()) >= SHORTEST_SECRET)
+
+
+def checked(name: str, value: str) -> str:
+    if not value.isascii() or not value.isprintable() or " " in value or value[0] in "\"'":
+        raise UsageError(
+            f"{name} doesn't hold a key: it contains quotes, blanks, line breaks or other characters that no key has",
+            code="key-malformed",
+            remedy=f"set {name} to the bare key",
+        )
+    return value
+
+
+def read_settings(environment: Mapping[str, str], folder: Path) -> Settings:
+    """Settings from `environment`; `folder` is where the default database stands."""
+    url = environment.get("DATABASE_URL", "").strip()
+    catalogue = environment.get("BATCHRUN_CATALOGUE", "").strip()
+    return Settings(
+        database_url=url or f"sqlite:///{folder / DEFAULT_DATABASE}",
+        catalogue=Path(catalogue).expanduser() if catalogue else None,
+        environment=environment,
+    )
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """`text` without any of `secrets`."""
+    for secret in secrets:
+        if secret in text:
+            text = text.replace(secret, MASK)
+    return text

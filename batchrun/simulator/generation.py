@@ -1,0 +1,99 @@
+"""Decides what the model generates for a request: its chunks, the finish reason and the usage."""
+
+from dataclasses import dataclass
+
+from batchrun.simulator.captions import ODDITIES, answer_text, exactly, json_text, reasoning_text
+from batchrun.simulator.contents import Contents
+from batchrun.simulator.faults import Faults
+from batchrun.simulator.parameters import Parameters
+from batchrun.simulator.prices import Usage
+from batchrun.simulator.tokens import pieces
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """The text of one chunk and the number of tokens in it."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generation:
+    reasoning: tuple[Piece, ...]
+    answer: tuple[Piece, ...]
+    finish: str
+    usage: Usage
+
+    @property
+    def reasoning_text(self) -> str:
+        return "".join(piece.text for piece in self.reasoning)
+
+    @property
+    def answer_text(self) -> str:
+        return "".join(piece.text for piece in self.answer)
+
+
+def generate(parameters: Parameters, contents: Contents, faults: Faults, *, chunk_tokens: int) -> Generation:
+    reasoning = think(parameters, contents, faults, chunk_tokens)
+    answer, finish = speak(parameters, contents, faults, chunk_tokens)
+    input_tokens = contents.input_tokens
+    return Generation(
+        reasoning=chunked(reasoning, chunk_tokens),
+        answer=chunked(answer, chunk_tokens),
+        finish=finish,
+        usage=Usage(
+            input=input_tokens,
+            output=len(reasoning) + len(answer),
+            cached=min(input_tokens * (faults.whole("cached") or 0) // 100, input_tokens),
+            reasoning=len(reasoning),
+            image=contents.image_tokens,
+            video=contents.video_tokens,
+        ),
+    )
+
+
+def chunked(tokens: list[str], size: int) -> tuple[Piece, ...]:
+    groups = (tokens[start : start + size] for start in range(0, len(tokens), size))
+    return tuple(Piece(text="".join(group), tokens=len(group)) for group in groups)
+
+
+def think(parameters: Parameters, contents: Contents, faults: Faults, chunk_tokens: int) -> list[str]:
+    """Reasoning tokens; the budget cuts them and the answer starts at once (contract 2.5)."""
+    if not parameters.thinking:
+        return []
+    chunks = faults.whole("think-chunks")
+    text = reasoning_text(contents)
+    tokens = pieces(text) if chunks is None else exactly(text, chunks * chunk_tokens)
+    return tokens[: parameters.thinking_limit]
+
+
+def speak(parameters: Parameters, contents: Contents, faults: Faults, chunk_tokens: int) -> tuple[list[str], str]:
+    """Answer tokens and the finish reason; `max_tokens` does not count the reasoning (8.11)."""
+    tokens = wanted_tokens(parameters, contents, faults, chunk_tokens)
+    overrun = faults.whole("overrun")
+    if overrun is not None:
+        return exactly("".join(tokens) or "more ", parameters.max_tokens * overrun), "length"
+    if faults.text("finish") in ("length", "content_filter"):
+        return tokens[: len(tokens) // 2], faults.text("finish") or "stop"
+    if len(tokens) > parameters.max_tokens:
+        return tokens[: parameters.max_tokens], "length"
+    return tokens, "stop"
+
+
+def wanted_tokens(parameters: Parameters, contents: Contents, faults: Faults, chunk_tokens: int) -> list[str]:
+    if parameters.json_answer:
+        return pieces(json_text(contents))
+    text = answer_text(contents)
+    if "unicode" in faults:
+        text += ODDITIES
+    if "nul" in faults:
+        text += " A NUL\0here."
+    if "surrogate" in faults:
+        text += " Half a pair: \ud83d."
+    chunks = faults.whole("chunks")
+    if chunks is not None:
+        return exactly(text, chunks * chunk_tokens)
+    if contents.prefix is not None:
+        text = text.removeprefix(contents.prefix)
+    return pieces(text)

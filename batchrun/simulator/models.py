@@ -1,0 +1,187 @@
+"""The models that the simulator knows, typed by hand from the provider contract.
+
+Sources: tables 1.4, 2.1, 2.3, 2.5 (who thinks, what is forbidden), 8.3 (pixels per token), 8.4 (sizes).
+Prices stand in `prices`, rate limits in `limits`.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+REGIONS: Final = ("singapore", "virginia", "beijing")
+EVERYWHERE: Final = frozenset(REGIONS)
+BEIJING: Final = frozenset({"beijing"})
+
+UNPRICED: Final = "sim-unpriced"
+"""A model of no vendor, known in all regions and without a price, for tests of unknown cost."""
+
+
+class Thinking(StrEnum):
+    NEVER = "never"
+    ALWAYS = "always"
+    HYBRID = "hybrid"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """Sizes are tokens; pixel bounds are pixels of one picture after scaling (contract 8.3.2)."""
+
+    name: str
+    regions: frozenset[str]
+    thinking: Thinking
+    thinking_switch: frozenset[bool]
+    """Values of `enable_thinking` that are accepted; empty means that the parameter must not be sent."""
+    max_input: int
+    max_input_thinking: int
+    max_thinking: int
+    max_output: int
+    thinking_budget: bool = True
+    pictures: bool = True
+    factor: int = 32
+    min_pixels: int = 65_536
+    max_pixels: int = 2_621_440
+    settable_pixels: int = 16_777_216
+    max_frames: int = 2_000
+    frame_pixels: int = 640 * 32 * 32
+    total_pixels: int = 131_072 * 32 * 32
+    video_min_pixels: int = 65_536
+    forbidden: frozenset[str] = frozenset()
+    json_mode: bool = True
+    partial_mode: bool = False
+    partial_on_timeout: bool = False
+
+
+ANY_SWITCH: Final = frozenset({True, False})
+
+QWEN3_VL: Final = Model(
+    name="qwen3-vl-plus",
+    regions=EVERYWHERE,
+    thinking=Thinking.HYBRID,
+    thinking_switch=ANY_SWITCH,
+    max_input=260_096,
+    max_input_thinking=258_048,
+    max_thinking=81_920,
+    max_output=32_768,
+    partial_mode=True,
+)
+
+QWEN25_VL: Final = Model(
+    name="qwen-vl-max",
+    regions=EVERYWHERE,
+    thinking=Thinking.NEVER,
+    thinking_switch=frozenset({False}),
+    max_input=129_024,
+    max_input_thinking=129_024,
+    max_thinking=0,
+    max_output=8_192,
+    min_pixels=4_096,
+    max_pixels=1_310_720,
+    max_frames=512,
+    frame_pixels=768 * 32 * 32,
+    total_pixels=65_536 * 32 * 32,
+    partial_mode=True,
+    partial_on_timeout=True,
+)
+
+# No page states how Kimi counts media. One token per 14 x 14 pixels is the only number known (8.3.4), the
+# bounds are the simulator's own assumption.
+KIMI: Final = Model(
+    name="kimi-k2.5",
+    regions=BEIJING,
+    thinking=Thinking.HYBRID,
+    thinking_switch=ANY_SWITCH,
+    max_input=260_096,
+    max_input_thinking=258_048,
+    max_thinking=32_768,
+    max_output=32_768,
+    thinking_budget=False,
+    factor=14,
+    min_pixels=4 * 14 * 14,
+    max_pixels=1_003_520,
+    frame_pixels=640 * 14 * 14,
+    total_pixels=131_072 * 14 * 14,
+    video_min_pixels=4 * 14 * 14,
+    json_mode=False,
+)
+
+MODELS: Final = {
+    model.name: model
+    for model in (
+        QWEN3_VL,
+        replace(QWEN3_VL, name="qwen3-vl-flash"),
+        replace(QWEN3_VL, name="qwen3-vl-flash-us", regions=frozenset({"virginia"})),
+        replace(
+            QWEN3_VL,
+            name="qwen3-vl-235b-a22b-thinking",
+            thinking=Thinking.ALWAYS,
+            thinking_switch=frozenset({True}),
+            partial_mode=False,
+        ),
+        replace(
+            QWEN3_VL,
+            name="qwen3-vl-235b-a22b-instruct",
+            thinking=Thinking.NEVER,
+            thinking_switch=frozenset({False}),
+        ),
+        QWEN25_VL,
+        replace(QWEN25_VL, name="qwen-vl-plus"),
+        KIMI,
+        replace(
+            KIMI,
+            name="kimi-k2-thinking",
+            thinking=Thinking.ALWAYS,
+            thinking_switch=frozenset(),
+            max_input=229_376,
+            max_input_thinking=229_376,
+            max_output=16_384,
+            pictures=False,
+            forbidden=frozenset({"top_p", "presence_penalty"}),
+            json_mode=True,
+        ),
+        replace(
+            KIMI,
+            name="Moonshot-Kimi-K2-Instruct",
+            thinking=Thinking.NEVER,
+            thinking_switch=frozenset(),
+            max_input=131_072,
+            max_input_thinking=131_072,
+            max_thinking=0,
+            max_output=8_192,
+            pictures=False,
+        ),
+        replace(QWEN3_VL, name=UNPRICED),
+    )
+}
+
+SNAPSHOT: Final = re.compile(
+    r"(?P<base>qwen3-vl-plus|qwen3-vl-flash|qwen-vl-max|qwen-vl-plus)-(?P<version>latest|\d{4}-\d{2}-\d{2})"
+)
+
+# Dated Qwen2.5-VL snapshots that already count 32 x 32 pixels per token (8.3.1).
+NEW_GRID: Final = frozenset(
+    {"qwen-vl-max-latest", "qwen-vl-max-2025-08-13"}
+    | {"qwen-vl-plus-latest", "qwen-vl-plus-2025-08-15", "qwen-vl-plus-2025-07-10"}
+)
+
+
+def find_model(name: str) -> Model | None:
+    """The model of that name, its dated snapshots and `-latest` included; None when nobody knows it."""
+    if name in MODELS:
+        return MODELS[name]
+    snapshot = SNAPSHOT.fullmatch(name)
+    if snapshot is None:
+        return None
+    base = replace(MODELS[snapshot["base"]], name=name)
+    if base.thinking is Thinking.HYBRID or name in NEW_GRID:
+        return base
+    return replace(
+        base,
+        factor=28,
+        min_pixels=3_136,
+        max_pixels=1_003_520,
+        settable_pixels=12_845_056,
+        frame_pixels=768 * 28 * 28,
+        total_pixels=65_536 * 28 * 28,
+        video_min_pixels=50_176,
+    )

@@ -1,0 +1,253 @@
+"""Turns an answer into the bytes of a response, event by event, with the faults of the delivery in them."""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from batchrun.simulator.compat import (
+    DONE,
+    Chunk,
+    ChunkEncoder,
+    Identity,
+    chunks_of,
+    half,
+    plain_answer,
+    with_finish,
+)
+from batchrun.simulator.faults import Faults
+from batchrun.simulator.generation import Generation
+from batchrun.simulator.http import Headers
+from batchrun.simulator.parameters import Parameters
+from batchrun.simulator.prices import Usage
+from batchrun.simulator.shapes import after, contents, first, shaped
+
+Ending = Literal["end", "reset", "cut", "stall", "keepalive"]
+Framing = Literal["chunked", "length", "close"]
+COMMENT: Final = ": keep-alive"
+DECORATIONS: Final = frozenset({"comments", "garbage", "huge-line", "events", "multi-data", "invalid-utf8", "bom"})
+
+
+class Event(NamedTuple):
+    """Bytes that are written together, and what the client knows or has cost when they are."""
+
+    data: bytes
+    tokens: int = 0
+    reasoning_tokens: int = 0
+    usage: Usage | None = None
+    finish: str | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Script:
+    """A response to perform. `length` is the Content-Length told, for the framing of that name."""
+
+    headers: Headers
+    events: list[Event]
+    framing: Framing
+    length: int
+    ending: Ending
+    split: int | None
+    """Greatest number of bytes of one socket write; None for whole events."""
+
+
+def stream_script(generation: Generation, parameters: Parameters, identity: Identity, faults: Faults) -> Script:
+    plain_chunks = chunks_of(generation, thinking=parameters.thinking, include_usage=parameters.include_usage)
+    chunks = shaped(plain_chunks, generation, faults)
+    events = packed(encoded(chunks, identity, faults), faults)
+    stop, ending = ending_of(chunks, faults)
+    kind = "text/plain" if "wrong-type" in faults else "text/event-stream;charset=UTF-8"
+    return Script(
+        headers=headers_of(kind, identity, faults),
+        events=events[:stop],
+        framing=framing_of(faults, "chunked"),
+        length=sum(len(event.data) for event in events),
+        ending=ending,
+        split=faults.whole("split"),
+    )
+
+
+def ending_of(chunks: list[Chunk], faults: Faults) -> tuple[int, Ending]:
+    """How many events are sent, and what follows them."""
+    for name in faults.clauses:
+        match name:
+            case "reset-after":
+                return after(chunks, faults.whole(name) or 0), "reset"
+            case "cut-after":
+                return after(chunks, faults.whole(name) or 0), "cut"
+            case "stall-after":
+                return after(chunks, faults.whole(name) or 0), "stall"
+            case "stall-before":
+                return first(chunks, faults.text(name) or ""), "stall"
+            case "stall-headers":
+                return 0, "stall"
+            case "keepalive":
+                return 1, "keepalive"
+    return len(chunks), "end"
+
+
+def encoded(chunks: list[Chunk], identity: Identity, faults: Faults) -> list[Event]:
+    """One event for each chunk."""
+    encoder = ChunkEncoder(identity=identity)
+    style = Style(faults)
+    middle = after(chunks, len(contents(chunks)) // 2) if faults.clauses else -1
+    return [
+        Event(
+            style.frame(encoder.encode(chunk, number), number, middle=number == middle),
+            chunk.tokens,
+            chunk.reasoning_tokens,
+            chunk.usage,
+            chunk.finish,
+            chunk.raw == DONE,
+        )
+        for number, chunk in enumerate(chunks)
+    ]
+
+
+class Style:
+    """How the lines of a stream look."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self.end = "\r\n" if "crlf" in faults else "\r" if "cr" in faults else "\n"
+        self.field = "data:" if "no-space" in faults else "data: "
+        self.decorated = not DECORATIONS.isdisjoint(faults.clauses)
+
+    def frame(self, text: str, number: int, *, middle: bool) -> bytes:
+        if not self.decorated:
+            return to_bytes(self.field + text + self.end + self.end)
+        data = to_bytes(self.extras(number, middle=middle) + self.field_lines(text) + self.end)
+        if "invalid-utf8" in self.faults:
+            data = data.replace(b'"content":"', b'"content":"\xff\xc3')
+        return b"\xef\xbb\xbf" + data if "bom" in self.faults and number == 0 else data
+
+    def field_lines(self, text: str) -> str:
+        if "multi-data" in self.faults and text.startswith("{"):
+            return f"{self.field}{{{self.end}{self.field}{text[1:]}{self.end}"
+        return self.field + text + self.end
+
+    def extras(self, number: int, *, middle: bool) -> str:
+        lines = []
+        if "comments" in self.faults:
+            lines += [COMMENT, ""]
+        if "garbage" in self.faults and middle:
+            lines += ["~~ this line belongs to no protocol ~~", ""]
+        if "huge-line" in self.faults and middle:
+            size = (self.faults.whole("huge-line") or 0) * 1024 * 1024
+            lines += [f'{self.field}{{"choices":[],"usage":null,"padding":"{"x" * size}"}}', ""]
+        if "events" in self.faults:
+            lines += ["event: ping", "data: {}", "", f"id: {number}", "event: message", "retry: 3000"]
+        return "".join(line + self.end for line in lines)
+
+
+def to_bytes(text: str) -> bytes:
+    """A lone half of a surrogate pair cannot be encoded; it becomes the escape that JSON allows."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def packed(events: list[Event], faults: Faults) -> list[Event]:
+    """The events after the content encoding."""
+    if "gzip" not in faults:
+        return events
+    packer = zlib.compressobj(wbits=31)
+    last = len(events) - 1
+    result = []
+    for number, event in enumerate(events):
+        ending = zlib.Z_FINISH if number == last and "truncate" not in faults else zlib.Z_SYNC_FLUSH
+        result.append(event._replace(data=packer.compress(event.data) + packer.flush(ending)))
+    return result
+
+
+def plain_script(generation: Generation, identity: Identity, faults: Faults, *, partial: bool = False) -> Script:
+    """An answer in one body, sent in two halves so that it can be broken between them."""
+    word = faults.text("finish")
+    if word is not None:
+        generation = with_finish(generation, word)
+    if partial:
+        generation = half(generation)
+    text, usage = plain_answer(generation, identity, faults)
+    body = to_bytes(text)
+    if "invalid-utf8" in faults:
+        body = body.replace(b'"content":"', b'"content":"\xff\xc3')
+    if "bad-json" in faults:
+        body = body[: len(body) * 2 // 3]
+    return plain_events(body, generation, usage, identity, faults, partial=partial)
+
+
+def plain_events(
+    body: bytes, generation: Generation, usage: Usage | None, identity: Identity, faults: Faults, *, partial: bool
+) -> Script:
+    middle = len(body) // 2
+    finish = None if generation.finish in ("null", "missing") else generation.finish
+    told = Event(body[middle:], usage=usage, finish=finish, done=True)
+    if "bad-json" in faults:
+        told = Event(body[middle:])
+    everything = Event(body[:middle], generation.usage.output, generation.usage.reasoning)
+    events = packed([everything, told], faults)
+    stop, ending = plain_ending(faults)
+    sent = events[:1] if "truncate" in faults else events
+    headers = headers_of("application/json", identity, faults)
+    if partial:
+        headers = [*headers, ("x-dashscope-partialresponse", "true")]
+    return Script(
+        headers=headers,
+        events=sent[:stop],
+        framing=framing_of(faults, "length"),
+        length=sum(len(event.data) for event in sent),
+        ending=ending,
+        split=faults.whole("split"),
+    )
+
+
+def plain_ending(faults: Faults) -> tuple[int, Ending]:
+    for name in faults.clauses:
+        match name:
+            case "reset-after":
+                return 1, "reset"
+            case "cut-after":
+                return 1, "cut"
+            case "stall-after" | "stall-before":
+                return 1, "stall"
+            case "stall-headers" | "keepalive":
+                return 0, "stall"
+    return 2, "end"
+
+
+def framing_of(faults: Faults, usual: Framing) -> Framing:
+    match faults.text("framing"):
+        case "chunked":
+            return "chunked"
+        case "length":
+            return "length"
+        case "close":
+            return "close"
+    return usual
+
+
+def headers_of(kind: str, identity: Identity, faults: Faults) -> list[tuple[str, str]]:
+    headers = [("content-type", kind), ("x-request-id", identity.request_id)]
+    if "gzip" in faults:
+        headers.append(("content-encoding", "gzip"))
+    size = faults.whole("big-header")
+    if size is not None:
+        headers.append(("x-padding", "x" * (size * 1024)))
+    return headers
+
+
+def parts(data: bytes, greatest: int) -> Iterator[bytes]:
+    """The bytes in pieces of 1 to `greatest` bytes; where they are cut depends on the bytes alone."""
+    position = 0
+    for size in endless(hashlib.sha256(data).digest()):
+        if position >= len(data):
+            return
+        width = 1 + size % max(greatest, 1)
+        yield data[position : position + width]
+        position += width
+
+
+def endless(values: Iterable[int]) -> Iterator[int]:
+    row = tuple(values)
+    while True:
+        yield from row

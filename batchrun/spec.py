@@ -1,0 +1,145 @@
+"""What a job file says, as checked values. `jobfile` reads the file; from there on the types are trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, field_validator
+
+from batchrun.sections import (
+    BudgetSpec,
+    InputKind,
+    InputsSpec,
+    LimitsSpec,
+    MediaSpec,
+    OutputSpec,
+    ParamsSpec,
+    RetrySpec,
+    Section,
+    Text,
+    ThinkingSpec,
+    TimeoutsSpec,
+    parsed,
+)
+
+__all__ = [
+    "BudgetSpec",
+    "InputKind",
+    "InputsSpec",
+    "JobFile",
+    "JobSpec",
+    "JobsDocument",
+    "LimitsSpec",
+    "MediaSpec",
+    "OutputSpec",
+    "ParamsSpec",
+    "RetrySpec",
+    "ThinkingSpec",
+    "TimeoutsSpec",
+    "differences",
+    "job_schema",
+]
+
+
+class JobSpec(Section):
+    """One job: the same prompt for many items."""
+
+    LATER = frozenset(["window", "response_schema", "tools", "mode", "on_incomplete", "depends_on"])
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,2}$")]
+    """Provider and region of the catalogue, such as `model-studio/singapore`."""
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
+    inputs: InputsSpec
+    system: Text | None = None
+    """A template like the prompt."""
+    prompt: Text
+    parameters: ParamsSpec = Field(default_factory=ParamsSpec, alias="params")
+    thinking: ThinkingSpec | None = None
+    """None says nothing to the vendor: the model's default holds."""
+    stream: bool = True
+    media: MediaSpec = Field(default_factory=MediaSpec)
+    limits: LimitsSpec = Field(default_factory=LimitsSpec)
+    retry: RetrySpec = Field(default_factory=RetrySpec)
+    timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
+    budget: BudgetSpec | None = None
+    output: OutputSpec | None = None
+    tags: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f]([^,\x00-\x1f]{0,98}[^\s,\x00-\x1f])?$")], ...],
+        Field(strict=False, max_length=100),
+    ] = ()
+    priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
+    """Higher goes first."""
+
+    @field_validator("system", "prompt")
+    @classmethod
+    def _is_template(cls, source: str | None) -> str | None:
+        if source is not None:
+            parsed(source)
+        return source
+
+    @property
+    def params(self) -> Mapping[str, JsonValue]:
+        """The parameters that are sent, those under `extra` included."""
+        return self.parameters.sent()
+
+    def identity(self) -> dict[str, JsonValue]:
+        """What makes an answer of this job the answer to this request; all else may change while the job runs.
+
+        Plain JSON values. `stream`, limits, retry, timeouts, budget, output, tags and priority aren't part of it.
+        """
+        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking", "media"})
+        return {**parts, "params": dict(self.params)}
+
+    def snapshot(self) -> dict[str, JsonValue]:
+        """The whole job as plain JSON values; `JobSpec.model_validate` makes an equal job of it."""
+        snapshot: dict[str, JsonValue] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return snapshot
+
+
+class JobsDocument(Section):
+    """The file as a whole, after `defaults` went into the jobs."""
+
+    version: Literal[1]
+    jobs: Annotated[tuple[JobSpec, ...], Field(strict=False, min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFile:
+    version: int
+    jobs: tuple[JobSpec, ...]
+    path: Path | None
+
+
+def differences(
+    old: Mapping[str, JsonValue], new: Mapping[str, JsonValue], prefix: str = ""
+) -> list[tuple[str, JsonValue, JsonValue]]:
+    """Each field that differs between two identities: its dotted path, the old value, the new one; None is absent."""
+    found: list[tuple[str, JsonValue, JsonValue]] = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after or type(before) is not type(after):
+            found.append((prefix + key, before, after))
+    return found
+
+
+def job_schema() -> dict[str, JsonValue]:
+    """JSON Schema of a job file, for editors. `defaults` takes every key of a job except `name`, none required."""
+    schema: dict[str, JsonValue] = JobsDocument.model_json_schema(by_alias=True)
+    definitions, properties = schema["$defs"], schema["properties"]
+    assert isinstance(definitions, dict)  # noqa: S101 - pydantic's own form
+    assert isinstance(properties, dict)  # noqa: S101
+    job = definitions["JobSpec"]
+    assert isinstance(job, dict)  # noqa: S101
+    fields = job["properties"]
+    assert isinstance(fields, dict)  # noqa: S101
+    defaults = {key: value for key, value in job.items() if key != "required"}
+    defaults["properties"] = {key: value for key, value in fields.items() if key != "name"}
+    defaults["title"] = "Defaults"
+    definitions["Defaults"] = defaults
+    properties["defaults"] = {"$ref": "#/$defs/Defaults"}
+    return schema

@@ -1,0 +1,48 @@
+"""The states of an item and the legal moves between them; the only place that knows them.
+
+    pending ─► claimed ─► done | truncated | failed
+                  │  ▲
+                  ▼  │ next_at has passed
+                waiting
+    blocked ─► pending       when what it waits for is done
+    any state that isn't terminal ─► cancelled
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    BLOCKED = "blocked"
+    CLAIMED = "claimed"
+    WAITING = "waiting"
+    DONE = "done"
+    TRUNCATED = "truncated"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.CLAIMED, State.CANCELLED, State.DONE, State.TRUNCATED}),
+    State.BLOCKED: frozenset({State.PENDING, State.CANCELLED}),
+    State.CLAIMED: frozenset(
+        {State.PENDING, State.WAITING, State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED}
+    ),
+    State.WAITING: frozenset({State.CLAIMED, State.CANCELLED, State.DONE, State.TRUNCATED}),
+    State.DONE: frozenset(),
+    State.TRUNCATED: frozenset({State.PENDING}),
+    State.FAILED: frozenset({State.PENDING}),
+    State.CANCELLED: frozenset(),
+}
+"""From each state, where to. A late answer of a worker that was thought dead finishes an item from `pending` or
+`waiting`; `retry` takes `failed`, and `truncated` when named, back to `pending`."""
+
+TERMINAL = frozenset({State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED})
+OPEN = frozenset(State) - TERMINAL
+
+
+def sources(target: State) -> list[str]:
+    """The states from which `target` may be reached, for the WHERE of an update."""
+    return sorted(state.value for state, targets in MOVES.items() if target in targets)

@@ -1,0 +1,360 @@
+"""Taking items for one worker: fence, slots, reservation and attempt row in one transaction (intent before money)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from batchrun.database import clock
+from batchrun.limits import DEFAULT_CONCURRENCY, Bucket, Health, breaker_allows, grant
+from batchrun.messages import JsonValue
+from batchrun.states import State
+from batchrun.tables import Record, attempts, items, jobs, profiles
+
+BUCKET_COLUMNS = ("next_slot_at", "tokens_at", "day", "day_tokens")
+LIMIT_COLUMNS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
+HEALTH_COLUMNS = (
+    "cut_at",
+    "window_calls",
+    "window_limited",
+    "failures_in_row",
+    "breaker_step",
+    "breaker_until",
+    "refused_in_row",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An item that this worker holds, with its open attempt."""
+
+    attempt_id: int
+    item_id: int
+    job_id: int
+    profile_id: int
+    fence: int
+    custom_id: str
+    variables: Mapping[str, JsonValue]
+    media: Sequence[Mapping[str, JsonValue]]
+    free_tries: int
+    paid_tries: int
+    first_tried_at: datetime
+    claimed_at: datetime
+    send_at: datetime
+    """Not to be sent before, by the database's clock."""
+    reserved: Decimal | None
+    expected_tokens: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Claimed:
+    """What one claim brought, and for each job that got less than there was room for, what held it back."""
+
+    now: datetime
+    calls: list[Call] = field(default_factory=list)
+    brakes: dict[int, str] = field(default_factory=dict)
+
+
+def claim(
+    connection: Connection,
+    *,
+    worker: str,
+    room: int,
+    only: frozenset[int] | None,
+    reserve: Callable[[int, int | None], Decimal | None],
+) -> Claimed:
+    """Claim up to `room` items for `worker`, by priority, then in equal shares.
+
+    `only` names the jobs that may be claimed from (None: all). `reserve(job_id, input_bound)` gives the most that a
+    call can cost, None where it isn't known.
+    """
+    now = clock(connection)
+    claimed = Claimed(now=now)
+    candidates = runnable(connection, only, now)
+    if not candidates or room <= 0:
+        return claimed
+    pools = lock_profiles(connection, sorted({job.profile_id for job in candidates}))
+    in_flight_of_job, in_flight_of_profile = count_in_flight(connection, pools)
+    candidates.sort(key=lambda job: (-job.priority, in_flight_of_job.get(job.id, 0), job.id))
+    for position, job in enumerate(candidates):
+        rivals = sum(other.priority == job.priority for other in candidates[position:])
+        share = -(-(room - len(claimed.calls)) // rivals)
+        pool = pools[job.profile_id]
+        claim_of_job(
+            connection,
+            claimed,
+            worker=worker,
+            job=job,
+            pool=pool,
+            share=share,
+            in_flight=(in_flight_of_job.get(job.id, 0), in_flight_of_profile.get(job.profile_id, 0)),
+            reserve=reserve,
+        )
+        taken = sum(call.profile_id == job.profile_id for call in claimed.calls)
+        in_flight_of_profile[job.profile_id] = pool.in_flight + taken
+    for pool in pools.values():
+        pool.save(connection)
+    return claimed
+
+
+def runnable(connection: Connection, only: frozenset[int] | None, now: datetime) -> list[Record]:
+    """Jobs that aren't paused and have an item that is due."""
+    due = (
+        sa.exists()
+        .where(items.c.job_id == jobs.c.id)
+        .where(
+            sa.or_(
+                items.c.state == State.PENDING,
+                sa.and_(items.c.state == State.WAITING, items.c.next_at <= now),
+            )
+        )
+    )
+    wanted = (
+        sa.select(jobs)
+        .join(profiles, profiles.c.id == jobs.c.profile_id)
+        .where(jobs.c.paused.is_(None), profiles.c.paused.is_(None), due)
+    )
+    if only is not None:
+        wanted = wanted.where(jobs.c.id.in_(only))
+    return list(connection.execute(wanted.order_by(jobs.c.id).with_for_update(of=jobs, key_share=True)))
+
+
+@dataclass(slots=True, kw_only=True)
+class Pool:
+    """A profile during a claim: its row is locked, its bucket and health change in memory and are saved once."""
+
+    id: int
+    concurrency: int
+    bucket: Bucket
+    health: Health
+    in_flight: int = 0
+
+    def allowed(self, now: datetime, in_flight: int) -> tuple[int, str]:
+        """How many more calls may be open, and what says so."""
+        probes = breaker_allows(self.health, now, in_flight=in_flight)
+        if probes is not None:
+            return probes, "breaker"
+        return max(1, int(self.concurrency * self.health.factor)) - in_flight, "concurrency"
+
+    def save(self, connection: Connection) -> None:
+        connection.execute(
+            sa.update(profiles)
+            .where(profiles.c.id == self.id)
+            .values({name: getattr(self.bucket, name) for name in BUCKET_COLUMNS})
+        )
+
+
+def lock_profiles(connection: Connection, ids: Sequence[int]) -> dict[int, Pool]:
+    rows = connection.execute(
+        sa.select(profiles).where(profiles.c.id.in_(ids)).order_by(profiles.c.id).with_for_update(key_share=True)
+    )
+    return {row.id: pool_of(row) for row in rows}
+
+
+def pool_of(row: Record) -> Pool:
+    return Pool(
+        id=row.id,
+        concurrency=row.concurrency or DEFAULT_CONCURRENCY,
+        bucket=bucket_of(row, factor=row.rate_factor),
+        health=Health(factor=row.rate_factor, **{name: getattr(row, name) for name in HEALTH_COLUMNS}),
+    )
+
+
+def bucket_of(row: Record, *, factor: float = 1.0) -> Bucket:
+    return Bucket(factor=factor, **{name: getattr(row, name) for name in LIMIT_COLUMNS + BUCKET_COLUMNS})
+
+
+def count_in_flight(connection: Connection, pools: Mapping[int, Pool]) -> tuple[dict[int, int], dict[int, int]]:
+    """Open attempts of each job and of each profile, on all machines."""
+    rows = connection.execute(
+        sa.select(attempts.c.profile_id, attempts.c.job_id, sa.func.count())
+        .where(sa.literal_column("outcome = 'open'"), attempts.c.profile_id.in_(pools))
+        .group_by(attempts.c.profile_id, attempts.c.job_id)
+    )
+    of_job: dict[int, int] = {}
+    of_profile = dict.fromkeys(pools, 0)
+    for profile_id, job_id, count in rows:
+        of_job[job_id] = count
+        of_profile[profile_id] += count
+        pools[profile_id].in_flight += count
+    return of_job, of_profile
+
+
+def claim_of_job(
+    connection: Connection,
+    claimed: Claimed,
+    *,
+    worker: str,
+    job: Record,
+    pool: Pool,
+    share: int,
+    in_flight: tuple[int, int],
+    reserve: Callable[[int, int | None], Decimal | None],
+) -> None:
+    """Claim up to `share` items of one job and note what held it back, if anything did."""
+    now = claimed.now
+    allowed, brake = pool.allowed(now, in_flight[1])
+    if job.concurrency is not None and job.concurrency - in_flight[0] < allowed:
+        allowed, brake = job.concurrency - in_flight[0], "job concurrency"
+    wanted = min(share, allowed)
+    if wanted < share:
+        claimed.brakes[job.id] = brake
+    if wanted <= 0:
+        return
+    due = select_due(connection, job.id, wanted, now)
+    affordable, reservations = afford(job, due, reserve)
+    if len(affordable) < len(due):
+        claimed.brakes[job.id] = "cap"
+        if not affordable and not in_flight[0]:
+            pause_at_cap(connection, job, reserve(job.id, due[0].input_bound))
+    tokens = expected_tokens(job)
+    bucket = bucket_of(job)
+    slots = grant([pool.bucket, bucket], now, wanted=len(affordable), tokens=tokens)
+    if len(slots) < len(affordable):
+        claimed.brakes[job.id] = "rate"
+    if not slots:
+        return
+    taken = affordable[: len(slots)]
+    calls = open_attempts(connection, worker, job, taken, slots, reservations, tokens, now)
+    claimed.calls.extend(calls)
+    connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job.id)
+        .values(
+            reserved=jobs.c.reserved + sum((call.reserved or Decimal(0) for call in calls), Decimal(0)),
+            **{name: getattr(bucket, name) for name in BUCKET_COLUMNS},
+        )
+    )
+
+
+def select_due(connection: Connection, job_id: int, wanted: int, now: datetime) -> list[Record]:
+    """Retries that are due first, then what was never tried, in the order of the source."""
+    columns = (
+        items.c.id,
+        items.c.custom_id,
+        items.c.variables,
+        items.c.media,
+        items.c.fence,
+        items.c.free_tries,
+        items.c.paid_tries,
+        items.c.first_tried_at,
+        items.c.input_bound,
+    )
+    found: list[Record] = []
+    for condition in (
+        sa.and_(items.c.state == State.WAITING, items.c.next_at <= now),
+        items.c.state == State.PENDING,
+    ):
+        if len(found) < wanted:
+            found += connection.execute(
+                sa.select(*columns)
+                .where(items.c.job_id == job_id, condition)
+                .order_by(items.c.next_at, items.c.id)
+                .limit(wanted - len(found))
+                .with_for_update(skip_locked=True)
+            )
+    return found
+
+
+def afford(
+    job: Record,
+    due: Sequence[Record],
+    reserve: Callable[[int, int | None], Decimal | None],
+) -> tuple[list[Record], list[Decimal | None]]:
+    """The items whose upper bounds still fit under the job's cap, and those bounds."""
+    taken: list[Record] = []
+    reservations: list[Decimal | None] = []
+    committed = job.spent + job.reserved
+    for item in due:
+        most = reserve(job.id, item.input_bound)
+        if job.cap is not None:
+            if most is None or committed + most > job.cap:
+                break
+            committed += most
+        taken.append(item)
+        reservations.append(most)
+    return taken, reservations
+
+
+def pause_at_cap(connection: Connection, job: Record, next_call: Decimal | None) -> None:
+    connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job.id)
+        .values(
+            paused="budget",
+            pause_message=(
+                f"the next call may cost up to {next_call} {job.currency}; "
+                f"spent {job.spent}, reserved {job.reserved} of a cap of {job.cap} {job.currency}"
+            ),
+        )
+    )
+
+
+def expected_tokens(job: Record) -> int:
+    """What a call of this job is expected to use: the mean so far, a guess of the loader before that."""
+    return int(job.tokens_seen // job.calls_seen) if job.calls_seen else int(job.expected_tokens)
+
+
+def open_attempts(
+    connection: Connection,
+    worker: str,
+    job: Record,
+    taken: Sequence[Record],
+    slots: Sequence[datetime],
+    reservations: Sequence[Decimal | None],
+    tokens: int,
+    now: datetime,
+) -> list[Call]:
+    connection.execute(
+        sa.update(items)
+        .where(items.c.id == sa.bindparam("item"))
+        .values(
+            state=State.CLAIMED.value,
+            owner=worker,
+            fence=items.c.fence + 1,
+            first_tried_at=sa.func.coalesce(items.c.first_tried_at, sa.bindparam("now", type_=items.c.next_at.type)),
+        ),
+        [{"item": item.id, "now": now} for item in taken],
+    )
+    ids = connection.execute(
+        sa.insert(attempts).returning(attempts.c.id, sort_by_parameter_order=True),
+        [
+            {
+                "item_id": item.id,
+                "job_id": job.id,
+                "profile_id": job.profile_id,
+                "worker_id": worker,
+                "fence": item.fence + 1,
+                "outcome": "open",
+                "claimed_at": now,
+                "expected_tokens": tokens,
+                "reserved": most,
+            }
+            for item, most in zip(taken, reservations, strict=False)
+        ],
+    ).scalars()
+    return [
+        Call(
+            attempt_id=attempt_id,
+            item_id=item.id,
+            job_id=job.id,
+            profile_id=job.profile_id,
+            fence=item.fence + 1,
+            custom_id=item.custom_id,
+            variables=item.variables,
+            media=item.media,
+            free_tries=item.free_tries,
+            paid_tries=item.paid_tries,
+            first_tried_at=item.first_tried_at or now,
+            claimed_at=now,
+            send_at=slot,
+            reserved=most,
+            expected_tokens=tokens,
+        )
+        for attempt_id, item, slot, most in zip(ids, taken, slots, reservations, strict=False)
+    ]

@@ -1,0 +1,371 @@
+"""Storing what came of calls, many at a time, in one transaction. Applying the same results twice changes nothing.
+
+State is fenced, answers never are: a worker that was thought dead can't move an item that another one holds, but a
+complete answer that it paid for is kept. The first one is the item's answer, later ones are spares of their attempts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from batchrun.answer import Answer, Usage
+from batchrun.database import clock
+from batchrun.errors import ErrorKind
+from batchrun.limits import REFUSALS, Bucket, Seen, observe
+from batchrun.retry import DOWN, PROFILE_IS_REFUSED
+from batchrun.states import State, sources
+from batchrun.store.claim import BUCKET_COLUMNS, HEALTH_COLUMNS, Call, bucket_of, pool_of
+from batchrun.tables import Record, answers, attempts, items, jobs, profiles, usage
+
+Outcome = Literal["complete", "failed", "unsent", "lost"]
+
+SAME_ERRORS = 10
+"""Equal errors of items in a row, before anything has succeeded, that pause a job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """The usage row of an attempt that may have cost money. Costs are None where the price isn't known."""
+
+    usage: Usage | None
+    price_id: int | None
+    cost_low: Decimal | None
+    cost_high: Decimal | None
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How an attempt ended, and what becomes of its item."""
+
+    call: Call
+    outcome: Outcome
+    state: State
+    next_at: datetime
+    free_tries: int
+    paid_tries: int
+    ended_at: datetime
+    sent_at: datetime | None = None
+    first_token_at: datetime | None = None
+    http_status: int | None = None
+    error_kind: ErrorKind | None = None
+    error: str | None = None
+    vendor_code: str | None = None
+    request_id: str | None = None
+    request_hash: str | None = None
+    answer: Answer | None = None
+    charge: Charge | None = None
+    pauses: str | None = None
+    """Why the profile must stop at once, such as `arrears`."""
+    tokens: int | None = None
+    """Input and output together as the vendor counted them; None where it didn't."""
+
+
+def finish(connection: Connection, results: Sequence[Result]) -> None:
+    """Close the attempts, store answers and usage, move the items, settle the reservations and buckets."""
+    now = clock(connection)
+    locked = lock_jobs(connection, {result.call.job_id for result in results})
+    before = attempts_before(connection, results)
+    fresh = [result for result in results if before[result.call.attempt_id].outcome in ("open", "lost")]
+    if not fresh:
+        return
+    close_attempts(connection, fresh)
+    store_answers(connection, fresh)
+    charged = store_usage(connection, fresh, before, locked)
+    move_items(connection, fresh)
+    for job_id, group in grouped(fresh, lambda result: result.call.job_id).items():
+        update_job(connection, locked[job_id], group, before, charged[job_id], now)
+    for profile_id, group in grouped(fresh, lambda result: result.call.profile_id).items():
+        update_profile(connection, profile_id, group, now)
+
+
+def grouped(results: Iterable[Result], key: Callable[[Result], int]) -> dict[int, list[Result]]:
+    groups: dict[int, list[Result]] = defaultdict(list)
+    for result in results:
+        groups[key(result)].append(result)
+    return dict(sorted(groups.items()))
+
+
+def lock_jobs(connection: Connection, ids: set[int]) -> dict[int, Record]:
+    """Claims, finishes and reaping all lock jobs first, in the order of their ids, so that none waits in a circle."""
+    rows = connection.execute(
+        sa.select(jobs).where(jobs.c.id.in_(sorted(ids))).order_by(jobs.c.id).with_for_update(key_share=True)
+    )
+    return {row.id: row for row in rows}
+
+
+def attempts_before(connection: Connection, results: Sequence[Result]) -> dict[int, Record]:
+    rows = connection.execute(
+        sa.select(attempts.c.id, attempts.c.outcome, attempts.c.reserved).where(
+            attempts.c.id.in_([result.call.attempt_id for result in results])
+        )
+    )
+    return {row.id: row for row in rows}
+
+
+def close_attempts(connection: Connection, results: Sequence[Result]) -> None:
+    connection.execute(
+        sa.update(attempts)
+        .where(attempts.c.id == sa.bindparam("attempt"))
+        .values({name: sa.bindparam(f"new_{name}") for name in ATTEMPT_COLUMNS}),
+        [
+            {"attempt": result.call.attempt_id} | {f"new_{name}": getattr(result, name) for name in ATTEMPT_COLUMNS}
+            for result in results
+        ],
+    )
+
+
+ATTEMPT_COLUMNS = (
+    "outcome",
+    "sent_at",
+    "first_token_at",
+    "ended_at",
+    "http_status",
+    "error_kind",
+    "error",
+    "vendor_code",
+    "request_id",
+)
+
+
+def store_answers(connection: Connection, results: Sequence[Result]) -> None:
+    """Also of failed attempts: a partial text is paid for and may be all that there ever is."""
+    rows = [
+        {
+            "attempt_id": result.call.attempt_id,
+            "text": result.answer.text,
+            "reasoning": result.answer.reasoning,
+            "finish_reason": result.answer.finish_reason,
+            "complete": result.answer.complete,
+        }
+        for result in results
+        if result.answer is not None and (result.answer.complete or result.answer.text or result.answer.reasoning)
+    ]
+    if rows:
+        connection.execute(sa.insert(answers), rows)
+
+
+def store_usage(
+    connection: Connection,
+    results: Sequence[Result],
+    before: dict[int, Record],
+    locked: dict[int, Record],
+) -> dict[int, Decimal]:
+    """One row for each attempt that may have cost money. Returns by how much `spent` of each job grows.
+
+    A worker that was taken for dead already has a row with bounds, written when it was reaped: what it now knows
+    replaces them.
+    """
+    grown: dict[int, Decimal] = defaultdict(Decimal)
+    rows = []
+    for result in results:
+        call = result.call
+        if before[call.attempt_id].outcome == "lost":
+            gone = connection.execute(
+                sa.delete(usage).where(usage.c.attempt_id == call.attempt_id).returning(usage.c.cost_high)
+            ).scalar()
+            grown[call.job_id] -= gone or Decimal(0)
+        if result.charge is not None:
+            rows.append(usage_row(result, locked[call.job_id], result.charge))
+            grown[call.job_id] += result.charge.cost_high or Decimal(0)
+    if rows:
+        connection.execute(sa.insert(usage), rows)
+    return grown
+
+
+def usage_row(result: Result, job: Record, charge: Charge) -> dict[str, object]:
+    counted = charge.usage
+    row: dict[str, object] = {
+        "attempt_id": result.call.attempt_id,
+        "job_id": job.id,
+        "provider": job.provider,
+        "region": job.region,
+        "model": job.model,
+        "at": result.sent_at or result.call.claimed_at,
+        "simulated": job.simulated,
+        "raw": None if counted is None else counted.raw,
+        "price_id": charge.price_id,
+        "cost_low": charge.cost_low,
+        "cost_high": charge.cost_high,
+        "currency": charge.currency,
+    }
+    for name in TOKEN_COLUMNS:
+        row[name] = None if counted is None else getattr(counted, name)
+    return row
+
+
+TOKEN_COLUMNS = (
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "image_tokens",
+    "video_tokens",
+)
+
+keep_first_answer = (
+    sa.update(items)
+    .where(items.c.id == sa.bindparam("item"), items.c.answer_id.is_(None))
+    .values(answer_id=sa.bindparam("answer"))
+)
+end_with_answer = (
+    sa.update(items)
+    .where(items.c.id == sa.bindparam("item"), items.c.state.in_(sources(State.DONE)))
+    .values(state=sa.bindparam("new_state"), owner=None, error_kind=None, error=None)
+)
+move_on = (
+    sa.update(items)
+    .where(
+        items.c.id == sa.bindparam("item"),
+        items.c.fence == sa.bindparam("held"),
+        items.c.state == State.CLAIMED.value,
+    )
+    .values(
+        state=sa.bindparam("new_state"),
+        owner=None,
+        **{
+            name: sa.bindparam(f"new_{name}") for name in ("next_at", "free_tries", "paid_tries", "error_kind", "error")
+        },
+    )
+)
+note_hash = (
+    sa.update(items).where(items.c.id == sa.bindparam("item")).values(request_hash=sa.bindparam("new_request_hash"))
+)
+
+
+def move_items(connection: Connection, results: Sequence[Result]) -> None:
+    answered = [result for result in results if result.outcome == "complete"]
+    if answered:
+        connection.execute(
+            keep_first_answer,
+            [{"item": result.call.item_id, "answer": result.call.attempt_id} for result in answered],
+        )
+        connection.execute(
+            end_with_answer,
+            [{"item": result.call.item_id, "new_state": result.state} for result in answered],
+        )
+    others = [result for result in results if result.outcome != "complete"]
+    if others:
+        connection.execute(
+            move_on,
+            [
+                {
+                    "item": result.call.item_id,
+                    "held": result.call.fence,
+                    "new_state": result.state,
+                    "new_next_at": result.next_at,
+                    "new_free_tries": result.free_tries,
+                    "new_paid_tries": result.paid_tries,
+                    "new_error_kind": result.error_kind,
+                    "new_error": result.error,
+                }
+                for result in others
+            ],
+        )
+    hashed = [result for result in results if result.request_hash is not None]
+    if hashed:
+        connection.execute(
+            note_hash,
+            [{"item": result.call.item_id, "new_request_hash": result.request_hash} for result in hashed],
+        )
+
+
+def update_job(
+    connection: Connection,
+    job: Record,
+    results: Sequence[Result],
+    before: dict[int, Record],
+    spent: Decimal,
+    now: datetime,
+) -> None:
+    """Release reservations, book what was spent, learn the mean, notice a job in which nothing succeeds."""
+    released = sum(
+        (
+            before[result.call.attempt_id].reserved or Decimal(0)
+            for result in results
+            if before[result.call.attempt_id].outcome == "open"
+        ),
+        Decimal(0),
+    )
+    counted = [result for result in results if result.tokens is not None]
+    bucket = bucket_of(job)
+    settle(bucket, results, now)
+    values: dict[str, object] = {
+        "reserved": job.reserved - released,
+        "spent": job.spent + spent,
+        "calls_seen": job.calls_seen + len(counted),
+        "tokens_seen": job.tokens_seen + sum(result.tokens or 0 for result in counted),
+        **{name: getattr(bucket, name) for name in BUCKET_COLUMNS},
+        **error_streak(connection, job, results),
+    }
+    connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(values))
+
+
+def error_streak(connection: Connection, job: Record, results: Sequence[Result]) -> dict[str, object]:
+    """Equal errors of items in a row while nothing has succeeded; a negative count says that something has."""
+    streak, kind = job.errors_in_row, job.error_in_row
+    if streak < 0:
+        return {}
+    message = ""
+    for result in results:
+        if result.outcome == "complete":
+            return {"errors_in_row": -1, "error_in_row": None}
+        if result.state is State.FAILED:
+            streak = streak + 1 if result.error_kind == kind else 1
+            kind, message = result.error_kind, result.error or ""
+    values: dict[str, object] = {"errors_in_row": streak, "error_in_row": kind}
+    if streak >= SAME_ERRORS and job.paused is None:
+        values |= {
+            "paused": "errors",
+            "pause_message": f"the first {streak} items all failed with the same error ({kind}): {message}",
+            "errors_in_row": 0,
+        }
+    return values
+
+
+def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:
+    """Give back the expected tokens that weren't used, book those used beyond. Unknown stays as expected."""
+    for result in results:
+        if result.outcome == "unsent":
+            bucket.settle(now, -result.call.expected_tokens)
+        elif result.tokens is not None:
+            bucket.settle(now, result.tokens - result.call.expected_tokens)
+
+
+def update_profile(connection: Connection, profile_id: int, results: Sequence[Result], now: datetime) -> None:
+    row = connection.execute(
+        sa.select(profiles).where(profiles.c.id == profile_id).with_for_update(key_share=True)
+    ).one()
+    pool = pool_of(row)
+    settle(pool.bucket, results, now)
+    observe(pool.health, [seen(result) for result in results if result.sent_at is not None], now)
+    values: dict[str, object] = {
+        "rate_factor": pool.health.factor,
+        **{name: getattr(pool.bucket, name) for name in BUCKET_COLUMNS},
+        **{name: getattr(pool.health, name) for name in HEALTH_COLUMNS},
+    }
+    refused = next((result for result in results if result.error_kind in PROFILE_IS_REFUSED), None)
+    broke = next((result for result in results if result.pauses), None)
+    if broke is not None:
+        values |= {"paused": broke.pauses, "pause_message": broke.error}
+    elif refused is not None and pool.health.refused_in_row >= REFUSALS:
+        values |= {"paused": "refused", "pause_message": refused.error, "refused_in_row": 0}
+    connection.execute(sa.update(profiles).where(profiles.c.id == profile_id).values(values))
+
+
+def seen(result: Result) -> Seen:
+    return Seen(
+        sent_at=result.sent_at or result.call.claimed_at,
+        limited=result.error_kind is ErrorKind.RATE_LIMITED,
+        down=result.error_kind in DOWN,
+        refused=result.error_kind in PROFILE_IS_REFUSED,
+    )

@@ -1,0 +1,184 @@
+"""Jobs, their profiles and items: what `load` writes, and the questions that a run asks about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from batchrun.catalogue import Limits
+from batchrun.messages import JsonValue
+from batchrun.pricing import PriceRow
+from batchrun.states import TERMINAL, State
+from batchrun.tables import Record, audit, items, jobs, prices, profiles
+
+LIMIT_NAMES = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrency")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """An item as the loader made it from a row of the source."""
+
+    custom_id: str
+    row_hash: str
+    variables: Mapping[str, JsonValue]
+    media: Sequence[Mapping[str, JsonValue]]
+    input_bound: int | None
+    """Most input tokens that it can have; None where that isn't known."""
+
+
+def profile(connection: Connection, *, provider: str, region: str, model: str, key_env: str, limits: Limits) -> int:
+    """The id of the profile, made with the vendor's limits if it is new. Limits that were set stay."""
+    key = {"provider": provider, "region": region, "model": model, "key_env": key_env}
+    wanted = sa.select(profiles.c.id).where(*(profiles.c[name] == value for name, value in key.items()))
+    found: int | None = connection.execute(wanted).scalar()
+    if found is not None:
+        return found
+    limited = {name: getattr(limits, name) for name in LIMIT_NAMES}
+    made: int = connection.execute(sa.insert(profiles).values(**key, **limited).returning(profiles.c.id)).scalar_one()
+    return made
+
+
+def price_ids(connection: Connection, rows: Sequence[PriceRow], now: datetime) -> dict[str, int]:
+    """The ids of price rows by digest. Rows that are new are appended; none is ever changed."""
+    known = dict(
+        connection.execute(
+            sa.select(prices.c.digest, prices.c.id).where(prices.c.digest.in_([row.digest for row in rows]))
+        )
+        .tuples()
+        .all()
+    )
+    for row in rows:
+        if row.digest in known:
+            continue
+        values = {column.name: getattr(row, column.name) for column in prices.c if hasattr(row, column.name)}
+        known[row.digest] = connection.execute(
+            sa.insert(prices).values(**values, loaded_at=now).returning(prices.c.id)
+        ).scalar_one()
+    return known
+
+
+def job_named(connection: Connection, name: str, *, simulated: bool) -> Record | None:
+    return connection.execute(sa.select(jobs).where(jobs.c.name == name, jobs.c.simulated == simulated)).one_or_none()
+
+
+def job_rows(connection: Connection, ids: Iterable[int]) -> list[Record]:
+    """The jobs with the pauses of their profiles, in the order in which they were loaded."""
+    return list(
+        connection.execute(
+            sa.select(
+                jobs,
+                profiles.c.paused.label("profile_paused"),
+                profiles.c.pause_message.label("profile_pause_message"),
+            )
+            .join(profiles, profiles.c.id == jobs.c.profile_id)
+            .where(jobs.c.id.in_(sorted(ids)))
+            .order_by(jobs.c.id)
+        )
+    )
+
+
+def lift_pauses(connection: Connection, ids: Iterable[int]) -> None:
+    """Let jobs go on that an error or a used-up budget had paused, and their profiles; not what a person paused."""
+    wanted = sorted(ids)
+    lifted = {"paused": None, "pause_message": None}
+    connection.execute(
+        sa.update(jobs).where(jobs.c.id.in_(wanted), jobs.c.paused.in_(["errors", "budget"])).values(lifted)
+    )
+    used = sa.select(jobs.c.profile_id).where(jobs.c.id.in_(wanted))
+    connection.execute(
+        sa.update(profiles)
+        .where(profiles.c.id.in_(used), profiles.c.paused.in_(["refused", "arrears"]))
+        .values(lifted | {"refused_in_row": 0})
+    )
+
+
+def add_job(connection: Connection, values: Mapping[str, object]) -> int:
+    job_id: int = connection.execute(sa.insert(jobs).values(**values).returning(jobs.c.id)).scalar_one()
+    return job_id
+
+
+def change_job(connection: Connection, job_id: int, values: Mapping[str, object]) -> None:
+    connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**values))
+
+
+def last_item(connection: Connection) -> int:
+    """The highest id of an item so far."""
+    found: int | None = connection.execute(sa.select(sa.func.max(items.c.id))).scalar()
+    return found or 0
+
+
+def items_named(connection: Connection, job_id: int, names: Iterable[str]) -> dict[str, Record]:
+    rows = connection.execute(
+        sa.select(
+            items.c.id,
+            items.c.custom_id,
+            items.c.row_hash,
+            items.c.variables,
+            items.c.media,
+            items.c.state,
+            items.c.fence,
+        ).where(items.c.job_id == job_id, items.c.custom_id.in_(list(names)))
+    )
+    return {row.custom_id: row for row in rows}
+
+
+def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> None:
+    if new:
+        connection.execute(
+            sa.insert(items),
+            [
+                {
+                    "job_id": job_id,
+                    "custom_id": item.custom_id,
+                    "row_hash": item.row_hash,
+                    "variables": item.variables,
+                    "media": item.media,
+                    "input_bound": item.input_bound,
+                    "state": State.PENDING.value,
+                }
+                for item in new
+            ],
+        )
+
+
+def replace_item(connection: Connection, item_id: int, item: NewItem) -> None:
+    """Only for an item that was never tried."""
+    connection.execute(
+        sa.update(items)
+        .where(items.c.id == item_id, items.c.fence == 0)
+        .values(row_hash=item.row_hash, variables=item.variables, media=item.media, input_bound=item.input_bound)
+    )
+
+
+def count_states(connection: Connection, job_id: int) -> dict[str, int]:
+    rows = connection.execute(
+        sa.select(items.c.state, sa.func.count()).where(items.c.job_id == job_id).group_by(items.c.state)
+    )
+    return dict(rows.tuples().all())
+
+
+def open_items(connection: Connection, only: frozenset[int] | None) -> int:
+    """Items that are claimed, due, or will become due, in jobs that aren't paused."""
+    wanted = (
+        sa.select(sa.func.count())
+        .select_from(items.join(jobs, jobs.c.id == items.c.job_id).join(profiles, profiles.c.id == jobs.c.profile_id))
+        .where(
+            items.c.state.not_in(sorted(state.value for state in TERMINAL)),
+            sa.or_(
+                sa.and_(jobs.c.paused.is_(None), profiles.c.paused.is_(None)),
+                items.c.state == State.CLAIMED.value,
+            ),
+        )
+    )
+    if only is not None:
+        wanted = wanted.where(items.c.job_id.in_(only))
+    return connection.execute(wanted).scalar_one()
+
+
+def note(connection: Connection, *, at: datetime, actor: str, action: str, detail: Mapping[str, JsonValue]) -> None:
+    """A line in the audit: what somebody did to a job or a limit."""
+    connection.execute(sa.insert(audit).values(at=at, actor=actor, action=action, detail=detail))

@@ -1,0 +1,163 @@
+"""Worker processes: their beat, and what becomes of the calls of a dead one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from batchrun.database import clock
+from batchrun.errors import ErrorKind
+from batchrun.states import State
+from batchrun.tables import Record, attempts, items, jobs, usage, workers
+
+LOST_MESSAGE = "the worker died while this call was in flight; it may have been billed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaped:
+    """What was found of dead workers."""
+
+    workers: int = 0
+    calls: int = 0
+
+
+def register(connection: Connection) -> str:
+    """A row for this process. Returns its id, new at every start."""
+    worker = secrets.token_hex(8)
+    connection.execute(
+        sa.insert(workers).values(
+            id=worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            pid_started=process_started(os.getpid()),
+            started_at=clock(connection),
+        )
+    )
+    return worker
+
+
+def beat(connection: Connection, worker: str) -> None:
+    """One more beat. It also revives a row that others took for dead: this process is alive after all."""
+    connection.execute(sa.update(workers).where(workers.c.id == worker).values(beat=workers.c.beat + 1, ended_at=None))
+
+
+def end(connection: Connection, worker: str) -> None:
+    """The process stops in order; whatever it still has open is settled as lost."""
+    reap(connection, [worker])
+
+
+def beats(connection: Connection) -> dict[str, int]:
+    """The beat counters of all workers that haven't ended."""
+    rows = connection.execute(sa.select(workers.c.id, workers.c.beat).where(workers.c.ended_at.is_(None)))
+    return {row.id: row.beat for row in rows}
+
+
+def dead_here(connection: Connection) -> list[str]:
+    """Workers of this host whose process is gone, or is another one that got the same number."""
+    rows = connection.execute(
+        sa.select(workers.c.id, workers.c.pid, workers.c.pid_started).where(
+            workers.c.ended_at.is_(None), workers.c.host == socket.gethostname()
+        )
+    )
+    return [row.id for row in rows if not is_running(row.pid, row.pid_started)]
+
+
+def is_running(pid: int, started: str | None) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return started is None or process_started(pid) in (started, None)
+
+
+def process_started(pid: int) -> str | None:
+    """When the process was started, in the kernel's ticks since boot with the boot's id; None where it can't be told.
+    A zombie counts as gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return "gone" if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+
+
+def reap(connection: Connection, dead: Sequence[str]) -> Reaped:
+    """Settle the open calls of dead workers: what they may have cost goes to the ledger, their items go on.
+
+    Such an item goes behind all others: if it is what kills workers, the rest is done first.
+    """
+    if not dead:
+        return Reaped()
+    now = clock(connection)
+    lost = list(
+        connection.execute(
+            sa.select(
+                attempts.c.id,
+                attempts.c.item_id,
+                attempts.c.job_id,
+                attempts.c.fence,
+                attempts.c.reserved,
+                attempts.c.claimed_at,
+                *(jobs.c[name] for name in ("provider", "region", "model", "simulated", "currency", "spec")),
+            )
+            .join(jobs, jobs.c.id == attempts.c.job_id)
+            .where(attempts.c.outcome == "open", attempts.c.worker_id.in_(dead))
+        )
+    )
+    for call in lost:
+        settle_lost(connection, call, now)
+    connection.execute(sa.update(workers).where(workers.c.id.in_(dead)).values(ended_at=now))
+    return Reaped(workers=len(dead), calls=len(lost))
+
+
+def settle_lost(connection: Connection, call: Record, now: datetime) -> None:
+    connection.execute(
+        sa.update(attempts)
+        .where(attempts.c.id == call.id)
+        .values(outcome="lost", ended_at=now, error_kind=ErrorKind.LOST, error=LOST_MESSAGE)
+    )
+    connection.execute(
+        sa.insert(usage).values(
+            attempt_id=call.id,
+            job_id=call.job_id,
+            provider=call.provider,
+            region=call.region,
+            model=call.model,
+            at=call.claimed_at,
+            simulated=call.simulated,
+            cost_low=None if call.reserved is None else 0,
+            cost_high=call.reserved,
+            currency=None if call.reserved is None else call.currency,
+        )
+    )
+    if call.reserved is not None:
+        connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == call.job_id)
+            .values(reserved=jobs.c.reserved - call.reserved, spent=jobs.c.spent + call.reserved)
+        )
+    last = call.spec["retry"]["attempts"]
+    ended = items.c.paid_tries + 1 >= last
+    connection.execute(
+        sa.update(items)
+        .where(items.c.id == call.item_id, items.c.fence == call.fence, items.c.state == State.CLAIMED)
+        .values(
+            state=sa.case((ended, State.FAILED.value), else_=State.PENDING.value),
+            paid_tries=items.c.paid_tries + 1,
+            owner=None,
+            next_at=now,
+            error_kind=ErrorKind.LOST.value,
+            error=LOST_MESSAGE,
+        )
+    )

@@ -1,0 +1,137 @@
+"""Requests over the network. The only importer of httpx and aiohttp; their errors are translated here, once.
+
+httpx gives the API, aiohttp the pool and the parser: httpx's own pool costs several times more CPU for each chunk and
+leaks connections when requests are cancelled. Redirects are never followed: a key must not travel to another host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from batchrun.dialects.base import Body
+from batchrun.errors import ErrorKind, ProviderError
+
+CONNECT_SECONDS = 30.0
+KEEPALIVE_SECONDS = 20.0
+"""Shorter than servers usually keep it: a call on a connection that is just being closed may have been billed."""
+HEADER_BYTES = 65_536
+ERROR_BYTES = 65_536
+"""An error body is read up to here."""
+PLAIN_BYTES = 64 * 1024 * 1024
+"""An answer that isn't streamed is read up to here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """Status and headers have arrived. `chunks` gives the body as it comes, `read` the whole of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    stream: httpx.Response
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Raises ProviderError where the connection breaks."""
+        try:
+            async for chunk in self.stream.aiter_bytes():
+                yield chunk
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise translated(error) from error
+
+    async def read(self, limit: int) -> bytes:
+        """The body up to `limit` bytes; what is longer is cut."""
+        return await read_up_to(self.chunks(), limit)
+
+
+async def read_up_to(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        parts.append(chunk[: limit - size])
+        size += len(chunk)
+        if size >= limit:
+            break
+    return b"".join(parts)
+
+
+class Transport:
+    """One pool of connections for one event loop. Use it as an async context manager."""
+
+    async def __aenter__(self) -> Self:
+        self.client = AiohttpTransport(client=self.open_session)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.client.aclose()
+
+    @staticmethod
+    def open_session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            # limit=0: how many connections there are is decided by the claim, not by a pool that makes calls wait
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
+            skip_auto_headers=("User-Agent",),
+        )
+
+    @asynccontextmanager
+    async def post(self, url: str, headers: Mapping[str, str], body: Body) -> AsyncIterator[Response]:
+        """Send `body` to `url`. Raises ProviderError: `not_sent` where nothing left, else it may have been billed."""
+        request = httpx.Request(
+            "POST", url, headers={**headers, "content-length": str(body.length)}, content=content(body)
+        )
+        request.extensions = {"timeout": {"connect": CONNECT_SECONDS}}
+        try:
+            response = await self.client.handle_async_request(request)
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise translated(error) from error
+        try:
+            yield Response(status=response.status_code, headers=response.headers, stream=response)
+        finally:
+            await response.aclose()
+
+
+def content(body: Body) -> bytes | AsyncIterator[bytes]:
+    if all(isinstance(piece, bytes) for piece in body.pieces):
+        return b"".join(piece for piece in body.pieces if isinstance(piece, bytes))
+    return pieces(body)
+
+
+async def pieces(body: Body) -> AsyncIterator[bytes]:
+    """The body in order. Files are read and encoded on a thread, a block at a time: a slow disk stops nobody else."""
+    for piece in body.pieces:
+        if isinstance(piece, bytes):
+            yield piece
+            continue
+        blocks = piece.read_encoded()
+        while block := await asyncio.to_thread(next, blocks, b""):
+            yield block
+
+
+def translated(error: BaseException) -> ProviderError:
+    """What a foreign error means. httpx-aiohttp reports refused, closed and reset connections alike; only the cause
+    tells whether the request had left."""
+    cause = error.__cause__ or error
+    text = str(cause) or type(cause).__name__
+    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
+        return ProviderError(
+            ErrorKind.NOT_SENT,
+            f"can't reach the server: {text}",
+            remedy="check the network, the proxy and the base_url of the catalogue entry",
+        )
+    if isinstance(cause, TimeoutError):
+        return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {text}")
+    return ProviderError(ErrorKind.NETWORK, f"the connection broke: {text}")
