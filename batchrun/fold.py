@@ -135,6 +135,11 @@ class Fold:
         return storable(self._reasoning.text)
 
     @property
+    def size(self) -> int:
+        """Characters of text and reasoning so far."""
+        return self._text.size + self._reasoning.size
+
+    @property
     def has_content(self) -> bool:
         """Whether any text or reasoning has arrived: what the first-token and silence clocks count."""
         return self._text.size > 0 or self._reasoning.size > 0

@@ -18,7 +18,7 @@ CHUNK_LINE: Final = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 Headers = Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)  # not frozen: Python sets the traceback of a raised one
 class MalformedRequest(Exception):
     """Bytes that are no acceptable HTTP request; the connection cannot be used any further."""
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)  # not frozen: Python sets the traceback of a raised one
 class Refusal(Exception):
     """An answer other than 200; nothing was generated. `model_side` adds an `id` beside the error."""
 
