@@ -1,7 +1,7 @@
 """Prints how long each suite of tests took, and fails where one took longer than its budget.
 
-Usage: suites.py tests.xml, a report of pytest in the form of JUnit. A suite is a folder below `tests`; its time is the sum
-of its tests, whatever ran beside them.
+Usage: suites.py tests.xml, a report of pytest in the form of JUnit. A suite is a folder below `tests`; its time is the
+sum of its tests, whatever ran beside them.
 """
 
 from __future__ import annotations

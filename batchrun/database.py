@@ -86,6 +86,7 @@ def make_engine(url: URL) -> Engine:
         engine = sa.create_engine(
             url,
             json_serializer=dump_json,
+            hide_parameters=True,
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False, "isolation_level": None},
         )
         event.listen(engine, "connect", configure_sqlite)
@@ -94,6 +95,7 @@ def make_engine(url: URL) -> Engine:
     return sa.create_engine(
         url,
         json_serializer=dump_json,
+        hide_parameters=True,
         pool_size=5,
         max_overflow=0,
         pool_pre_ping=True,

@@ -68,6 +68,8 @@ class Document:
     value: JsonValue
     places: Mapping[KeyPath, Place]
     problems: list[Problem]
+    complete: bool
+    """False where the reading stopped early, so that `value` holds only what came before."""
 
 
 class _Stop(Exception):
@@ -116,11 +118,13 @@ class _Builder:
         self._restore = {ord(stand_in): char for char, stand_in in pairs}
 
     def build(self) -> Document:
+        complete = False
         try:
             for event in self._events():
                 self._take(event)
             if not self._documents:
-                self._note(0, "the file is empty", "Start with `version: 1` and `jobs:`")
+                self._stop(0, "the file is empty", "Start with `version: 1` and `jobs:`")
+            complete = True
         except _Stop:
             pass
         except MarkedYAMLError as error:
@@ -129,7 +133,7 @@ class _Builder:
             self._note(
                 error.position, f"the character U+{ord(self._text[error.position]):04X} is not allowed", "Delete it"
             )
-        return Document(value=self._root, places=self._places, problems=self._problems)
+        return Document(value=self._root, places=self._places, problems=self._problems, complete=complete)
 
     def _events(self) -> Iterator[Event]:
         events: Iterator[Event] = YAML(typ="safe", pure=True).parse(self._text.translate(self._hide))
@@ -197,6 +201,8 @@ class _Builder:
         line, column = self._lines.at(event.start_mark.index)
         text = event.value if isinstance(event, ScalarEvent) and event.style is None else None
         key_place = frame.key_place if frame else None
+        if text == "" and key_place is not None:
+            line, column = key_place  # nothing was written, and the parser looks for it on later lines
         self._places[path] = Place(line=line, column=column, key=key_place, text=text)
         self._put(value, frame)
         if len(self._places) > MAX_VALUES:

@@ -37,10 +37,11 @@ def read_job_file(path: Path) -> JobFile:
     text = _decode(_read(path), path)
     document = read_document(text, path)
     problems = [*_secrets(text, path), *document.problems]
+    if not document.complete:
+        raise SpecError(_sorted(problems))
     if not isinstance(document.value, dict):
-        if not problems:
-            problems.append(_file_problem(path, "must be a mapping", "Start with `version: 1` and `jobs:`"))
-        raise SpecError(problems)
+        problems.append(_file_problem(path, "must be a mapping", "Start with `version: 1` and `jobs:`"))
+        raise SpecError(_sorted(problems))
     reader = _Reader(path, document)
     jobs = reader.check(document.value)
     problems = _sorted([*problems, *reader.problems])

@@ -102,14 +102,15 @@ def parse_object(line: str) -> dict[str, JsonValue]:
         raise _LineProblem(f"the line holds {shown(value)}, not an object", 'Write `{"name": value, …}`')
     if line.count("[") + line.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise _too_deep()
-    # Only escapes can smuggle these in: the line itself is valid UTF-8, and JSON has no raw control characters.
-    if (
-        "\\" in line
-        and _SUSPECT.search(line)
-        and _UNUSABLE.search(json.dumps(value, ensure_ascii=False).replace("\\\\", ""))
-    ):
-        raise _LineProblem("a text holds a NUL or half a surrogate pair", "Delete the escape")
+    if "\\" in line and _SUSPECT.search(line):
+        _refuse_unusable(json.dumps(value, ensure_ascii=False).replace("\\\\", ""))
     return value
+
+
+def _refuse_unusable(text: str) -> None:
+    """Only escapes can smuggle these in: the line is valid UTF-8, and JSON has no raw control characters."""
+    if _UNUSABLE.search(text):
+        raise _LineProblem("a text holds a NUL or half a surrogate pair", "Delete the escape")
 
 
 def _too_deep() -> _LineProblem:

@@ -83,7 +83,7 @@ class Compat:
         An error that the server reports is `Delta.error`, its kind by the vendor's table; what else the event holds
         is kept beside it.
         """
-        if data[:6] == END_MARKER and data.strip() == END_MARKER:
+        if len(data) < 16 and data.strip() == END_MARKER:
             return _END
         if event == b"error":
             return Delta(error=as_provider_error(self._table, words_of(data), status=200))
@@ -102,7 +102,7 @@ class Compat:
             reasoning=reasoning,
             finish_reason=_finish_reason(choice),
             usage=_usage(chunk, choice) if chunk.usage or choice.usage else None,
-            request_id=chunk.id if isinstance(chunk.id, str) else None,
+            request_id=chunk.id if chunk.id and isinstance(chunk.id, str) else None,
             whole=whole,
             error=error,
         )
@@ -124,7 +124,7 @@ class Compat:
             reasoning=message.reasoning_content or message.reasoning or "",
             finish_reason=_finish_reason(choice),
             usage=_usage(chunk, choice),
-            request_id=chunk.id if isinstance(chunk.id, str) else None,
+            request_id=chunk.id if chunk.id and isinstance(chunk.id, str) else None,
             end=True,
             error=error or _cut_short(chunk, choice, headers),
         )

@@ -12,6 +12,7 @@ from typing import Final
 
 from batchrun.simulator.contents import Contents
 from batchrun.simulator.pictures import Picture
+from batchrun.simulator.schemas import sample
 from batchrun.simulator.tokens import pieces
 from batchrun.simulator.videos import Video
 
@@ -86,7 +87,9 @@ def answer_text(contents: Contents) -> str:
     return " ".join(sentences)
 
 
-def json_text(contents: Contents) -> str:
+def json_text(contents: Contents, schema: object) -> str:
+    if schema is not None:
+        return json.dumps(sample(schema, answer_text(contents)))
     document = {
         "caption": answer_text(contents),
         "pictures": [{"width": p.width, "height": p.height, "format": p.format} for p in contents.pictures],

@@ -45,6 +45,9 @@ class Contents:
     def input_tokens(self) -> int:
         return text_tokens(self.texts) + self.image_tokens + self.video_tokens
 
+    def mentions(self, word: str) -> bool:
+        return any(word in text.lower() for text in self.texts)
+
 
 class ContentsReader:
     """Walks over the messages of one request once."""
@@ -67,14 +70,15 @@ class ContentsReader:
 
     def read_message(self, message: object, index: int, *, last: bool) -> None:
         where = f"messages[{index}]"
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(message, dict) or not isinstance(role, str) or role not in ROLES:
             raise invalid(f"The role of {where} must be one of {', '.join(sorted(ROLES))}.")
         content = message.get("content")
         if last and message.get("partial") is True:
-            self.read_prefix(message["role"], content)
+            self.read_prefix(role, content)
             return
-        self.note(message["role"])
-        if content is None and message["role"] == "assistant":
+        self.note(role)
+        if content is None and role == "assistant":
             content = ""
         if isinstance(content, str):
             self.contents.texts.append(self.note(content))
@@ -83,7 +87,7 @@ class ContentsReader:
         else:
             raise invalid(f"The content of {where} must be a text or a list of parts that is not empty.")
 
-    def read_prefix(self, role: object, content: object) -> None:
+    def read_prefix(self, role: str, content: object) -> None:
         if not self.model.partial_mode:
             raise invalid(f"The model {self.model.name} does not support partial mode.", param="partial")
         if role != "assistant" or not isinstance(content, str):

@@ -124,6 +124,8 @@ class Exchange:
         contents = ContentsReader(model, high_resolution=parameters.high_resolution, seed=seed).read(fields)
         if contents.prefix is not None and parameters.thinking:
             raise invalid("Partial mode is not supported when enable_thinking is true.", param="partial")
+        if parameters.json_answer and parameters.schema is None and not contents.mentions("json"):
+            raise invalid("JSON mode needs the word json in the messages.", param="response_format")
         most = model.max_input_thinking if parameters.thinking else model.max_input
         if contents.input_tokens > most:
             raise invalid(f"Range of input length should be [1, {most}].", param="messages")

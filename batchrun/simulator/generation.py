@@ -83,7 +83,7 @@ def speak(parameters: Parameters, contents: Contents, faults: Faults, chunk_toke
 
 def wanted_tokens(parameters: Parameters, contents: Contents, faults: Faults, chunk_tokens: int) -> list[str]:
     if parameters.json_answer:
-        return pieces(json_text(contents))
+        return pieces(json_text(contents, parameters.schema))
     text = answer_text(contents)
     if "unicode" in faults:
         text += ODDITIES

@@ -23,6 +23,8 @@ class Parameters:
     max_tokens: int
     """Most answer tokens, reasoning not counted."""
     json_answer: bool
+    schema: object
+    """The JSON schema that the answer is to fit; None when any object will do."""
     high_resolution: bool
     seed: int
 
@@ -57,6 +59,7 @@ def read_parameters(fields: Fields, model: Model) -> Parameters:
         thinking_limit=thinking_limit(fields, model) if thinking else 0,
         max_tokens=whole(fields, "max_tokens", 1, model.max_output) or model.max_output,
         json_answer=wants_json(fields, model, thinking=thinking),
+        schema=wanted_schema(fields),
         high_resolution=flag(fields, "vl_high_resolution_images") or False,
         seed=whole(fields, "seed", 0, 2**31 - 1) or 0,
     )
@@ -123,6 +126,17 @@ def wants_json(fields: Fields, model: Model, *, thinking: bool) -> bool:
     if thinking:
         raise invalid("JSON mode is not supported when enable_thinking is true.", param="response_format")
     return True
+
+
+def wanted_schema(fields: Fields) -> object:
+    form = fields.get("response_format")
+    if not isinstance(form, dict) or form.get("type") != "json_schema":
+        return None
+    holder = form.get("json_schema")
+    schema = holder.get("schema") if isinstance(holder, dict) else None
+    if not isinstance(schema, dict):
+        raise invalid("response_format.json_schema.schema must be an object.", param="response_format")
+    return schema
 
 
 def flag(fields: Fields, name: str) -> bool | None:

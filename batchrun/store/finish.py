@@ -219,7 +219,7 @@ keep_first_answer = (
 )
 end_with_answer = (
     sa.update(items)
-    .where(items.c.id == sa.bindparam("item"), items.c.state.in_(sources(State.DONE)))
+    .where(items.c.id == sa.bindparam("item"), sa.or_(*(items.c.state == state for state in sources(State.DONE))))
     .values(state=sa.bindparam("new_state"), owner=None, error_kind=None, error=None)
 )
 move_on = (

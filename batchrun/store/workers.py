@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -136,7 +137,7 @@ def settle_lost(connection: Connection, call: Record, now: datetime) -> None:
             model=call.model,
             at=call.claimed_at,
             simulated=call.simulated,
-            cost_low=None if call.reserved is None else 0,
+            cost_low=None if call.reserved is None else Decimal(0),
             cost_high=call.reserved,
             currency=None if call.reserved is None else call.currency,
         )
