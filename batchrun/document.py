@@ -33,7 +33,7 @@ from batchrun.messages import JsonValue
 from batchrun.showing import clean
 
 MAX_DEPTH = 32
-MAX_VALUES = 300_000
+MAX_VALUES = 200_000
 MAX_LIST = 10_000
 KeyPath = tuple[str | int, ...]
 

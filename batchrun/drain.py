@@ -225,7 +225,7 @@ class Worker:
     async def rest(self, claimed: Claimed) -> None:
         """Until another claim is worth its transaction: enough places are free, or something may have become due."""
         paced = "rate" in claimed.brakes.values()
-        enough = max(1, len(self.live) // 8)
+        enough = max(1, len(self.live) // 4)
         until = time.monotonic() + 2 * TICK
         first_freed: float | None = None
         while not self.stop.level and (now := time.monotonic()) < until:

@@ -168,7 +168,7 @@ class Fold:
         if self._error is not None:
             return f"the server reported an error: {self._error.message}"
         if self._finish_reason is None:
-            got = "after some of the answer" if self.has_content else "before any of the answer"
+            got = "after some text" if self.has_content else "before any text"
             return f"the answer ended {got}, without a finish reason"
         if self._finish_reason not in FINISHED:
             known = ", ".join(sorted(FINISHED))

@@ -159,7 +159,7 @@ def _custom_id(fields: Mapping[str, JsonValue], media: tuple[MediaRef, ...]) -> 
             return check_id(fields[name])
     if media:
         return id_of(media[0])
-    return hashed(json.dumps(fields, ensure_ascii=False, sort_keys=True))
+    return hashed(json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
 
 
 def _references(fields: Mapping[str, JsonValue]) -> list[str]:

@@ -103,7 +103,7 @@ class Splitter:
         for block in blocks:
             if len(block) > self._max_event:
                 self._check_size(len(block))
-            if block[:6] == b"data: " and b"\n" not in block:
+            if block[:6] == b"data: " and len(block) > 6 and b"\n" not in block:
                 events.append((b"", block[6:]))
             elif block and (event := _fields(block)):
                 events.append(event)

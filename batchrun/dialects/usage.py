@@ -35,7 +35,7 @@ def read_usage(value: JsonValue) -> Usage | None:
         reasoning_tokens=_first(made, "reasoning_tokens"),
         image_tokens=_first(given, "image_tokens"),
         video_tokens=_first(given, "video_tokens"),
-        raw={str(key): _storable(member) for key, member in value.items()},
+        raw=_storable_members(value),
     )
 
 
@@ -68,12 +68,16 @@ def _count(value: JsonValue) -> int | None:
     return value if 0 <= value <= MAX_COUNT else None
 
 
-def _storable(value: JsonValue) -> JsonValue:
+def _storable_members(value: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """`value` as every database can keep it: texts as `storable` makes them, no infinity."""
+    return {storable(key): _storable(member) for key, member in value.items()}
+
+
+def _storable(value: JsonValue) -> JsonValue:
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, Mapping):
-        return {storable(str(key)): _storable(member) for key, member in value.items()}
+        return _storable_members(value)
     if isinstance(value, list):
         return [_storable(member) for member in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

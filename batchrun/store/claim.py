@@ -14,7 +14,7 @@ from batchrun.database import clock
 from batchrun.limits import DEFAULT_CONCURRENCY, Bucket, Health, breaker_allows, grant
 from batchrun.messages import JsonValue
 from batchrun.states import State
-from batchrun.tables import Record, attempts, items, jobs, profiles
+from batchrun.tables import Instant, Record, attempts, items, jobs, profiles
 
 BUCKET_COLUMNS = ("next_slot_at", "tokens_at", "day", "day_tokens")
 LIMIT_COLUMNS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
@@ -102,26 +102,99 @@ def claim(
     return claimed
 
 
-def runnable(connection: Connection, only: frozenset[int] | None, now: datetime) -> list[Record]:
-    """Jobs that aren't paused and have an item that is due."""
-    due = (
+JOB_COLUMNS = [
+    jobs.c[name]
+    for name in (
+        *("id", "profile_id", "provider", "region", "model", "simulated", "priority", "concurrency"),
+        *("paused", "cap", "currency", "reserved", "spent", "expected_tokens", "calls_seen", "tokens_seen"),
+        *("errors_in_row", "error_in_row"),
+        *LIMIT_COLUMNS,
+        *BUCKET_COLUMNS,
+    )
+]
+"""What claims and finishes need of a job: not its spec, which is long and would be decoded each time."""
+
+# Statements are built once: building one costs as much as running it.
+SELECT_RUNNABLE = (
+    sa.select(*JOB_COLUMNS)
+    .join(profiles, profiles.c.id == jobs.c.profile_id)
+    .where(
+        jobs.c.paused.is_(None),
+        profiles.c.paused.is_(None),
         sa.exists()
         .where(items.c.job_id == jobs.c.id)
         .where(
             sa.or_(
                 items.c.state == State.PENDING,
-                sa.and_(items.c.state == State.WAITING, items.c.next_at <= now),
+                sa.and_(items.c.state == State.WAITING, items.c.next_at <= sa.bindparam("now")),
             )
-        )
+        ),
     )
-    wanted = (
-        sa.select(jobs)
-        .join(profiles, profiles.c.id == jobs.c.profile_id)
-        .where(jobs.c.paused.is_(None), profiles.c.paused.is_(None), due)
+    .order_by(jobs.c.id)
+    .with_for_update(of=jobs, key_share=True)
+)
+SELECT_RUNNABLE_ONLY = SELECT_RUNNABLE.where(jobs.c.id.in_(sa.bindparam("only", expanding=True)))
+LOCK_PROFILES = (
+    sa.select(profiles)
+    .where(profiles.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(profiles.c.id)
+    .with_for_update(key_share=True)
+)
+COUNT_IN_FLIGHT = (
+    sa.select(attempts.c.profile_id, attempts.c.job_id, sa.func.count())
+    .where(sa.literal_column("outcome = 'open'"), attempts.c.profile_id.in_(sa.bindparam("ids", expanding=True)))
+    .group_by(attempts.c.profile_id, attempts.c.job_id)
+)
+SELECT_DUE = [
+    sa.select(
+        items.c.id,
+        items.c.custom_id,
+        items.c.variables,
+        items.c.media,
+        items.c.fence,
+        items.c.free_tries,
+        items.c.paid_tries,
+        items.c.first_tried_at,
+        items.c.input_bound,
     )
-    if only is not None:
-        wanted = wanted.where(jobs.c.id.in_(only))
-    return list(connection.execute(wanted.order_by(jobs.c.id).with_for_update(of=jobs, key_share=True)))
+    .where(items.c.job_id == sa.bindparam("job"), condition)
+    .order_by(items.c.next_at, items.c.id)
+    .limit(sa.bindparam("wanted"))
+    .with_for_update(skip_locked=True)
+    for condition in (
+        sa.and_(items.c.state == State.WAITING, items.c.next_at <= sa.bindparam("now")),
+        items.c.state == State.PENDING,
+    )
+]
+"""Retries that are due first, then what was never tried, in the order of the source."""
+TAKE_ITEM = (
+    sa.update(items)
+    .where(items.c.id == sa.bindparam("item"))
+    .values(
+        state=State.CLAIMED.value,
+        owner=sa.bindparam("worker"),
+        fence=items.c.fence + 1,
+        first_tried_at=sa.func.coalesce(items.c.first_tried_at, sa.bindparam("now", type_=Instant)),
+    )
+)
+OPEN_ATTEMPT = sa.insert(attempts).returning(attempts.c.id, sort_by_parameter_order=True)
+SAVE_PROFILE = (
+    sa.update(profiles)
+    .where(profiles.c.id == sa.bindparam("profile"))
+    .values({name: sa.bindparam(f"new_{name}") for name in BUCKET_COLUMNS})
+)
+SAVE_JOB = (
+    sa.update(jobs)
+    .where(jobs.c.id == sa.bindparam("job"))
+    .values({name: sa.bindparam(f"new_{name}") for name in ("reserved", *BUCKET_COLUMNS)})
+)
+
+
+def runnable(connection: Connection, only: frozenset[int] | None, now: datetime) -> list[Record]:
+    """Jobs that aren't paused and have an item that is due."""
+    if only is None:
+        return list(connection.execute(SELECT_RUNNABLE, {"now": now}))
+    return list(connection.execute(SELECT_RUNNABLE_ONLY, {"now": now, "only": sorted(only)}))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,18 +215,12 @@ class Pool:
         return max(1, int(self.concurrency * self.health.factor)) - in_flight, "concurrency"
 
     def save(self, connection: Connection) -> None:
-        connection.execute(
-            sa.update(profiles)
-            .where(profiles.c.id == self.id)
-            .values({name: getattr(self.bucket, name) for name in BUCKET_COLUMNS})
-        )
+        values = {f"new_{name}": getattr(self.bucket, name) for name in BUCKET_COLUMNS}
+        connection.execute(SAVE_PROFILE, {"profile": self.id, **values})
 
 
 def lock_profiles(connection: Connection, ids: Sequence[int]) -> dict[int, Pool]:
-    rows = connection.execute(
-        sa.select(profiles).where(profiles.c.id.in_(ids)).order_by(profiles.c.id).with_for_update(key_share=True)
-    )
-    return {row.id: pool_of(row) for row in rows}
+    return {row.id: pool_of(row) for row in connection.execute(LOCK_PROFILES, {"ids": ids})}
 
 
 def pool_of(row: Record) -> Pool:
@@ -171,11 +238,7 @@ def bucket_of(row: Record, *, factor: float = 1.0) -> Bucket:
 
 def count_in_flight(connection: Connection, pools: Mapping[int, Pool]) -> tuple[dict[int, int], dict[int, int]]:
     """Open attempts of each job and of each profile, on all machines."""
-    rows = connection.execute(
-        sa.select(attempts.c.profile_id, attempts.c.job_id, sa.func.count())
-        .where(sa.literal_column("outcome = 'open'"), attempts.c.profile_id.in_(pools))
-        .group_by(attempts.c.profile_id, attempts.c.job_id)
-    )
+    rows = connection.execute(COUNT_IN_FLIGHT, {"ids": list(pools)})
     of_job: dict[int, int] = {}
     of_profile = dict.fromkeys(pools, 0)
     for profile_id, job_id, count in rows:
@@ -222,42 +285,16 @@ def claim_of_job(
     taken = affordable[: len(slots)]
     calls = open_attempts(connection, worker, job, taken, slots, reservations, tokens, now)
     claimed.calls.extend(calls)
-    connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.id == job.id)
-        .values(
-            reserved=jobs.c.reserved + sum((call.reserved or Decimal(0) for call in calls), Decimal(0)),
-            **{name: getattr(bucket, name) for name in BUCKET_COLUMNS},
-        )
-    )
+    reserved = sum((call.reserved for call in calls if call.reserved is not None), job.reserved)
+    values = {f"new_{name}": getattr(bucket, name) for name in BUCKET_COLUMNS}
+    connection.execute(SAVE_JOB, {"job": job.id, "new_reserved": reserved, **values})
 
 
 def select_due(connection: Connection, job_id: int, wanted: int, now: datetime) -> list[Record]:
-    """Retries that are due first, then what was never tried, in the order of the source."""
-    columns = (
-        items.c.id,
-        items.c.custom_id,
-        items.c.variables,
-        items.c.media,
-        items.c.fence,
-        items.c.free_tries,
-        items.c.paid_tries,
-        items.c.first_tried_at,
-        items.c.input_bound,
-    )
     found: list[Record] = []
-    for condition in (
-        sa.and_(items.c.state == State.WAITING, items.c.next_at <= now),
-        items.c.state == State.PENDING,
-    ):
+    for statement in SELECT_DUE:
         if len(found) < wanted:
-            found += connection.execute(
-                sa.select(*columns)
-                .where(items.c.job_id == job_id, condition)
-                .order_by(items.c.next_at, items.c.id)
-                .limit(wanted - len(found))
-                .with_for_update(skip_locked=True)
-            )
+            found += connection.execute(statement, {"job": job_id, "wanted": wanted - len(found), "now": now})
     return found
 
 
@@ -310,19 +347,9 @@ def open_attempts(
     tokens: int,
     now: datetime,
 ) -> list[Call]:
-    connection.execute(
-        sa.update(items)
-        .where(items.c.id == sa.bindparam("item"))
-        .values(
-            state=State.CLAIMED.value,
-            owner=worker,
-            fence=items.c.fence + 1,
-            first_tried_at=sa.func.coalesce(items.c.first_tried_at, sa.bindparam("now", type_=items.c.next_at.type)),
-        ),
-        [{"item": item.id, "now": now} for item in taken],
-    )
+    connection.execute(TAKE_ITEM, [{"item": item.id, "worker": worker, "now": now} for item in taken])
     ids = connection.execute(
-        sa.insert(attempts).returning(attempts.c.id, sort_by_parameter_order=True),
+        OPEN_ATTEMPT,
         [
             {
                 "item_id": item.id,

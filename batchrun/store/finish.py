@@ -22,7 +22,7 @@ from batchrun.errors import ErrorKind
 from batchrun.limits import REFUSALS, Bucket, Seen, observe
 from batchrun.retry import DOWN, PROFILE_IS_REFUSED
 from batchrun.states import State, sources
-from batchrun.store.claim import BUCKET_COLUMNS, HEALTH_COLUMNS, Call, bucket_of, pool_of
+from batchrun.store.claim import BUCKET_COLUMNS, HEALTH_COLUMNS, JOB_COLUMNS, Call, bucket_of, lock_profiles
 from batchrun.tables import Record, answers, attempts, items, jobs, profiles, usage
 
 Outcome = Literal["complete", "failed", "unsent", "lost"]
@@ -94,35 +94,6 @@ def grouped(results: Iterable[Result], key: Callable[[Result], int]) -> dict[int
     return dict(sorted(groups.items()))
 
 
-def lock_jobs(connection: Connection, ids: set[int]) -> dict[int, Record]:
-    """Claims, finishes and reaping all lock jobs first, in the order of their ids, so that none waits in a circle."""
-    rows = connection.execute(
-        sa.select(jobs).where(jobs.c.id.in_(sorted(ids))).order_by(jobs.c.id).with_for_update(key_share=True)
-    )
-    return {row.id: row for row in rows}
-
-
-def attempts_before(connection: Connection, results: Sequence[Result]) -> dict[int, Record]:
-    rows = connection.execute(
-        sa.select(attempts.c.id, attempts.c.outcome, attempts.c.reserved).where(
-            attempts.c.id.in_([result.call.attempt_id for result in results])
-        )
-    )
-    return {row.id: row for row in rows}
-
-
-def close_attempts(connection: Connection, results: Sequence[Result]) -> None:
-    connection.execute(
-        sa.update(attempts)
-        .where(attempts.c.id == sa.bindparam("attempt"))
-        .values({name: sa.bindparam(f"new_{name}") for name in ATTEMPT_COLUMNS}),
-        [
-            {"attempt": result.call.attempt_id} | {f"new_{name}": getattr(result, name) for name in ATTEMPT_COLUMNS}
-            for result in results
-        ],
-    )
-
-
 ATTEMPT_COLUMNS = (
     "outcome",
     "sent_at",
@@ -134,6 +105,96 @@ ATTEMPT_COLUMNS = (
     "vendor_code",
     "request_id",
 )
+TOKEN_COLUMNS = (
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "image_tokens",
+    "video_tokens",
+)
+JOB_CHANGES = ("reserved", "spent", "calls_seen", "tokens_seen", "errors_in_row", "error_in_row", *BUCKET_COLUMNS)
+PROFILE_CHANGES = (*BUCKET_COLUMNS, *HEALTH_COLUMNS)
+
+LOCK_JOBS = (
+    sa.select(*JOB_COLUMNS)
+    .where(jobs.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(jobs.c.id)
+    .with_for_update(key_share=True)
+)
+SELECT_ATTEMPTS = sa.select(attempts.c.id, attempts.c.outcome, attempts.c.reserved).where(
+    attempts.c.id.in_(sa.bindparam("ids", expanding=True))
+)
+CLOSE_ATTEMPT = (
+    sa.update(attempts)
+    .where(attempts.c.id == sa.bindparam("attempt"))
+    .values({name: sa.bindparam(f"new_{name}") for name in ATTEMPT_COLUMNS})
+)
+ADD_ANSWER = sa.insert(answers)
+ADD_USAGE = sa.insert(usage)
+answerable = sa.or_(*(items.c.state == state for state in sources(State.DONE)))
+KEEP_ANSWER = (
+    sa.update(items)
+    .where(items.c.id == sa.bindparam("item"))
+    .values(
+        answer_id=sa.func.coalesce(items.c.answer_id, sa.bindparam("answer")),
+        request_hash=sa.func.coalesce(sa.bindparam("new_request_hash"), items.c.request_hash),
+        state=sa.case((answerable, sa.bindparam("new_state")), else_=items.c.state),
+        owner=sa.case((answerable, None), else_=items.c.owner),
+        error_kind=sa.case((answerable, None), else_=items.c.error_kind),
+        error=sa.case((answerable, None), else_=items.c.error),
+    )
+)
+"""Whoever holds the item: the first complete answer is its answer and ends it."""
+MOVE_ON = (
+    sa.update(items)
+    .where(
+        items.c.id == sa.bindparam("item"),
+        items.c.fence == sa.bindparam("held"),
+        items.c.state == State.CLAIMED.value,
+    )
+    .values(
+        state=sa.bindparam("new_state"),
+        owner=None,
+        **{
+            name: sa.bindparam(f"new_{name}") for name in ("next_at", "free_tries", "paid_tries", "error_kind", "error")
+        },
+    )
+)
+"""Without an answer only the holder moves the item."""
+SAVE_JOB = (
+    sa.update(jobs)
+    .where(jobs.c.id == sa.bindparam("job"))
+    .values({name: sa.bindparam(f"new_{name}") for name in JOB_CHANGES})
+)
+SAVE_PROFILE = (
+    sa.update(profiles)
+    .where(profiles.c.id == sa.bindparam("profile"))
+    .values(
+        {name: sa.bindparam(f"new_{name}") for name in PROFILE_CHANGES} | {"rate_factor": sa.bindparam("new_factor")}
+    )
+)
+
+
+def lock_jobs(connection: Connection, ids: set[int]) -> dict[int, Record]:
+    """Claims, finishes and reaping all lock jobs first, in the order of their ids, so that none waits in a circle."""
+    return {row.id: row for row in connection.execute(LOCK_JOBS, {"ids": sorted(ids)})}
+
+
+def attempts_before(connection: Connection, results: Sequence[Result]) -> dict[int, Record]:
+    ids = [result.call.attempt_id for result in results]
+    return {row.id: row for row in connection.execute(SELECT_ATTEMPTS, {"ids": ids})}
+
+
+def close_attempts(connection: Connection, results: Sequence[Result]) -> None:
+    connection.execute(
+        CLOSE_ATTEMPT,
+        [
+            {"attempt": result.call.attempt_id, **{f"new_{name}": getattr(result, name) for name in ATTEMPT_COLUMNS}}
+            for result in results
+        ],
+    )
 
 
 def store_answers(connection: Connection, results: Sequence[Result]) -> None:
@@ -150,7 +211,7 @@ def store_answers(connection: Connection, results: Sequence[Result]) -> None:
         if result.answer is not None and (result.answer.complete or result.answer.text or result.answer.reasoning)
     ]
     if rows:
-        connection.execute(sa.insert(answers), rows)
+        connection.execute(ADD_ANSWER, rows)
 
 
 def store_usage(
@@ -177,7 +238,7 @@ def store_usage(
             rows.append(usage_row(result, locked[call.job_id], result.charge))
             grown[call.job_id] += result.charge.cost_high or Decimal(0)
     if rows:
-        connection.execute(sa.insert(usage), rows)
+        connection.execute(ADD_USAGE, rows)
     return grown
 
 
@@ -202,66 +263,30 @@ def usage_row(result: Result, job: Record, charge: Charge) -> dict[str, object]:
     return row
 
 
-TOKEN_COLUMNS = (
-    "input_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "image_tokens",
-    "video_tokens",
-)
-
-keep_first_answer = (
-    sa.update(items)
-    .where(items.c.id == sa.bindparam("item"), items.c.answer_id.is_(None))
-    .values(answer_id=sa.bindparam("answer"))
-)
-end_with_answer = (
-    sa.update(items)
-    .where(items.c.id == sa.bindparam("item"), sa.or_(*(items.c.state == state for state in sources(State.DONE))))
-    .values(state=sa.bindparam("new_state"), owner=None, error_kind=None, error=None)
-)
-move_on = (
-    sa.update(items)
-    .where(
-        items.c.id == sa.bindparam("item"),
-        items.c.fence == sa.bindparam("held"),
-        items.c.state == State.CLAIMED.value,
-    )
-    .values(
-        state=sa.bindparam("new_state"),
-        owner=None,
-        **{
-            name: sa.bindparam(f"new_{name}") for name in ("next_at", "free_tries", "paid_tries", "error_kind", "error")
-        },
-    )
-)
-note_hash = (
-    sa.update(items).where(items.c.id == sa.bindparam("item")).values(request_hash=sa.bindparam("new_request_hash"))
-)
-
-
 def move_items(connection: Connection, results: Sequence[Result]) -> None:
     answered = [result for result in results if result.outcome == "complete"]
     if answered:
         connection.execute(
-            keep_first_answer,
-            [{"item": result.call.item_id, "answer": result.call.attempt_id} for result in answered],
-        )
-        connection.execute(
-            end_with_answer,
-            [{"item": result.call.item_id, "new_state": result.state} for result in answered],
+            KEEP_ANSWER,
+            [
+                {
+                    "item": result.call.item_id,
+                    "answer": result.call.attempt_id,
+                    "new_state": result.state.value,
+                    "new_request_hash": result.request_hash,
+                }
+                for result in answered
+            ],
         )
     others = [result for result in results if result.outcome != "complete"]
     if others:
         connection.execute(
-            move_on,
+            MOVE_ON,
             [
                 {
                     "item": result.call.item_id,
                     "held": result.call.fence,
-                    "new_state": result.state,
+                    "new_state": result.state.value,
                     "new_next_at": result.next_at,
                     "new_free_tries": result.free_tries,
                     "new_paid_tries": result.paid_tries,
@@ -270,12 +295,6 @@ def move_items(connection: Connection, results: Sequence[Result]) -> None:
                 }
                 for result in others
             ],
-        )
-    hashed = [result for result in results if result.request_hash is not None]
-    if hashed:
-        connection.execute(
-            note_hash,
-            [{"item": result.call.item_id, "new_request_hash": result.request_hash} for result in hashed],
         )
 
 
@@ -299,37 +318,39 @@ def update_job(
     counted = [result for result in results if result.tokens is not None]
     bucket = bucket_of(job)
     settle(bucket, results, now)
-    values: dict[str, object] = {
-        "reserved": job.reserved - released,
-        "spent": job.spent + spent,
-        "calls_seen": job.calls_seen + len(counted),
-        "tokens_seen": job.tokens_seen + sum(result.tokens or 0 for result in counted),
-        **{name: getattr(bucket, name) for name in BUCKET_COLUMNS},
-        **error_streak(connection, job, results),
-    }
-    connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(values))
+    streak, kind, pause = error_streak(job, results)
+    connection.execute(
+        SAVE_JOB,
+        {
+            "job": job.id,
+            "new_reserved": job.reserved - released,
+            "new_spent": job.spent + spent,
+            "new_calls_seen": job.calls_seen + len(counted),
+            "new_tokens_seen": job.tokens_seen + sum(result.tokens or 0 for result in counted),
+            "new_errors_in_row": streak,
+            "new_error_in_row": kind,
+            **{f"new_{name}": getattr(bucket, name) for name in BUCKET_COLUMNS},
+        },
+    )
+    if pause and job.paused is None:
+        connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(paused="errors", pause_message=pause))
 
 
-def error_streak(connection: Connection, job: Record, results: Sequence[Result]) -> dict[str, object]:
-    """Equal errors of items in a row while nothing has succeeded; a negative count says that something has."""
-    streak, kind = job.errors_in_row, job.error_in_row
-    if streak < 0:
-        return {}
-    message = ""
+def error_streak(job: Record, results: Sequence[Result]) -> tuple[int, str | None, str]:
+    """Equal errors of items in a row while nothing has succeeded: how many, of which kind, and why to pause.
+
+    A negative count says that something has succeeded.
+    """
+    streak, kind, message = job.errors_in_row, job.error_in_row, ""
     for result in results:
-        if result.outcome == "complete":
-            return {"errors_in_row": -1, "error_in_row": None}
+        if streak < 0 or result.outcome == "complete":
+            return -1, None, ""
         if result.state is State.FAILED:
             streak = streak + 1 if result.error_kind == kind else 1
             kind, message = result.error_kind, result.error or ""
-    values: dict[str, object] = {"errors_in_row": streak, "error_in_row": kind}
-    if streak >= SAME_ERRORS and job.paused is None:
-        values |= {
-            "paused": "errors",
-            "pause_message": f"the first {streak} items all failed with the same error ({kind}): {message}",
-            "errors_in_row": 0,
-        }
-    return values
+    if streak < SAME_ERRORS:
+        return streak, kind, ""
+    return 0, None, f"the first {streak} items all failed with the same error ({kind}): {message}"
 
 
 def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:
@@ -342,24 +363,28 @@ def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:
 
 
 def update_profile(connection: Connection, profile_id: int, results: Sequence[Result], now: datetime) -> None:
-    row = connection.execute(
-        sa.select(profiles).where(profiles.c.id == profile_id).with_for_update(key_share=True)
-    ).one()
-    pool = pool_of(row)
+    pool = lock_profiles(connection, [profile_id])[profile_id]
     settle(pool.bucket, results, now)
     observe(pool.health, [seen(result) for result in results if result.sent_at is not None], now)
-    values: dict[str, object] = {
-        "rate_factor": pool.health.factor,
-        **{name: getattr(pool.bucket, name) for name in BUCKET_COLUMNS},
-        **{name: getattr(pool.health, name) for name in HEALTH_COLUMNS},
-    }
     refused = next((result for result in results if result.error_kind in PROFILE_IS_REFUSED), None)
     broke = next((result for result in results if result.pauses), None)
+    pause = None
     if broke is not None:
-        values |= {"paused": broke.pauses, "pause_message": broke.error}
+        pause = {"paused": broke.pauses, "pause_message": broke.error}
     elif refused is not None and pool.health.refused_in_row >= REFUSALS:
-        values |= {"paused": "refused", "pause_message": refused.error, "refused_in_row": 0}
-    connection.execute(sa.update(profiles).where(profiles.c.id == profile_id).values(values))
+        pause = {"paused": "refused", "pause_message": refused.error}
+        pool.health.refused_in_row = 0
+    connection.execute(
+        SAVE_PROFILE,
+        {
+            "profile": profile_id,
+            "new_factor": pool.health.factor,
+            **{f"new_{name}": getattr(pool.bucket, name) for name in BUCKET_COLUMNS},
+            **{f"new_{name}": getattr(pool.health, name) for name in HEALTH_COLUMNS},
+        },
+    )
+    if pause is not None:
+        connection.execute(sa.update(profiles).where(profiles.c.id == profile_id).values(pause))
 
 
 def seen(result: Result) -> Seen:

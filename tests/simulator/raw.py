@@ -88,16 +88,19 @@ class Client:
         self, body: object, *, fault: str = "", region: str = "", key: str | None = None, quiet: float = 10.0
     ) -> Raw:
         """`quiet` seconds without a byte end the reading."""
+        return self.exchange(self.request(body, fault=fault, region=region, key=key), quiet=quiet)
+
+    def request(self, body: object, *, fault: str = "", region: str = "", key: str | None = None) -> bytes:
         region = region or self.region
         key = self.simulator.keys[region] if key is None else key
         middle = f"/fault/{quote(fault, safe='+=,')}" if fault else ""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = (
+        head = (
             f"POST /{region}{middle}/compatible-mode/v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
             f"authorization: Bearer {key}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(content)}\r\n\r\n"
         )
-        return self.exchange(request.encode() + content, quiet=quiet)
+        return head.encode() + content
 
     def exchange(self, request: bytes, *, quiet: float = 10.0) -> Raw:
         with self.connect() as connection:

@@ -37,19 +37,21 @@ def oracle(text: str) -> list[Event]:
 
 
 LINE_ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])
-LINES = st.sampled_from(
-    ["", "", "", "data: {}", "data:x", "data", "data: ", "data:  two", "event: error", "event:", ": comment", ":"]
-    + [
-        "id: 7",
-        "retry: 10",
-        "retry: soon",
-        "noise",
-        "data: a\u2028b\u0085c\x0bd",
-        "datax: 1",
-        "data : 1",
-        "data: 日本🚢",
-    ]
-)
+BLANK = ["", "", ""]
+DATA = ["data: {}", "data:x", "data", "data: ", "data:  two", "data: a\u2028b\u0085c\x0bd", "data: 日本🚢"]
+OTHER = [
+    "event: error",
+    "event:",
+    ": comment",
+    ":",
+    "id: 7",
+    "retry: 10",
+    "retry: soon",
+    "noise",
+    "datax: 1",
+    "data : 1",
+]
+LINES = st.sampled_from([*BLANK, *DATA, *OTHER])
 TEXTS = st.lists(st.tuples(LINES, LINE_ENDS), max_size=30).map(lambda rows: "".join(a + b for a, b in rows))
 
 
