@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from batchrun.errors import ProviderError
 from batchrun.messages import JsonValue
 
@@ -39,9 +41,8 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """What one event of a stream, or one plain answer, adds."""
+class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one event of a stream, or one plain answer, adds. A struct, as a call makes hundreds of them."""
 
     text: str = ""
     reasoning: str = ""

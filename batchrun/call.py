@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+
+import msgspec
 
 from batchrun import transport
 from batchrun.answer import DONE_REASONS, Answer
@@ -64,12 +65,16 @@ class Live:
     task: asyncio.Task[None] | None = None
     started: float | None = None
     content_at: float | None = None
+    whole_at: float | None = None
+    """When the answer was whole; what follows only frees the connection."""
     expired: str = ""
 
     def overdue(self, now: float) -> str:
         """Which clock has run out, in words; empty for none."""
         if self.started is None:
             return ""
+        if self.whole_at is not None:
+            return "lingering" if now - self.whole_at > LINGER.total_seconds() else ""
         if now - self.started > self.timeouts.total.total_seconds():
             return f"no complete answer within {words(self.timeouts.total)}"
         if self.content_at is not None:
@@ -190,7 +195,7 @@ def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
             if name is None:
                 return None
             seen.append([message.role, "image", name])
-    return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()
 
 
 async def wait_for_slot(call: Call, tools: Tools) -> None:
@@ -236,7 +241,7 @@ async def follow(
             size = fold.size
             mark_content(live, exchange, tools)
         if fold.ended or fold.error is not None:
-            await linger(chunks)
+            await linger(chunks, live, tools)
             return
         chunk = await anext(chunks, b"")
     for event, data in splitter.close():
@@ -249,14 +254,11 @@ def mark_content(live: Live, exchange: Exchange, tools: Tools) -> None:
         exchange.first_token_at = tools.now()
 
 
-async def linger(chunks: AsyncIterator[bytes]) -> None:
+async def linger(chunks: AsyncIterator[bytes], live: Live, tools: Tools) -> None:
     """Read the rest of a body whose answer is already whole, so that its connection can be used again."""
-    try:
-        async with asyncio.timeout(LINGER.total_seconds()):
-            async for _ in chunks:
-                pass
-    except (TimeoutError, ProviderError):
-        return  # the answer is whole; only the connection is not kept
+    live.whole_at = tools.monotonic()
+    async for _ in chunks:
+        pass
 
 
 def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Result:
@@ -375,7 +377,7 @@ def charge(call: Call, plan: Plan, exchange: Exchange, *, maybe_billed: bool) ->
     if cost is not None:
         return Charge(
             usage=usage,
-            price_id=plan.price_ids[price.row_of(cost.tier).digest],
+            price_id=plan.price_ids[price.valid_from, cost.tier.up_to],
             cost_low=cost.low,
             cost_high=cost.high,
             currency=cost.currency,

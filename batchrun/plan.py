@@ -48,8 +48,8 @@ class Plan:
     media_root: Path | None
     timeouts: Timeouts
     policy: Policy
-    price_ids: Mapping[str, int]
-    """Rows of the `prices` table by the digest of their tier."""
+    price_ids: Mapping[tuple[datetime, int | None], int]
+    """Rows of the `prices` table by the start of the price and the end of the tier."""
     secrets: tuple[str, ...]
     """Texts that must not be stored or shown."""
 
@@ -99,7 +99,7 @@ def prepare(
     *,
     settings: Settings | None = None,
     media_root: Path | None = None,
-    price_ids: Mapping[str, int] | None = None,
+    price_ids: Mapping[tuple[datetime, int | None], int] | None = None,
 ) -> Plan:
     """A job's plan. Without `settings` it has no key: good for checking and counting, not for calls.
 

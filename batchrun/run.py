@@ -101,12 +101,13 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
         for job in store.job_rows(connection, job_ids):
             spec = JobSpec.model_validate({key: value for key, value in job.spec.items() if key != "base"})
             rows = [row for price in catalogue.model(spec.provider, spec.model).prices for row in price.rows()]
+            ids = store.price_ids(connection, rows, now)
             plans[job.id] = prepare(
                 spec,
                 catalogue,
                 settings=settings,
                 media_root=None if job.media_root is None else Path(job.media_root),
-                price_ids=store.price_ids(connection, rows, now),
+                price_ids={(row.valid_from, row.up_to): ids[row.digest] for row in rows},
             )
         return plans
 

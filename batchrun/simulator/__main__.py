@@ -1,6 +1,7 @@
 """`python -m batchrun.simulator`: listens, prints its address as one line of JSON, serves until it is stopped."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     if options is None:
         sys.stdout.write(fault_list() + "\n")
         return 0
+    gc.set_threshold(100_000, 50, 100)  # a thousand open streams are many objects and few cycles
     try:
         with Book(options.book) as book:
             asyncio.run(serve(options, book))

@@ -50,8 +50,17 @@ class Chunk:
     reasoning_tokens: int = 0
 
 
+ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def encode(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return ENCODER.encode(value)
+
+
+def encode_delta(delta: Delta) -> str:
+    """By hand: a thousand streams spend most of their time here, and a text alone takes the short way."""
+    members = (f'"{key}":{"null" if text is None else ENCODER.encode(text)}' for key, text in delta.items())
+    return f"{{{','.join(members)}}}"
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
@@ -92,14 +101,14 @@ class ChunkEncoder:
         if chunk.raw is not None:
             return chunk.raw
         usage = "null" if chunk.usage is None else encode(usage_object(chunk.usage))
-        choices = "" if chunk.delta is None else self.choice(chunk, number, usage)
+        choices = "" if chunk.delta is None else self.choice(chunk, chunk.delta, number, usage)
         if chunk.usage_in_choice:
             usage = "null"
         end = self.ends[number % 2]
         return f'{{"choices":[{choices}],"object":"chat.completion.chunk","usage":{usage}{end}'
 
-    def choice(self, chunk: Chunk, number: int, usage: str) -> str:
-        delta = encode(chunk.delta)
+    def choice(self, chunk: Chunk, content: Delta, number: int, usage: str) -> str:
+        delta = encode_delta(content)
         finish = "null" if chunk.finish is None else f'"{chunk.finish}"'
         inside = f',"usage":{usage}' if chunk.usage_in_choice else ""
         if number % 2:

@@ -43,7 +43,8 @@ class Contents:
 
     @property
     def input_tokens(self) -> int:
-        return text_tokens(self.texts) + self.image_tokens + self.video_tokens
+        prefix = [] if self.prefix is None else [self.prefix]
+        return text_tokens([*self.texts, *prefix]) + self.image_tokens + self.video_tokens
 
     def mentions(self, word: str) -> bool:
         return any(word in text.lower() for text in self.texts)
@@ -93,7 +94,6 @@ class ContentsReader:
         if role != "assistant" or not isinstance(content, str):
             raise invalid("A message with partial must be a text of the assistant.", param="partial")
         self.contents.prefix = content
-        self.contents.texts.append(content)
 
     def read_part(self, part: object, where: str) -> str:
         """Count the part; return its text."""

@@ -60,8 +60,8 @@ def json_reply(status: int, document: object) -> Reply:
 
 
 def page(clause: Clause, _: str) -> Reply:
-    filling = b"<p>The proxy had no answer.</p>" * (int(clause.value) * 1024 // 32 + 1)
-    return Reply(status=502, headers=(HTML,), body=PAGE % filling)
+    line = b"<p>The proxy had no answer.</p>"
+    return Reply(status=502, headers=(HTML,), body=PAGE % (line * (int(clause.value) * 1024 // len(line) + 1)))
 
 
 def redirect(clause: Clause, _: str) -> Reply:

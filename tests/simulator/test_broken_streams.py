@@ -1,12 +1,13 @@
 """Faults of a stream, over a raw socket: what the client gets, and what the book says it cost."""
 
 import gzip
+import itertools
 import zlib
 from decimal import Decimal
 
 import pytest
 
-from .raw import Client, Raw
+from .raw import Client
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,8 @@ def test_usage_in_every_chunk_grows_to_the_whole(client: Client) -> None:
 
 def test_usage_beside_text_choices(client: Client) -> None:
     last = client.ask(client.streamed(), fault="usage=text-chunk").chunks[-1]
-    assert bool(last["choices"]) and bool(last["usage"])
+    assert bool(last["choices"])
+    assert bool(last["usage"])
 
 
 def test_usage_inside_the_choice(client: Client) -> None:
@@ -164,7 +166,7 @@ def test_a_duplicate_comes_directly_behind_its_original(client: Client) -> None:
 def test_cumulative_chunks_repeat_the_text_so_far(client: Client) -> None:
     body = client.streamed()
     texts = client.ask(body, fault="cumulative").deltas("content")
-    assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
     assert texts[-1] == "".join(client.ask(body).deltas("content"))
 
 

@@ -1,5 +1,7 @@
 """Rate limits (contract 8.2), with a clock that the test turns."""
 
+from decimal import Decimal
+
 import pytest
 
 from batchrun.simulator import Options, start
@@ -82,4 +84,4 @@ def test_a_request_above_the_limit_gets_429_and_no_bill() -> None:
         client = Client(running)
         raws = [client.ask(client.body()) for _ in range(4)]
         assert [raw.status for raw in raws] == [200, 200, 429, 429]
-        assert (raws[-1].error["code"], client.row(raws[-1]).amount) == ("limit_requests", 0)
+        assert (raws[-1].error["code"], client.row(raws[-1]).amount) == ("limit_requests", Decimal(0))

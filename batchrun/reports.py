@@ -1,0 +1,264 @@
+"""What the database says about jobs and their cost. Only reads; the same functions serve commands and pages.
+
+A cost report is a sum over `usage`, failed attempts included. What is unknown stays unknown: it is counted beside the
+sum, never taken as zero. Real and simulated money are never added, nor are two currencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, ColumnElement, Connection
+
+from batchrun.errors import UsageError
+from batchrun.showing import clean, listing
+from batchrun.tables import EPOCH, MONEY_DIGITS, Record, attempts, items, jobs, usage
+
+By = Literal["job", "model", "provider", "day"]
+
+_DAY = 86_400_000_000
+"""Microseconds of a day of UTC."""
+_SPLIT = 1_000_000
+"""Costs are summed in two halves, as the sum of whole ones may not fit into the 64 bits that SQLite adds in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostLine:
+    """What the attempts of one group cost. Token counts are sums of what is known, None where nothing is known."""
+
+    key: str
+    simulated: bool
+    currency: str | None
+    """None where no attempt of the group has a known price."""
+    calls: int
+    """Attempts that may have cost money."""
+    failed: int
+    """Those among them that brought no complete answer."""
+    spare: int
+    """Complete answers of items that already had one."""
+    input_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    image_tokens: int | None
+    video_tokens: int | None
+    cost_low: Decimal | None
+    """Sum of the known costs; None where none is known."""
+    cost_high: Decimal | None
+    unknown_cost: int
+    """Attempts whose cost isn't known, and isn't in the sums."""
+    unknown_usage: int
+    """Attempts whose tokens aren't known, and aren't in the sums."""
+
+    @property
+    def items(self) -> int:
+        """Items that got their answer from these calls."""
+        return self.calls - self.failed - self.spare
+
+    @property
+    def exact(self) -> bool:
+        return self.unknown_cost == 0 and self.cost_low == self.cost_high
+
+
+def find_jobs(connection: Connection, names: Iterable[str] | None = None) -> list[Record]:
+    """The rows of these jobs, real and simulated ones; of all jobs for None. Raises UsageError with the nearest names."""
+    found = list(connection.execute(sa.select(jobs).order_by(jobs.c.id)))
+    if names is None:
+        return found
+    wanted = list(dict.fromkeys(names))
+    known = sorted({row.name for row in found})
+    for name in wanted:
+        if name not in known:
+            raise _unknown_job(name, known)
+    return [row for row in found if row.name in wanted]
+
+
+def one_job(connection: Connection, name: str, *, simulated: bool = False) -> Record:
+    """The row of the job. Where it exists both ways, the real one unless `simulated`. Raises UsageError."""
+    found = find_jobs(connection, [name])
+    if simulated and not any(row.simulated for row in found):
+        raise UsageError(
+            f"the job {clean(name)} was never simulated", code="unknown-job", remedy="leave --simulated out"
+        )
+    return next((row for row in found if row.simulated is simulated), found[0])
+
+
+def _unknown_job(name: str, known: Sequence[str]) -> UsageError:
+    if not known:
+        return UsageError(
+            f"no job `{clean(name)}`: this database has no jobs yet",
+            code="unknown-job",
+            remedy="load some with `batchrun run jobs.yaml`",
+        )
+    by_lower = {other.lower(): other for other in known}
+    near = [other for lower, other in by_lower.items() if name and lower.startswith(name.lower())][:3]
+    near = near or [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=3)]
+    hint = f"; did you mean {' or '.join(clean(other) for other in near)}?" if near else ""
+    return UsageError(f"no job `{clean(name)}`{hint}", code="unknown-job", remedy=f"there are: {listing(list(known))}")
+
+
+def cost_by(
+    connection: Connection,
+    by: By,
+    *,
+    job_ids: Iterable[int] | None = None,
+    since: date | None = None,
+    until: date | None = None,
+) -> list[CostLine]:
+    """Cost per job, model, provider or day of UTC, real lines first. `since` and `until` are days of UTC, inclusive.
+
+    A group whose unpriced attempts stand beside priced ones of a single currency is one line.
+    """
+    scope = _scope(job_ids, since, until)
+    grouping = _GROUPINGS[by]
+    outcomes = _outcomes(connection, grouping.columns, scope)
+    rows = connection.execute(_sums(grouping.columns, scope))
+    name = grouping.namer(connection)
+    width = len(grouping.columns)
+    lines = [_line(name(row[:width]), row, outcomes.get(tuple(row[: width + 2]), (0, 0))) for row in rows]
+    return _merge_unpriced(lines)
+
+
+def totals(lines: Iterable[CostLine]) -> list[CostLine]:
+    """One line per currency, real and simulated apart."""
+    return _merge_unpriced([replace(line, key="total") for line in lines])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grouping:
+    columns: tuple[ColumnElement[object], ...]
+    namer: Callable[[Connection], Callable[[Sequence[object]], str]]
+    """Gives the text of a key; asked once per report."""
+
+
+def _job_namer(connection: Connection) -> Callable[[Sequence[object]], str]:
+    names = {row.id: row.name for row in connection.execute(sa.select(jobs.c.id, jobs.c.name))}
+    return lambda key: str(names[key[0]])
+
+
+_GROUPINGS: Mapping[By, _Grouping] = {
+    "job": _Grouping(columns=(usage.c.job_id,), namer=_job_namer),
+    "model": _Grouping(columns=(usage.c.model,), namer=lambda _: lambda key: str(key[0])),
+    "provider": _Grouping(
+        columns=(usage.c.provider, usage.c.region), namer=lambda _: lambda key: "/".join(filter(None, map(str, key)))
+    ),
+    "day": _Grouping(
+        columns=(sa.type_coerce(usage.c.at, BigInteger) // sa.literal_column(str(_DAY), BigInteger),),
+        namer=lambda _: lambda key: (EPOCH + timedelta(days=int(str(key[0])))).date().isoformat(),
+    ),
+}
+
+
+def _scope(job_ids: Iterable[int] | None, since: date | None, until: date | None) -> list[ColumnElement[bool]]:
+    scope: list[ColumnElement[bool]] = []
+    if job_ids is not None:
+        scope.append(usage.c.job_id.in_(list(job_ids)))
+    if since is not None:
+        scope.append(usage.c.at >= datetime.combine(since, time(), UTC))
+    if until is not None:
+        scope.append(usage.c.at <= datetime.combine(until, time.max, UTC))
+    return scope
+
+
+_TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "image_tokens", "video_tokens")
+
+
+def _sums(columns: Sequence[ColumnElement[object]], scope: Sequence[ColumnElement[bool]]) -> sa.Select[*tuple[object, ...]]:
+    keys = (*columns, usage.c.simulated, usage.c.currency)
+    return (
+        sa.select(
+            *keys,
+            sa.func.count().label("calls"),
+            *(sa.func.sum(usage.c[name]).label(name) for name in _TOKENS),
+            *_halves("cost_low"),
+            *_halves("cost_high"),
+            sa.func.count(usage.c.cost_high).label("priced"),
+            sa.func.count(usage.c.input_tokens).label("counted"),
+        )
+        .where(*scope)
+        .group_by(*keys)
+    )
+
+
+def _halves(name: str) -> tuple[ColumnElement[object], ColumnElement[object]]:
+    units = sa.type_coerce(usage.c[name], BigInteger)
+    split = sa.literal_column(str(_SPLIT), BigInteger)
+    return sa.func.sum(units // split).label(f"{name}_upper"), sa.func.sum(units % split).label(f"{name}_lower")
+
+
+def _outcomes(
+    connection: Connection, columns: Sequence[ColumnElement[object]], scope: Sequence[ColumnElement[bool]]
+) -> dict[tuple[object, ...], tuple[int, int]]:
+    """Failed and spare attempts by key. They are few, so only they are grouped."""
+    keys = (*columns, usage.c.simulated, usage.c.currency)
+    failed = attempts.c.outcome != "complete"
+    rows = connection.execute(
+        sa.select(*keys, sa.func.sum(sa.case((failed, 1), else_=0)), sa.func.count())
+        .select_from(usage.join(attempts, attempts.c.id == usage.c.attempt_id).join(items))
+        .where(*scope, sa.or_(failed, items.c.answer_id.is_distinct_from(attempts.c.id)))
+        .group_by(*keys)
+    )
+    return {tuple(row[:-2]): (int(row[-2]), int(row[-1]) - int(row[-2])) for row in rows}
+
+
+def _line(key: str, row: Record, outcome: tuple[int, int]) -> CostLine:
+    tokens = {name: getattr(row, name) for name in _TOKENS}
+    return CostLine(
+        key=key,
+        simulated=row.simulated,
+        currency=row.currency,
+        calls=row.calls,
+        failed=outcome[0],
+        spare=outcome[1],
+        cost_low=_whole(row.cost_low_upper, row.cost_low_lower),
+        cost_high=_whole(row.cost_high_upper, row.cost_high_lower),
+        unknown_cost=row.calls - row.priced,
+        unknown_usage=row.calls - row.counted,
+        **{name: None if count is None else int(count) for name, count in tokens.items()},
+    )
+
+
+def _whole(upper: int | None, lower: int | None) -> Decimal | None:
+    if upper is None or lower is None:
+        return None
+    units = int(upper) * _SPLIT + int(lower)
+    return Decimal((units < 0, tuple(map(int, str(abs(units)))), -MONEY_DIGITS))
+
+
+def _merge_unpriced(lines: Sequence[CostLine]) -> list[CostLine]:
+    """One line per key, kind and currency; unpriced attempts go to the only currency that there is."""
+    currencies: dict[tuple[str, bool], set[str]] = {}
+    for line in lines:
+        currencies.setdefault((line.key, line.simulated), set()).update([line.currency] if line.currency else [])
+    merged: dict[tuple[bool, str, str], CostLine] = {}
+    for line in lines:
+        only = currencies[line.key, line.simulated]
+        currency = next(iter(only)) if line.currency is None and len(only) == 1 else line.currency
+        place = (line.simulated, line.key, currency or "")
+        moved = replace(line, currency=currency)
+        merged[place] = _added(merged[place], moved) if place in merged else moved
+    return [merged[place] for place in sorted(merged)]
+
+
+_IDENTITY = frozenset({"key", "simulated", "currency"})
+
+
+def _added(one: CostLine, other: CostLine) -> CostLine:
+    sums = {
+        field.name: _plus(getattr(one, field.name), getattr(other, field.name))
+        for field in fields(CostLine)
+        if field.name not in _IDENTITY
+    }
+    return replace(one, **sums)
+
+
+def _plus(one: Decimal | int | None, other: Decimal | int | None) -> Decimal | int | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return one + other

@@ -1,0 +1,284 @@
+"""Local pictures: what is refused and why, and that what is sent is exactly the file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batchrun.errors import MediaError
+from batchrun.media import ENCODED_LIMIT, OpenMedia, open_media
+
+
+def picture(form: str, width: int = 32, height: int = 20, mode: str = "RGB", **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, (width, height)).save(out, form, **options)
+    return out.getvalue()
+
+
+def png_head(width: int, height: int) -> bytes:
+    """Enough of a PNG for its size to be read; nothing has to be as large as it says."""
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height)
+
+
+def webp_head(width: int, height: int) -> bytes:
+    size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + size
+
+
+def ftyp(major: bytes, *compatible: bytes) -> bytes:
+    brands = major + b"\0\0\0\0" + b"".join(compatible)
+    return struct.pack(">I", len(brands) + 8) + b"ftyp" + brands + b"\0" * 100
+
+
+def opened(tmp_path: Path, content: bytes, name: str = "a.bin", limit: int = ENCODED_LIMIT) -> OpenMedia:
+    (tmp_path / name).write_bytes(content)
+    return open_media(tmp_path, name, limit=limit)
+
+
+def refused(root: Path, relative: str, **options: int) -> MediaError:
+    with pytest.raises(MediaError) as caught:
+        open_media(root, relative, **options)
+    assert caught.value.remedy
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("content", "mime", "size"),
+    [
+        (picture("PNG"), "image/png", (32, 20)),
+        (picture("PNG", mode="I;16"), "image/png", (32, 20)),
+        (picture("JPEG"), "image/jpeg", (32, 20)),
+        (picture("JPEG", mode="CMYK"), "image/jpeg", (32, 20)),
+        (picture("JPEG", progressive=True), "image/jpeg", (32, 20)),
+        (picture("JPEG", exif=b"Exif\0\0" + b"x" * 65_000, comment=b"y" * 60_000), "image/jpeg", (32, 20)),
+        (picture("BMP"), "image/bmp", (32, 20)),
+        (b"BM" + b"\0" * 12 + struct.pack("<IHH", 12, 32, 20) + b"\0" * 8, "image/bmp", (32, 20)),
+        (b"BM" + b"\0" * 12 + struct.pack("<Iii", 40, 32, -20), "image/bmp", (32, 20)),
+        (picture("WEBP"), "image/webp", (32, 20)),
+        (picture("WEBP", lossless=True), "image/webp", (32, 20)),
+        (picture("WEBP", mode="RGBA", exif=b"Exif\0\0xxxx"), "image/webp", (32, 20)),
+        (picture("TIFF"), "image/tiff", (None, None)),
+        (b"MM\0*" + b"\0" * 20, "image/tiff", (None, None)),
+        (ftyp(b"heic", b"mif1"), "image/heic", (None, None)),
+        (ftyp(b"mif1", b"mif1", b"heic"), "image/heic", (None, None)),
+        (png_head(7680, 4320), "image/png", (7680, 4320)),
+        (webp_head(3840, 2160), "image/webp", (3840, 2160)),
+        (png_head(11, 2200), "image/png", (11, 2200)),
+    ],
+)
+@pytest.mark.parametrize("name", ["right.jpg", "none", "lie.gif"])
+def test_content_tells_type_and_size(
+    tmp_path: Path, name: str, content: bytes, mime: str, size: tuple[int | None, int | None]
+) -> None:
+    with opened(tmp_path, content, name) as media:
+        assert (media.mime, (media.width, media.height), media.size) == (mime, size, len(content))
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (b"", "media-empty", "'a' is empty."),
+        (picture("GIF"), "media-format", "'a' is no picture that can be sent; its content is GIF."),
+        (b"%PDF-1.7", "media-format", "'a' is no picture that can be sent; its content is PDF."),
+        (b"\n<svg xmlns=", "media-format", "'a' is no picture that can be sent; its content is SVG."),
+        (ftyp(b"avif", b"mif1"), "media-format", "'a' is no picture that can be sent; its content is AVIF."),
+        (
+            ftyp(b"isom", b"mp41"),
+            "media-format",
+            "'a' is no picture that can be sent; its content is a video or another ISO media file.",
+        ),
+        (b"BM, said the note", "media-format", "'a' is no picture that can be sent; its content is unknown."),
+        (b"\x00", "media-format", "'a' is no picture that can be sent; its content is unknown."),
+        (b"BM", "media-broken", "'a' is broken: the file ends inside its header."),
+        (b"\x89PNG\r\n\x1a\n", "media-broken", "'a' is broken: the PNG header is cut or isn't first."),
+        (png_head(20, 20)[:22], "media-broken", "'a' is broken: the file ends inside its header."),
+        (png_head(0, 20), "media-broken", "'a' is broken: the header says 0×20 pixels."),
+        (picture("JPEG")[:100], "media-broken", "'a' is broken: the JPEG header is cut or broken."),
+        (
+            b"\xff\xd8\xff\xda" + b"\0" * 20,
+            "media-broken",
+            "'a' is broken: the JPEG has no frame header before its data.",
+        ),
+        (b"\xff\xd8" + b"\xff\xe0\0\0" * 1001, "media-broken", "'a' is broken: the JPEG header is cut or broken."),
+        (
+            b"\xff\xd8" + b"\xff" * 2000,
+            "media-broken",
+            "'a' is broken: the JPEG has no frame header in its first 1,000 segments.",
+        ),
+        (b"RIFF\0\0\0\0WEBPVP9 ", "media-broken", "'a' is broken: the WEBP header is cut or unknown."),
+        (picture("PNG", 10, 40), "media-too-small", "'a' has 10×40 pixels; both sides must be over 10."),
+        (png_head(2201, 11), "media-ratio", "'a' has 2,201×11 pixels; one side may be at most 200 times the other."),
+        (
+            webp_head(3841, 2160),
+            "media-large-format",
+            "'a' has 3,841×2,160 pixels; above 3840×2160 only JPEG and PNG are taken.",
+        ),
+    ],
+)
+def test_refused_by_content(tmp_path: Path, content: bytes, code: str, message: str) -> None:
+    (tmp_path / "a").write_bytes(content)
+    error = refused(tmp_path, "a")
+    assert (error.code, error.message) == (code, message)
+
+
+def test_the_limit_counts_the_encoded_length(tmp_path: Path) -> None:
+    content = png_head(20, 20).ljust(301, b"\0")
+    opened(tmp_path, content, "a", limit=404).close()
+    error = refused(tmp_path, "a", limit=403)
+    assert error.message == "'a' has 404 characters as base64; the limit is 403."
+
+
+def test_the_limit_is_10_mb_of_base64(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        file.write(png_head(20, 20))
+        file.truncate(7_864_321)
+    error = refused(tmp_path, "a")
+    assert (error.code, error.message) == (
+        "media-too-large",
+        "'a' has 10,485,764 characters as base64; the limit is 10,485,760.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("relative", "code"),
+    [
+        ("../secret.png", "media-outside"),
+        ("sub/../../secret.png", "media-outside"),
+        ("sub/../ok.png", "media-outside"),
+        ("/etc/passwd", "media-outside"),
+        ("", "media-path"),
+        ("a\0.png", "media-path"),
+        ("\ud800.png", "media-path"),
+        ("file:///etc/passwd", "media-path"),
+        ("https://host/a.png", "media-path"),
+        ("none.png", "media-missing"),
+        ("none/none.png", "media-missing"),
+        ("~/ok.png", "media-missing"),
+        ("%2e%2e/secret.png", "media-missing"),
+        ("..\\secret.png", "media-missing"),
+        ("ok.png/x", "media-unreadable"),
+        ("x" * 5000, "media-unreadable"),
+        ("sub", "media-not-a-file"),
+        (".", "media-not-a-file"),
+        ("fifo", "media-not-a-file"),
+        ("socket", "media-not-a-file"),
+        ("link-to-secret.png", "media-outside"),
+        ("link-to-parent/secret.png", "media-outside"),
+        ("link-to-device", "media-outside"),
+        ("link-to-itself", "media-unreadable"),
+        ("link-to-nothing", "media-missing"),
+        ("link-to-fifo", "media-not-a-file"),
+    ],
+)
+def test_refused_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: str, code: str) -> None:
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(picture("PNG"))
+    (root / "ok.png").write_bytes(picture("PNG"))
+    os.mkfifo(root / "fifo")
+    monkeypatch.chdir(root)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+    links = {"secret.png": "../secret.png", "parent": "..", "device": "/dev/zero", "itself": "link-to-itself"}
+    for name, target in (links | {"nothing": "nowhere", "fifo": "fifo"}).items():
+        (root / f"link-to-{name}").symlink_to(target)
+    started = time.monotonic()
+    error = refused(root, relative)
+    assert (error.code, time.monotonic() - started < 1) == (code, True)
+
+
+def test_links_that_stay_below_the_root_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "real" / "deep" / "a.png").write_bytes(picture("PNG"))
+    (tmp_path / "folder").symlink_to("real/deep")
+    (tmp_path / "root").symlink_to(tmp_path)
+    with open_media(tmp_path / "root", "folder/a.png") as media:
+        assert media.mime == "image/png"
+
+
+def test_names_with_any_letters_are_opened(tmp_path: Path) -> None:
+    with opened(tmp_path, picture("PNG"), " 漁船 …\n.png") as media:
+        assert media.name == " 漁船 …\n.png"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch(mode=0)
+    assert refused(tmp_path, "a.png").message == "'a.png' can't be read (Permission denied)."
+
+
+@pytest.mark.parametrize("root", ["missing", "file"])
+def test_a_root_that_is_no_folder_is_named(tmp_path: Path, root: str) -> None:
+    (tmp_path / "file").touch()
+    error = refused(tmp_path / root, "a.png")
+    assert error.code == "media-root"
+    assert repr(str(tmp_path / root)) in error.message
+
+
+@pytest.mark.parametrize("size", [100, 101, 102, 299, 300, 301])
+@pytest.mark.parametrize("chunk", [3, 99, 300, 196_608])
+def test_the_pieces_are_the_base64_of_the_file(tmp_path: Path, size: int, chunk: int) -> None:
+    content = png_head(20, 20).ljust(size, b"\xa5")
+    with opened(tmp_path, content) as media:
+        encoded = b"".join(media.read_encoded(chunk))
+        assert (encoded, len(encoded)) == (base64.b64encode(content), media.encoded_size)
+
+
+def test_the_file_can_be_read_again(tmp_path: Path) -> None:
+    with opened(tmp_path, picture("PNG")) as media:
+        assert b"".join(media.read_encoded()) == b"".join(media.read_encoded())
+
+
+def test_the_digest_is_that_of_the_raw_bytes_once_all_is_read(tmp_path: Path) -> None:
+    content = picture("PNG")
+    with opened(tmp_path, content) as media:
+        pieces = media.read_encoded(30)
+        next(pieces)
+        assert media.digest is None
+        list(pieces)
+        assert media.digest == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("chunk", [0, -3, 4])
+def test_a_chunk_that_would_put_padding_inside_is_refused(tmp_path: Path, chunk: int) -> None:
+    with opened(tmp_path, picture("PNG")) as media, pytest.raises(ValueError, match="must be a multiple of three"):
+        next(media.read_encoded(chunk))
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "other bytes"])
+def test_a_file_that_changes_is_never_sent_whole(tmp_path: Path, change: str) -> None:
+    content = png_head(20, 20).ljust(300, b"\0")
+    with opened(tmp_path, content, "a") as media:
+        with (tmp_path / "a").open("r+b") as file:
+            if change == "other bytes":
+                file.write(content)
+                os.utime(tmp_path / "a", ns=(1, 1))
+            else:
+                file.truncate(150 if change == "shorter" else 600)
+        sent = []
+        with pytest.raises(MediaError, match="'a' changed while it was being sent") as caught:
+            sent.extend(media.read_encoded(90))
+    assert caught.value.code == "media-changed"
+    assert len(b"".join(sent)) < media.encoded_size
+
+
+def test_a_file_that_is_replaced_is_sent_as_it_was(tmp_path: Path) -> None:
+    content = picture("PNG")
+    with opened(tmp_path, content, "a") as media:
+        (tmp_path / "new").write_bytes(b"other")
+        (tmp_path / "new").rename(tmp_path / "a")
+        assert b"".join(media.read_encoded()) == base64.b64encode(content)
+
+
+def test_it_can_be_closed_twice(tmp_path: Path) -> None:
+    with opened(tmp_path, picture("PNG")) as media:
+        media.close()
