@@ -59,8 +59,8 @@ class Tally:
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    cost: dict[str, Decimal] = field(default_factory=dict)
-    """High bounds by currency."""
+    cost: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    """Low and high bounds by currency."""
     unpriced: int = 0
     in_flight: int = 0
     maybe_billed: int = 0
@@ -80,11 +80,11 @@ class Tally:
         if result.charge.usage is not None:
             self.input_tokens += result.charge.usage.input_tokens or 0
             self.output_tokens += result.charge.usage.output_tokens or 0
-        if result.charge.cost_high is None or result.charge.currency is None:
+        if result.charge.cost_low is None or result.charge.cost_high is None or result.charge.currency is None:
             self.unpriced += 1
             return
-        currency = result.charge.currency
-        self.cost[currency] = self.cost.get(currency, Decimal(0)) + result.charge.cost_high
+        low, high = self.cost.get(result.charge.currency, (Decimal(0), Decimal(0)))
+        self.cost[result.charge.currency] = low + result.charge.cost_low, high + result.charge.cost_high
 
 
 class Clock:

@@ -42,7 +42,7 @@ def sniff(head: bytes) -> str | None:
         return "image/webp"
     if head.startswith((b"II*\x00", b"MM\x00*")):
         return "image/tiff"
-    if head.startswith(b"BM") and _number(head[14:18], "<I") in _BMP_HEADERS:
+    if head.startswith(b"BM") and len(head) >= 18 and _number(head[14:18], "<I") in _BMP_HEADERS:
         return "image/bmp"
     return "image/heic" if _HEIC_BRANDS.intersection(_brands(head)) else None
 

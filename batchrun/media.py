@@ -107,10 +107,7 @@ class OpenMedia:
 
     def _sniff(self) -> str:
         head = self._read_at(0, HEAD)
-        try:
-            mime = sniff(head)
-        except ValueError as error:
-            raise _broken(self.name, error) from error
+        mime = sniff(head)
         if mime is None:
             raise MediaError(
                 f"{self.name!r} is no picture that can be sent; its content is {name_of(head)}.",

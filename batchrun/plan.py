@@ -17,7 +17,7 @@ from batchrun.messages import ChatRequest, JsonValue, Message, TextPart, Thinkin
 from batchrun.pricing import upper_bound
 from batchrun.retry import Policy
 from batchrun.settings import Settings
-from batchrun.spec import JobSpec
+from batchrun.spec import JobFile, JobSpec
 from batchrun.template import Template
 
 ENVELOPE_TOKENS = 64
@@ -165,6 +165,14 @@ def headers_of(endpoint: Endpoint, settings: Settings | None, *, stream: bool) -
     if endpoint.key_env and settings is not None:
         headers["authorization"] = f"Bearer {require_key(endpoint, settings)}"
     return headers
+
+
+def require_keys(jobs: JobFile, catalogue: Catalogue, settings: Settings) -> None:
+    """Raises UsageError where a job's provider has no key in the environment; before anything is written."""
+    for job in jobs.jobs:
+        endpoint = catalogue.endpoint(job.provider)
+        if endpoint.key_env:
+            require_key(endpoint, settings)
 
 
 def require_key(endpoint: Endpoint, settings: Settings) -> str:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import aiohttp
 import httpx
@@ -37,7 +37,8 @@ class Response:
     status: int
     headers: Mapping[str, str]
     """Names in lower case."""
-    stream: httpx.Response
+    response: httpx.Response
+    stream: httpx.AsyncByteStream
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises ProviderError where the connection breaks."""
@@ -45,7 +46,7 @@ class Response:
             # The bare stream: three generators of httpx less for each chunk. Encodings are refused in `post`'s headers,
             # and decoded where a server doesn't care.
             encoded = self.headers.get("content-encoding", "identity") != "identity"
-            source = self.stream.aiter_bytes() if encoded else self.stream.stream
+            source = self.response.aiter_bytes() if encoded else self.stream
             async for chunk in source:
                 yield chunk
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
@@ -103,7 +104,12 @@ class Transport:
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise translated(error) from error
         try:
-            yield Response(status=response.status_code, headers=response.headers, stream=response)
+            yield Response(
+                status=response.status_code,
+                headers=response.headers,
+                response=response,
+                stream=cast(httpx.AsyncByteStream, response.stream),
+            )
         finally:
             await response.aclose()
 

@@ -56,7 +56,7 @@ class _Chunk(msgspec.Struct, gc=False):
     id: object = None
 
 
-_CHUNK = msgspec.json.Decoder(_Chunk)
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _NO_CHOICE = _Choice()
 _NO_MESSAGE = _Message()
 
@@ -141,7 +141,7 @@ class Compat:
 
 def _read(data: bytes) -> _Chunk:
     try:
-        return _CHUNK.decode(data)
+        return _decode_chunk(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _reread(data)
 
@@ -151,10 +151,12 @@ def _reread(data: bytes) -> _Chunk:
     value = _to_value(data)
     try:
         return msgspec.convert(value, _Chunk)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the second: half a character where none may be
         if error_in(value):
             return _Chunk(error=True)
-        raise _unreadable(f"The server sent an answer of another shape ({error}): {_quote(data)}") from error
+        raise _unreadable(
+            f"The server sent an answer of another shape ({clean(str(error), 200)}): {_quote(data)}"
+        ) from error
 
 
 def _to_value(data: bytes) -> JsonValue:
@@ -170,7 +172,11 @@ def _quote(data: bytes) -> str:
 
 def _first_choice(choices: Sequence[_Choice] | None) -> _Choice:
     """The choice of index 0, or of none; others were never asked for."""
-    return next((choice for choice in choices or () if not choice.index), _NO_CHOICE)
+    if not choices:
+        return _NO_CHOICE
+    if not choices[0].index:
+        return choices[0]
+    return next((choice for choice in choices if not choice.index), _NO_CHOICE)
 
 
 def _text(message: _Message) -> str:
@@ -184,7 +190,8 @@ def _text(message: _Message) -> str:
 
 
 def _finish_reason(choice: _Choice) -> str | None:
-    return None if choice.finish_reason in (None, "", "null") else choice.finish_reason
+    reason = choice.finish_reason
+    return reason if reason and reason != "null" else None
 
 
 def _usage(chunk: _Chunk, choice: _Choice) -> Usage | None:

@@ -167,7 +167,7 @@ class Exchange:
         headers = list(script.headers)
         if script.framing == "chunked":
             headers.append(("transfer-encoding", "chunked"))
-        elif script.framing == "length":
+        elif script.length is not None:
             headers.append(("content-length", str(script.length)))
         if not keep_alive:
             headers.append(("connection", "close"))

@@ -1,6 +1,7 @@
 """Decides what the model generates for a request: its chunks, the finish reason and the usage."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from batchrun.simulator.captions import ODDITIES, answer_text, exactly, json_text, reasoning_text
 from batchrun.simulator.contents import Contents
@@ -10,8 +11,7 @@ from batchrun.simulator.prices import Usage
 from batchrun.simulator.tokens import pieces
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """The text of one chunk and the number of tokens in it."""
 
     text: str

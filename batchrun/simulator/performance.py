@@ -49,7 +49,7 @@ async def perform(script: Script, head: bytes, pace: Pace, line: Line, account: 
     start = asyncio.get_running_loop().time() + pace.ttft
     await line.until(start)
     account.status = 200
-    if script.split is not None or not script.events:
+    if script.split is not None or script.ending != "end":
         await line.send(head)
         head = b""
     await send_events(script, head, start, pace, line, account)

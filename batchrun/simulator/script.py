@@ -4,6 +4,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 from batchrun.simulator.compat import (
@@ -45,9 +46,10 @@ class Script:
     """A response to perform. `length` is the Content-Length told, for the framing of that name."""
 
     headers: Headers
-    events: list[Event]
+    events: Iterable[Event]
+    """Made one by one while they are sent, so that many streams that begin together do not wait for each other."""
     framing: Framing
-    length: int
+    length: int | None
     ending: Ending
     split: int | None
     """Greatest number of bytes of one socket write; None for whole events."""
@@ -56,14 +58,19 @@ class Script:
 def stream_script(generation: Generation, parameters: Parameters, identity: Identity, faults: Faults) -> Script:
     plain_chunks = chunks_of(generation, thinking=parameters.thinking, include_usage=parameters.include_usage)
     chunks = shaped(plain_chunks, generation, faults)
-    events = packed(encoded(chunks, identity, faults), faults)
+    framing = framing_of(faults, "chunked")
+    events: Iterable[Event] = packed(encoded(chunks, identity, faults), len(chunks), faults)
+    length = None
+    if framing == "length":
+        events = list(events)
+        length = sum(len(event.data) for event in events)
     stop, ending = ending_of(chunks, faults)
     kind = "text/plain" if "wrong-type" in faults else "text/event-stream;charset=UTF-8"
     return Script(
         headers=headers_of(kind, identity, faults),
-        events=events[:stop],
-        framing=framing_of(faults, "chunked"),
-        length=sum(len(event.data) for event in events),
+        events=islice(events, stop),
+        framing=framing,
+        length=length,
         ending=ending,
         split=faults.whole("split"),
     )
@@ -88,13 +95,13 @@ def ending_of(chunks: list[Chunk], faults: Faults) -> tuple[int, Ending]:
     return len(chunks), "end"
 
 
-def encoded(chunks: list[Chunk], identity: Identity, faults: Faults) -> list[Event]:
+def encoded(chunks: list[Chunk], identity: Identity, faults: Faults) -> Iterator[Event]:
     """One event for each chunk."""
     encoder = ChunkEncoder(identity=identity)
     style = Style(faults)
     middle = after(chunks, len(contents(chunks)) // 2) if faults.clauses else -1
-    return [
-        Event(
+    for number, chunk in enumerate(chunks):
+        yield Event(
             style.frame(encoder.encode(chunk, number), number, middle=number == middle),
             chunk.tokens,
             chunk.reasoning_tokens,
@@ -102,8 +109,6 @@ def encoded(chunks: list[Chunk], identity: Identity, faults: Faults) -> list[Eve
             chunk.finish,
             chunk.raw == DONE,
         )
-        for number, chunk in enumerate(chunks)
-    ]
 
 
 class Style:
@@ -147,17 +152,16 @@ def to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def packed(events: list[Event], faults: Faults) -> list[Event]:
-    """The events after the content encoding."""
-    if "gzip" not in faults:
-        return events
+def packed(events: Iterable[Event], count: int, faults: Faults) -> Iterable[Event]:
+    """So many events after the content encoding."""
+    return gzipped(events, count, faults) if "gzip" in faults else events
+
+
+def gzipped(events: Iterable[Event], count: int, faults: Faults) -> Iterator[Event]:
     packer = zlib.compressobj(wbits=31)
-    last = len(events) - 1
-    result = []
-    for number, event in enumerate(events):
-        ending = zlib.Z_FINISH if number == last and "truncate" not in faults else zlib.Z_SYNC_FLUSH
-        result.append(event._replace(data=packer.compress(event.data) + packer.flush(ending)))
-    return result
+    for number, event in enumerate(events, 1):
+        ending = zlib.Z_FINISH if number == count and "truncate" not in faults else zlib.Z_SYNC_FLUSH
+        yield event._replace(data=packer.compress(event.data) + packer.flush(ending))
 
 
 def plain_script(generation: Generation, identity: Identity, faults: Faults, *, partial: bool = False) -> Script:
@@ -185,8 +189,9 @@ def plain_events(
     if "bad-json" in faults:
         told = Event(body[middle:])
     everything = Event(body[:middle], generation.usage.output, generation.usage.reasoning)
-    events = packed([everything, told], faults)
+    events = list(packed([everything, told], 2, faults))
     stop, ending = plain_ending(faults)
+    framing = framing_of(faults, "length")
     sent = events[:1] if "truncate" in faults else events
     headers = headers_of("application/json", identity, faults)
     if partial:
@@ -194,8 +199,8 @@ def plain_events(
     return Script(
         headers=headers,
         events=sent[:stop],
-        framing=framing_of(faults, "length"),
-        length=sum(len(event.data) for event in sent),
+        framing=framing,
+        length=sum(len(event.data) for event in sent) if framing == "length" else None,
         ending=ending,
         split=faults.whole("split"),
     )

@@ -44,8 +44,7 @@ def mixed(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     if place == 0 or place >= len(chunks) or chunks[place - 1].role != "reasoning":
         return chunks
     thought, text = chunks[place - 1 : place + 1]
-    both = replace(
-        text,
+    both = text._replace(
         delta={**(thought.delta or {}), "content": (text.delta or {})["content"]},
         tokens=thought.tokens + text.tokens,
         reasoning_tokens=thought.reasoning_tokens,
@@ -58,7 +57,7 @@ def both_reasoning(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
         text = (delta or {}).get("reasoning_content")
         return {**(delta or {}), "reasoning": text} if text else delta
 
-    return [replace(chunk, delta=doubled(chunk.delta)) for chunk in chunks]
+    return [chunk._replace(delta=doubled(chunk.delta)) for chunk in chunks]
 
 
 def cumulative(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
@@ -70,7 +69,7 @@ def cumulative(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
             if delta.get(key):
                 so_far[key] += delta[key] or ""
                 delta[key] = so_far[key]
-        changed.append(chunk if chunk.delta is None else replace(chunk, delta=delta))
+        changed.append(chunk if chunk.delta is None else chunk._replace(delta=delta))
     return changed
 
 
@@ -79,14 +78,14 @@ def duplicate(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     if not places:
         return chunks
     place = places[len(places) // 2]
-    return inserted(chunks, place + 1, replace(chunks[place], tokens=0, reasoning_tokens=0))
+    return inserted(chunks, place + 1, chunks[place]._replace(tokens=0, reasoning_tokens=0))
 
 
 def text_in_finish(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     place = first(chunks, "finish")
     if place == 0 or chunks[place - 1].role != "text":
         return chunks
-    joined = replace(chunks[place - 1], role="finish", finish=chunks[place].finish)
+    joined = chunks[place - 1]._replace(role="finish", finish=chunks[place].finish)
     return [*chunks[: place - 1], joined, *chunks[place + 1 :]]
 
 
@@ -95,7 +94,7 @@ def full_final(chunks: Chunks, generation: Generation, _: Faults) -> Chunks:
     if place == len(chunks):
         return chunks
     whole = {**(chunks[place].delta or {}), "content": generation.answer_text}
-    return replaced(chunks, place, replace(chunks[place], delta=whole))
+    return replaced(chunks, place, chunks[place]._replace(delta=whole))
 
 
 def finish(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
@@ -103,7 +102,7 @@ def finish(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
     if word == "missing":
         return [chunk for chunk in chunks if chunk.role != "finish"]
     reason = None if word == "null" else word
-    return [replace(chunk, finish=reason) if chunk.role == "finish" else chunk for chunk in chunks]
+    return [chunk._replace(finish=reason) if chunk.role == "finish" else chunk for chunk in chunks]
 
 
 def usage(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
@@ -135,7 +134,7 @@ def usage(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
             end = first(rest, "finish")
             if end == len(rest):
                 return rest
-            carrier = replace(rest[end], usage=generation.usage, usage_in_choice=where == "choice")
+            carrier = rest[end]._replace(usage=generation.usage, usage_in_choice=where == "choice")
             return replaced(rest, end, carrier)
     return chunks
 
@@ -147,7 +146,7 @@ def with_running_usage(chunks: Chunks, generation: Generation) -> Chunks:
         output += chunk.tokens
         reasoning += chunk.reasoning_tokens
         running = replace(generation.usage, output=output, reasoning=reasoning)
-        changed.append(replace(chunk, usage=running))
+        changed.append(chunk._replace(usage=running))
     return changed
 
 

@@ -202,17 +202,18 @@ class Pool:
     """A profile during a claim: its row is locked, its bucket and health change in memory and are saved once."""
 
     id: int
-    concurrency: int
+    concurrency: int | None
     bucket: Bucket
     health: Health
     in_flight: int = 0
 
-    def allowed(self, now: datetime, in_flight: int) -> tuple[int, str]:
-        """How many more calls may be open, and what says so."""
+    def allowed(self, now: datetime, in_flight: int, wished: int | None) -> tuple[int, str]:
+        """How many more calls may be open, and what says so. `wished` is the concurrency that the job asks for."""
         probes = breaker_allows(self.health, now, in_flight=in_flight)
         if probes is not None:
             return probes, "breaker"
-        return max(1, int(self.concurrency * self.health.factor)) - in_flight, "concurrency"
+        limit = self.concurrency or max(DEFAULT_CONCURRENCY, wished or 0)
+        return max(1, int(limit * self.health.factor)) - in_flight, "concurrency"
 
     def save(self, connection: Connection) -> None:
         values = {f"new_{name}": getattr(self.bucket, name) for name in BUCKET_COLUMNS}
@@ -226,7 +227,7 @@ def lock_profiles(connection: Connection, ids: Sequence[int]) -> dict[int, Pool]
 def pool_of(row: Record) -> Pool:
     return Pool(
         id=row.id,
-        concurrency=row.concurrency or DEFAULT_CONCURRENCY,
+        concurrency=row.concurrency,
         bucket=bucket_of(row, factor=row.rate_factor),
         health=Health(factor=row.rate_factor, **{name: getattr(row, name) for name in HEALTH_COLUMNS}),
     )
@@ -261,7 +262,7 @@ def claim_of_job(
 ) -> None:
     """Claim up to `share` items of one job and note what held it back, if anything did."""
     now = claimed.now
-    allowed, brake = pool.allowed(now, in_flight[1])
+    allowed, brake = pool.allowed(now, in_flight[1], job.concurrency)
     if job.concurrency is not None and job.concurrency - in_flight[0] < allowed:
         allowed, brake = job.concurrency - in_flight[0], "job concurrency"
     wanted = min(share, allowed)

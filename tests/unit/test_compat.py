@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchrun.answer import Delta, Usage
 from batchrun.dialects.compat import Compat
@@ -342,3 +344,43 @@ def test_a_plain_body_of_200_with_an_error_is_that_error() -> None:
 def test_an_unknown_error_table_is_refused() -> None:
     with pytest.raises(CatalogueError, match="There is no error table 'dashscope'"):
         Compat("dashscope")
+
+
+KEYS = ["choices", "delta", "message", "content", "reasoning_content", "finish_reason", "index", "id", "usage", "error"]
+OTHER_KEYS = ["code", "type", "detail", "status", "prompt_tokens", "prompt_tokens_details", "cached_tokens", "text"]
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["stop", "\ud800", "\0"])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*KEYS, *OTHER_KEYS]), inner),
+    max_leaves=20,
+)
+
+
+@given(
+    data=st.binary() | VALUES.map(lambda value: json.dumps(value).encode()),
+    event=st.sampled_from([b"", b"error", b"x"]),
+)
+def test_any_event_is_read_or_refused_and_comes_to_texts_that_can_be_stored(data: bytes, event: bytes) -> None:
+    fold = Fold()
+    try:
+        fold.feed(MODEL_STUDIO.decode(event, data))
+    except ProviderError as error:
+        assert error.kind is ErrorKind.INCOMPLETE  # noqa: PT017  (which of the two happens is up to the data)
+    answer = fold.answer()
+    (answer.text + answer.reasoning + (answer.finish_reason or "") + (answer.request_id or "")).encode()
+    assert "\0" not in answer.text
+
+
+@given(data=st.binary() | VALUES.map(lambda value: json.dumps(value).encode()))
+def test_any_plain_body_is_read_or_refused(data: bytes) -> None:
+    try:
+        MODEL_STUDIO.decode_plain(data, {})
+    except ProviderError as error:
+        assert error.kind is ErrorKind.INCOMPLETE  # noqa: PT017  (which of the two happens is up to the data)
+
+
+@given(data=st.binary() | VALUES.map(lambda value: json.dumps(value).encode()), status=st.integers(100, 599))
+def test_any_error_answer_is_read(data: bytes, status: int) -> None:
+    assert len(MODEL_STUDIO.read_error(status, {}, data).message.encode()) < 2500

@@ -8,6 +8,7 @@ import io
 import os
 import socket
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def test_content_tells_type_and_size(
         ),
         (b"BM, said the note", "media-format", "'a' is no picture that can be sent; its content is unknown."),
         (b"\x00", "media-format", "'a' is no picture that can be sent; its content is unknown."),
-        (b"BM", "media-broken", "'a' is broken: the file ends inside its header."),
+        (b"BM", "media-format", "'a' is no picture that can be sent; its content is unknown."),
         (b"\x89PNG\r\n\x1a\n", "media-broken", "'a' is broken: the PNG header is cut or isn't first."),
         (png_head(20, 20)[:22], "media-broken", "'a' is broken: the file ends inside its header."),
         (png_head(0, 20), "media-broken", "'a' is broken: the header says 0×20 pixels."),
@@ -205,6 +206,35 @@ def test_links_that_stay_below_the_root_are_followed(tmp_path: Path) -> None:
         assert media.mime == "image/png"
 
 
+def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder, side in ((root / "real", 20), (outside, 40)):
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_bytes(picture("PNG", side, side))
+    (root / "link").symlink_to(outside)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for name in ("real", "link"):
+                (root / name).rename(root / "folder")
+                (root / "folder").rename(root / name)
+
+    def width() -> int | None:
+        try:
+            with open_media(root, "folder/a.png") as media:
+                return media.width
+        except MediaError:
+            return None
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    widths = {width() for _ in range(500)}
+    stop.set()
+    swapper.join()
+    assert 40 not in widths
+
+
 def test_names_with_any_letters_are_opened(tmp_path: Path) -> None:
     with opened(tmp_path, picture("PNG"), " 漁船 …\n.png") as media:
         assert media.name == " 漁船 …\n.png"
@@ -264,7 +294,7 @@ def test_a_file_that_changes_is_never_sent_whole(tmp_path: Path, change: str) ->
                 os.utime(tmp_path / "a", ns=(1, 1))
             else:
                 file.truncate(150 if change == "shorter" else 600)
-        sent = []
+        sent: list[bytes] = []
         with pytest.raises(MediaError, match="'a' changed while it was being sent") as caught:
             sent.extend(media.read_encoded(90))
     assert caught.value.code == "media-changed"

@@ -1,4 +1,4 @@
-"""What the database says about jobs and their cost. Only reads; the same functions serve commands and pages.
+"""What the calls cost, by job, model, provider or day.
 
 A cost report is a sum over `usage`, failed attempts included. What is unknown stays unknown: it is counted beside the
 sum, never taken as zero. Real and simulated money are never added, nor are two currencies.
@@ -7,20 +7,20 @@ sum, never taken as zero. Real and simulated money are never added, nor are two 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, Connection
 
-from batchrun.errors import UsageError
-from batchrun.showing import clean, listing
 from batchrun.tables import EPOCH, MONEY_DIGITS, Record, attempts, items, jobs, usage
 
 By = Literal["job", "model", "provider", "day"]
+Key: TypeAlias = ColumnElement[int] | ColumnElement[str]
+
+Number = TypeVar("Number", int, Decimal)
 
 _DAY = 86_400_000_000
 """Microseconds of a day of UTC."""
@@ -66,43 +66,6 @@ class CostLine:
         return self.unknown_cost == 0 and self.cost_low == self.cost_high
 
 
-def find_jobs(connection: Connection, names: Iterable[str] | None = None) -> list[Record]:
-    """The rows of these jobs, real and simulated ones; of all jobs for None. Raises UsageError with the nearest names."""
-    found = list(connection.execute(sa.select(jobs).order_by(jobs.c.id)))
-    if names is None:
-        return found
-    wanted = list(dict.fromkeys(names))
-    known = sorted({row.name for row in found})
-    for name in wanted:
-        if name not in known:
-            raise _unknown_job(name, known)
-    return [row for row in found if row.name in wanted]
-
-
-def one_job(connection: Connection, name: str, *, simulated: bool = False) -> Record:
-    """The row of the job. Where it exists both ways, the real one unless `simulated`. Raises UsageError."""
-    found = find_jobs(connection, [name])
-    if simulated and not any(row.simulated for row in found):
-        raise UsageError(
-            f"the job {clean(name)} was never simulated", code="unknown-job", remedy="leave --simulated out"
-        )
-    return next((row for row in found if row.simulated is simulated), found[0])
-
-
-def _unknown_job(name: str, known: Sequence[str]) -> UsageError:
-    if not known:
-        return UsageError(
-            f"no job `{clean(name)}`: this database has no jobs yet",
-            code="unknown-job",
-            remedy="load some with `batchrun run jobs.yaml`",
-        )
-    by_lower = {other.lower(): other for other in known}
-    near = [other for lower, other in by_lower.items() if name and lower.startswith(name.lower())][:3]
-    near = near or [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=3)]
-    hint = f"; did you mean {' or '.join(clean(other) for other in near)}?" if near else ""
-    return UsageError(f"no job `{clean(name)}`{hint}", code="unknown-job", remedy=f"there are: {listing(list(known))}")
-
-
 def cost_by(
     connection: Connection,
     by: By,
@@ -132,7 +95,7 @@ def totals(lines: Iterable[CostLine]) -> list[CostLine]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grouping:
-    columns: tuple[ColumnElement[object], ...]
+    columns: tuple[Key, ...]
     namer: Callable[[Connection], Callable[[Sequence[object]], str]]
     """Gives the text of a key; asked once per report."""
 
@@ -169,7 +132,7 @@ def _scope(job_ids: Iterable[int] | None, since: date | None, until: date | None
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "image_tokens", "video_tokens")
 
 
-def _sums(columns: Sequence[ColumnElement[object]], scope: Sequence[ColumnElement[bool]]) -> sa.Select[*tuple[object, ...]]:
+def _sums(columns: Sequence[Key], scope: Sequence[ColumnElement[bool]]) -> sa.Select[*tuple[object, ...]]:
     keys = (*columns, usage.c.simulated, usage.c.currency)
     return (
         sa.select(
@@ -186,21 +149,23 @@ def _sums(columns: Sequence[ColumnElement[object]], scope: Sequence[ColumnElemen
     )
 
 
-def _halves(name: str) -> tuple[ColumnElement[object], ColumnElement[object]]:
+def _halves(name: str) -> tuple[ColumnElement[int], ColumnElement[int]]:
     units = sa.type_coerce(usage.c[name], BigInteger)
     split = sa.literal_column(str(_SPLIT), BigInteger)
     return sa.func.sum(units // split).label(f"{name}_upper"), sa.func.sum(units % split).label(f"{name}_lower")
 
 
 def _outcomes(
-    connection: Connection, columns: Sequence[ColumnElement[object]], scope: Sequence[ColumnElement[bool]]
+    connection: Connection, columns: Sequence[Key], scope: Sequence[ColumnElement[bool]]
 ) -> dict[tuple[object, ...], tuple[int, int]]:
     """Failed and spare attempts by key. They are few, so only they are grouped."""
     keys = (*columns, usage.c.simulated, usage.c.currency)
     failed = attempts.c.outcome != "complete"
     rows = connection.execute(
         sa.select(*keys, sa.func.sum(sa.case((failed, 1), else_=0)), sa.func.count())
-        .select_from(usage.join(attempts, attempts.c.id == usage.c.attempt_id).join(items))
+        .select_from(
+            usage.join(attempts, attempts.c.id == usage.c.attempt_id).join(items, items.c.id == attempts.c.item_id)
+        )
         .where(*scope, sa.or_(failed, items.c.answer_id.is_distinct_from(attempts.c.id)))
         .group_by(*keys)
     )
@@ -246,19 +211,26 @@ def _merge_unpriced(lines: Sequence[CostLine]) -> list[CostLine]:
     return [merged[place] for place in sorted(merged)]
 
 
-_IDENTITY = frozenset({"key", "simulated", "currency"})
-
-
 def _added(one: CostLine, other: CostLine) -> CostLine:
-    sums = {
-        field.name: _plus(getattr(one, field.name), getattr(other, field.name))
-        for field in fields(CostLine)
-        if field.name not in _IDENTITY
-    }
-    return replace(one, **sums)
+    return replace(
+        one,
+        calls=one.calls + other.calls,
+        failed=one.failed + other.failed,
+        spare=one.spare + other.spare,
+        input_tokens=_plus(one.input_tokens, other.input_tokens),
+        cached_tokens=_plus(one.cached_tokens, other.cached_tokens),
+        output_tokens=_plus(one.output_tokens, other.output_tokens),
+        reasoning_tokens=_plus(one.reasoning_tokens, other.reasoning_tokens),
+        image_tokens=_plus(one.image_tokens, other.image_tokens),
+        video_tokens=_plus(one.video_tokens, other.video_tokens),
+        cost_low=_plus(one.cost_low, other.cost_low),
+        cost_high=_plus(one.cost_high, other.cost_high),
+        unknown_cost=one.unknown_cost + other.unknown_cost,
+        unknown_usage=one.unknown_usage + other.unknown_usage,
+    )
 
 
-def _plus(one: Decimal | int | None, other: Decimal | int | None) -> Decimal | int | None:
+def _plus(one: Number | None, other: Number | None) -> Number | None:
     if one is None or other is None:
         return one if other is None else other
     return one + other

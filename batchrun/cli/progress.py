@@ -1,0 +1,139 @@
+"""What a running job shows on standard error: a live block on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from batchrun.drain import Tally
+
+SPAN = 15.0
+"""Seconds over which rates are taken."""
+LINE_EVERY = 10.0
+PER_SECOND = 4
+
+BRAKES = {
+    "rate": "the rate limit",
+    "concurrency": "the limit of calls at once",
+    "job concurrency": "the job's limit of calls at once",
+    "cap": "the budget",
+    "breaker": "the provider, which is down",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What is known before the run, and a tally that the drain keeps up to date."""
+
+    tally: Tally
+    total: int
+    ended_before: int
+    cap: Mapping[str, Decimal]
+    """Caps of the jobs by currency."""
+    samples: deque[tuple[float, int, int]] = field(default_factory=deque)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ended(self) -> int:
+        return self.ended_before + sum(self.tally.states.values())
+
+    def rates(self) -> tuple[float, float]:
+        """Items and tokens per second over the last seconds."""
+        now = time.monotonic()
+        tokens = self.tally.input_tokens + self.tally.output_tokens
+        self.samples.append((now, self.ended, tokens))
+        while len(self.samples) > 1 and now - self.samples[0][0] > SPAN:
+            self.samples.popleft()
+        began, items, counted = self.samples[0]
+        span = max(now - began, 1e-3)
+        return (self.ended - items) / span, (tokens - counted) / span
+
+    def counts(self) -> str:
+        items, tokens = self.rates()
+        parts = [f"{self.ended:,}/{self.total:,} items"]
+        if items > 0:
+            parts += [f"{items:.1f}/s", f"{tokens:,.0f} tokens/s", f"{span_of((self.total - self.ended) / items)} left"]
+        return " · ".join(parts)
+
+    def details(self) -> str:
+        parts = [f"{self.tally.in_flight} in flight"]
+        parts += [spent(cost, currency, self.cap.get(currency)) for currency, cost in sorted(self.tally.cost.items())]
+        if self.tally.unpriced:
+            parts.append(f"{self.tally.unpriced} calls without a known price")
+        if self.tally.errors:
+            parts.append("errors: " + ", ".join(f"{kind} {count}" for kind, count in self.tally.errors.most_common(4)))
+        brakes = sorted({BRAKES.get(brake, brake) for brake in self.tally.brakes.values()})
+        if brakes:
+            parts.append("held back by " + " and ".join(brakes))
+        return " · ".join(parts)
+
+    def __rich__(self) -> Group:
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(width=24)
+        table.add_column(ratio=1)
+        table.add_row(ProgressBar(total=max(self.total, 1), completed=self.ended, width=24), Text(self.counts()))
+        return Group(table, Text(self.details(), style="dim"), *(Text(note, style="yellow") for note in self.notes))
+
+
+def spent(cost: tuple[Decimal, Decimal], currency: str, cap: Decimal | None) -> str:
+    amount = amount_of(cost)
+    return f"{amount} {currency}" if cap is None else f"{amount} of {cap} {currency}"
+
+
+def amount_of(cost: tuple[Decimal, Decimal]) -> str:
+    """Money as a person reads it; both ends where they differ."""
+    low, high = (f"{bound:.6f}".rstrip("0").rstrip(".") or "0" for bound in cost)
+    return low if low == high else f"{low}–{high}"
+
+
+def span_of(seconds: float) -> str:
+    """`42 s`, `3 min`, `1 h 20 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def showing(progress: Progress, console: Console, *, quiet: bool) -> Iterator[None]:
+    """Show `progress` on standard error while the block runs."""
+    if quiet:
+        yield
+    elif console.is_terminal:
+        with Live(progress, console=console, refresh_per_second=PER_SECOND, transient=True):
+            yield
+    else:
+        with printing_lines(progress):
+            yield
+
+
+@contextmanager
+def printing_lines(progress: Progress) -> Iterator[None]:
+    """For logs and pipes: one plain line now and then."""
+    ended = threading.Event()
+
+    def write() -> None:
+        progress.rates()
+        while not ended.wait(LINE_EVERY):
+            sys.stderr.write(f"{progress.counts()} · {progress.details()}\n")
+            sys.stderr.flush()
+
+    thread = threading.Thread(target=write, name="batchrun-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

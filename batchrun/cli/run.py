@@ -1,0 +1,100 @@
+"""`batchrun run`: load a job file, make its calls here, say what came of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from batchrun.catalogue import Catalogue
+    from batchrun.load import Loaded
+    from batchrun.run import RunEnd
+    from batchrun.settings import Settings
+    from batchrun.spec import JobFile
+
+CatalogueOption = Annotated[
+    Path | None, typer.Option("--catalogue", help="Your own providers, models and prices.", envvar="BATCHRUN_CATALOGUE")
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option("--database", help="Address of the database [default: DATABASE_URL, or .batchrun/batchrun.db here]."),
+]
+
+
+def command(
+    job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
+    catalogue: CatalogueOption = None,
+    database: DatabaseOption = None,
+    grace: Annotated[
+        float, typer.Option(help="Seconds that calls in flight get after Ctrl-C.", min=0.0)
+    ] = 120.0,
+    book: Annotated[
+        Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress on standard error.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON document.")] = False,
+) -> None:
+    """Load a job file, make its calls, store the answers, and print what they cost.
+
+    Running it again does nothing twice: what is done stays done, new pictures and rows are added, what failed for a
+    passing reason goes on. Ctrl-C once lets the calls in flight finish; twice stops at once.
+
+    Example: batchrun run jobs.example.yaml
+    """
+    raise typer.Exit(
+        execute(
+            job_file,
+            catalogue=catalogue,
+            database=database,
+            folder=Path.cwd(),
+            grace=grace,
+            book=book,
+            quiet=quiet,
+            as_json=as_json,
+        )
+    )
+
+
+def execute(
+    path: Path,
+    *,
+    catalogue: Path | None,
+    database: str | None,
+    folder: Path,
+    grace: float,
+    book: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Run the job file at `path` with the default database in `folder`; returns the exit code."""
+    from batchrun.catalogue import load_catalogue
+    from batchrun.cli.summary import print_loaded, print_summary
+    from batchrun.database import connect
+    from batchrun.jobfile import read_job_file
+    from batchrun.load import load
+    from batchrun.plan import require_keys
+    from batchrun.settings import read_settings
+
+    settings = read_settings(os.environ, folder)
+    jobs = read_job_file(path)
+    known = load_catalogue(catalogue or settings.catalogue)
+    with ExitStack() as stack:
+        known, settings = stack.enter_context(with_simulator(jobs, known, settings, book))
+        require_keys(jobs, known, settings)
+        engine = connect(database or settings.database_url, create=True)
+        stack.callback(engine.dispose)
+        loaded = load(engine, jobs, known, base=path.resolve().parent)
+        if not quiet:
+            print_loaded(loaded)
+        end = drained(engine, loaded, known, settings, grace=grace, quiet=quiet)
+        files = [] if end.interrupted else write_files(engine, loaded, jobs)
+        print_summary(engine, end, files, as_json=as_json)
+    return end.exit_code
