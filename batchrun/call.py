@@ -232,18 +232,23 @@ async def follow(
     """Fold a stream to its terminal marker, its first error, or its end."""
     fold, splitter = exchange.fold, Splitter()
     decode, feed = plan.dialect.decode, fold.feed
-    size = 0
-    chunk = head
-    while chunk:
+
+    def ends_with(chunk: bytes) -> bool:
+        before = fold.size
         for event, data in splitter.feed(chunk):
             feed(decode(event, data))
-        if fold.size != size:
-            size = fold.size
+        if fold.size != before:
             mark_content(live, exchange, tools)
-        if fold.ended or fold.error is not None:
-            await linger(chunks, live, tools)
-            return
-        chunk = await anext(chunks, b"")
+        return fold.ended or fold.error is not None
+
+    ended = ends_with(head)
+    if not ended:
+        async for chunk in chunks:
+            if ended := ends_with(chunk):
+                break
+    if ended:
+        await linger(chunks, live, tools)
+        return
     for event, data in splitter.close():
         feed(decode(event, data))
 

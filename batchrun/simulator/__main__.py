@@ -4,14 +4,18 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from batchrun.simulator.book import Book
 from batchrun.simulator.options import Options, fault_list, parse_options
 from batchrun.simulator.server import Server, make_simulation
+
+MANY: Final = 65_536
 
 
 async def serve(options: Options, book: Book) -> None:
@@ -36,11 +40,19 @@ def watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     loop.call_soon_threadsafe(stop.set)
 
 
+def allow_many_connections() -> None:
+    """Each stream takes a file descriptor, and the usual soft limit is about a thousand."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY if hard == resource.RLIM_INFINITY else min(hard, MANY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
     if options is None:
         sys.stdout.write(fault_list() + "\n")
         return 0
+    allow_many_connections()
     gc.set_threshold(100_000, 50, 100)  # a thousand open streams are many objects and few cycles
     try:
         with Book(options.book) as book:

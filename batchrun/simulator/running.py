@@ -45,6 +45,7 @@ class Running:
             stdout=subprocess.PIPE,
             text=True,
             env=dict(environment),
+            start_new_session=True,  # Ctrl-C is for the parent, which may still want to finish its calls
         )
         first_line = process.stdout.readline() if process.stdout is not None else ""
         if not first_line:
