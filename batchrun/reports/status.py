@@ -77,7 +77,7 @@ def status(
     ids = [row.id for row in rows]
     counts = _counts(connection, ids)
     running = _running(connection, ids, dead)
-    inexact = _inexact(connection, ids)
+    inexact = _inexact(connection, None if names is None else ids)
     errors = _errors(connection, ids)
     waiting = _next_at(connection, ids)
     activity = _last_activity(connection, ids)
@@ -165,20 +165,18 @@ def _running(connection: Connection, ids: Sequence[int], dead: Collection[str]) 
     return {job_id for job_id, owner in rows if owner is not None and owner not in dead}
 
 
-def _inexact(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[Decimal, int]]:
-    """How far apart the ends of the costs are, and how many costs aren't known at all."""
-    rows = connection.execute(
+def _inexact(connection: Connection, ids: Sequence[int] | None) -> dict[int, tuple[Decimal, int]]:
+    """How far apart the ends of the costs are, and how many costs aren't known at all; of all jobs for None."""
+    wanted = (
         sa.select(
             usage.c.job_id,
             sa.func.coalesce(sa.func.sum(usage.c.cost_high - usage.c.cost_low, type_=usage.c.cost_low.type), 0),
             sa.func.sum(sa.case((usage.c.cost_high.is_(None), 1), else_=0)),
         )
-        .where(
-            usage.c.job_id.in_(ids),
-            sa.or_(usage.c.cost_high.is_(None), usage.c.cost_low != usage.c.cost_high),
-        )
+        .where(sa.or_(usage.c.cost_high.is_(None), usage.c.cost_low != usage.c.cost_high))
         .group_by(usage.c.job_id)
     )
+    rows = connection.execute(wanted if ids is None else wanted.where(usage.c.job_id.in_(ids)))
     return {job_id: (slack, int(unknown)) for job_id, slack, unknown in rows}
 
 

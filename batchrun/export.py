@@ -1,0 +1,225 @@
+"""Results as files: JSONL without loss, CSV for spreadsheets, and a caption beside each picture.
+
+What is exported is one consistent view of the database, and an interrupted export leaves no file under its name.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import unicodedata
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from sqlalchemy import Engine
+
+from batchrun.answer import Usage
+from batchrun.database import reading
+from batchrun.placing import whole_file
+from batchrun.reports.jobs import one_job
+from batchrun.reports.results import TOKENS, AttemptResult, ItemResult, results
+from batchrun.sidecar import Sidecars, place_sidecars
+from batchrun.states import TERMINAL, State
+from batchrun.visible import json_text, money_text, time_text
+
+Format = Literal["jsonl", "csv", "sidecar"]
+DEFAULT_STATES: dict[Format, frozenset[State]] = {
+    "jsonl": TERMINAL,
+    "csv": TERMINAL,
+    "sidecar": frozenset({State.DONE}),  # a caption that was cut isn't one
+}
+FORMULA = frozenset("=+-@\t\r")
+"""With one of these a spreadsheet takes a cell for a formula."""
+
+Record = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSummary:
+    written: int
+    """Rows, or files for sidecars."""
+    sha256: str | None
+    """Of all bytes written; None for sidecars."""
+    sidecars: Sidecars | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was asked for is now there."""
+        return self.sidecars is None or not self.sidecars.problems
+
+
+def export(
+    engine: Engine,
+    job: str,
+    output_format: Format,
+    out: Path | BinaryIO | None,
+    *,
+    states: Collection[State] | None = None,
+    simulated: bool = False,
+    overwrite: bool = False,
+    raw: bool = False,
+) -> ExportSummary:
+    """Export the items of `job` in one of `states` (None: `DEFAULT_STATES` of the format).
+
+    `out` is a file, or an open binary one that stays open; for sidecars a folder, or None for the one that the job
+    names. `raw` leaves cells of a CSV as they are, even where a spreadsheet would take them for formulas. Raises
+    UsageError for a job that isn't there and for what can't be written; then nothing stands under the name of the file.
+    """
+    wanted = DEFAULT_STATES[output_format] if states is None else frozenset(states)
+    with reading(engine) as connection:
+        row = one_job(connection, job, simulated=simulated)
+        stream = results(connection, row, states=wanted)
+        if output_format == "sidecar":
+            sidecars = place_sidecars(row, stream, folder=_folder(out), overwrite=overwrite)
+            return ExportSummary(written=sidecars.written, sha256=None, sidecars=sidecars)
+        lines = jsonl_lines(stream) if output_format == "jsonl" else csv_lines(stream, raw=raw)
+        with _opened(out, overwrite=overwrite) as file:
+            count, digest = _write(lines, file)
+    return ExportSummary(written=count - (output_format == "csv"), sha256=digest, sidecars=None)
+
+
+def _folder(out: Path | BinaryIO | None) -> Path | None:
+    if out is None or isinstance(out, Path):
+        return out
+    raise ValueError("sidecars go into a folder, not into an open file")
+
+
+@contextmanager
+def _opened(out: Path | BinaryIO | None, *, overwrite: bool) -> Iterator[BinaryIO]:
+    if out is None:
+        raise ValueError("JSONL and CSV need a file")
+    if isinstance(out, Path):
+        with whole_file(out, overwrite=overwrite) as file:
+            yield file
+    else:
+        yield out
+
+
+def _write(lines: Iterator[bytes], file: BinaryIO) -> tuple[int, str]:
+    digest, count = hashlib.sha256(), 0
+    for line in lines:
+        file.write(line)
+        digest.update(line)
+        count += 1
+    return count, digest.hexdigest()
+
+
+def jsonl_lines(stream: Iterator[ItemResult]) -> Iterator[bytes]:
+    for item in stream:
+        yield (json_text(record(item)) + "\n").encode()
+
+
+def record(item: ItemResult) -> Record:
+    """An item as an object of JSON. Names are stable; money is text; unknown is null, and counted beside the sums."""
+    answered = item.answered
+    return {
+        "custom_id": item.custom_id,
+        "job": item.job,
+        "simulated": item.simulated,
+        "state": item.state.value,
+        "provider": item.provider,
+        "model": item.model,
+        "text": item.text,
+        "reasoning": item.reasoning,
+        "finish_reason": item.finish_reason,
+        "parsed": item.parsed,
+        "tool_calls": item.tool_calls,
+        "error": None if item.error_kind is None else {"kind": item.error_kind, "message": item.error},
+        "request_id": None if answered is None else answered.request_id,
+        "usage": {**item.tokens, "unknown_attempts": item.unknown_usage},
+        "cost": {
+            "low": item.cost_low,
+            "high": item.cost_high,
+            "currency": item.currency,
+            "unknown_attempts": item.unknown_cost,
+        },
+        "variables": item.variables,
+        "media": item.media,
+        "first_tried_at": item.first_tried_at,
+        "finished_at": item.finished_at,
+        "attempts": [_attempt_record(attempt, is_answer=attempt is answered) for attempt in item.attempts],
+    }
+
+
+def _attempt_record(attempt: AttemptResult, *, is_answer: bool) -> Record:
+    return {
+        "outcome": attempt.outcome,
+        "is_answer": is_answer,
+        "claimed_at": attempt.claimed_at,
+        "sent_at": attempt.sent_at,
+        "first_token_at": attempt.first_token_at,
+        "ended_at": attempt.ended_at,
+        "http_status": attempt.http_status,
+        "error": None
+        if attempt.error_kind is None
+        else {"kind": attempt.error_kind, "message": attempt.error, "vendor_code": attempt.vendor_code},
+        "request_id": attempt.request_id,
+        "usage": None if attempt.usage is None else _usage_record(attempt.usage),
+        "cost": {"low": attempt.cost_low, "high": attempt.cost_high, "currency": attempt.currency}
+        if attempt.billed
+        else None,
+        "text": attempt.text,
+        "reasoning": attempt.reasoning,
+    }
+
+
+def _usage_record(counted: Usage) -> Record:
+    return {**{name: getattr(counted, name) for name in TOKENS}, "raw": counted.raw}
+
+
+COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
+    "custom_id": lambda item: item.custom_id,
+    "job": lambda item: item.job,
+    "simulated": lambda item: "true" if item.simulated else "false",
+    "state": lambda item: item.state.value,
+    "provider": lambda item: item.provider,
+    "model": lambda item: item.model,
+    "text": lambda item: item.text,
+    "reasoning": lambda item: item.reasoning,
+    "finish_reason": lambda item: item.finish_reason,
+    "parsed": lambda item: None if item.parsed is None else json_text(item.parsed),
+    "error_kind": lambda item: item.error_kind,
+    "error": lambda item: item.error,
+    "request_id": lambda item: None if item.answered is None else item.answered.request_id,
+    "attempts": lambda item: len(item.attempts),
+    **{name: (lambda item, name=name: item.tokens[name]) for name in TOKENS},
+    "unknown_usage_attempts": lambda item: item.unknown_usage,
+    "cost_low": lambda item: None if item.cost_low is None else money_text(item.cost_low),
+    "cost_high": lambda item: None if item.cost_high is None else money_text(item.cost_high),
+    "currency": lambda item: item.currency,
+    "unknown_cost_attempts": lambda item: item.unknown_cost,
+    "variables": lambda item: json_text(item.variables),
+    "media": lambda item: json_text(item.media),
+    "first_tried_at": lambda item: None if item.first_tried_at is None else time_text(item.first_tried_at),
+    "finished_at": lambda item: None if item.finished_at is None else time_text(item.finished_at),
+}
+"""The columns of a CSV, in their order."""
+
+
+def csv_lines(stream: Iterator[ItemResult], *, raw: bool) -> Iterator[bytes]:
+    """Header and rows, UTF-8, every cell in quotes, so that another delimiter of a spreadsheet splits fewer of them."""
+    protect = str if raw else disarmed
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\n")
+
+    def line(cells: list[str]) -> bytes:
+        buffer.seek(0)
+        buffer.truncate()
+        writer.writerow(cells)
+        return buffer.getvalue().encode()
+
+    yield line(list(COLUMNS))
+    for item in stream:
+        values = [column(item) for column in COLUMNS.values()]
+        yield line(["" if value is None else protect(value) if isinstance(value, str) else str(value) for value in values])
+
+
+def disarmed(text: str) -> str:
+    """`text` with an apostrophe before it where a spreadsheet would take it for a formula, or may."""
+    start = next((char for char in text if char in FORMULA or not (char.isspace() or not char.isprintable())), "")
+    return f"'{text}" if unicodedata.normalize("NFKC", start)[:1] in FORMULA and start else text
