@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -28,11 +27,6 @@ from batchrun.states import TERMINAL, State
 from batchrun.visible import json_text, money_text, time_text
 
 Format = Literal["jsonl", "csv", "sidecar"]
-DEFAULT_STATES: dict[Format, frozenset[State]] = {
-    "jsonl": TERMINAL,
-    "csv": TERMINAL,
-    "sidecar": frozenset({State.DONE}),  # a caption that was cut isn't one
-}
 FORMULA = frozenset("=+-@\t\r")
 """With one of these a spreadsheet takes a cell for a formula."""
 
@@ -64,18 +58,19 @@ def export(
     overwrite: bool = False,
     raw: bool = False,
 ) -> ExportSummary:
-    """Export the items of `job` in one of `states` (None: `DEFAULT_STATES` of the format).
+    """Export the items of `job` in one of `states`; None means all that have ended, and for sidecars those that are
+    done: a caption that was cut isn't one.
 
     `out` is a file, or an open binary one that stays open; for sidecars a folder, or None for the one that the job
     names. `raw` leaves cells of a CSV as they are, even where a spreadsheet would take them for formulas. Raises
     UsageError for a job that isn't there and for what can't be written; then nothing stands under the name of the file.
     """
-    wanted = DEFAULT_STATES[output_format] if states is None else frozenset(states)
     with reading(engine) as connection:
         row = one_job(connection, job, simulated=simulated)
-        stream = results(connection, row, states=wanted)
+        stream = results(connection, row, states=TERMINAL if states is None else frozenset(states))
         if output_format == "sidecar":
-            sidecars = place_sidecars(row, stream, folder=_folder(out), overwrite=overwrite)
+            with_cut = states is not None
+            sidecars = place_sidecars(row, stream, folder=_folder(out), overwrite=overwrite, with_cut=with_cut)
             return ExportSummary(written=sidecars.written, sha256=None, sidecars=sidecars)
         lines = jsonl_lines(stream) if output_format == "jsonl" else csv_lines(stream, raw=raw)
         with _opened(out, overwrite=overwrite) as file:
@@ -172,6 +167,10 @@ def _usage_record(counted: Usage) -> Record:
     return {**{name: getattr(counted, name) for name in TOKENS}, "raw": counted.raw}
 
 
+def _tokens_column(name: str) -> Callable[[ItemResult], int | None]:
+    return lambda item: item.tokens[name]
+
+
 COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "custom_id": lambda item: item.custom_id,
     "job": lambda item: item.job,
@@ -187,7 +186,7 @@ COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "error": lambda item: item.error,
     "request_id": lambda item: None if item.answered is None else item.answered.request_id,
     "attempts": lambda item: len(item.attempts),
-    **{name: (lambda item, name=name: item.tokens[name]) for name in TOKENS},
+    **{name: _tokens_column(name) for name in TOKENS},
     "unknown_usage_attempts": lambda item: item.unknown_usage,
     "cost_low": lambda item: None if item.cost_low is None else money_text(item.cost_low),
     "cost_high": lambda item: None if item.cost_high is None else money_text(item.cost_high),
@@ -216,10 +215,12 @@ def csv_lines(stream: Iterator[ItemResult], *, raw: bool) -> Iterator[bytes]:
     yield line(list(COLUMNS))
     for item in stream:
         values = [column(item) for column in COLUMNS.values()]
-        yield line(["" if value is None else protect(value) if isinstance(value, str) else str(value) for value in values])
+        yield line(
+            ["" if value is None else protect(value) if isinstance(value, str) else str(value) for value in values]
+        )
 
 
 def disarmed(text: str) -> str:
     """`text` with an apostrophe before it where a spreadsheet would take it for a formula, or may."""
     start = next((char for char in text if char in FORMULA or not (char.isspace() or not char.isprintable())), "")
-    return f"'{text}" if unicodedata.normalize("NFKC", start)[:1] in FORMULA and start else text
+    return f"'{text}" if unicodedata.normalize("NFKC", start) in FORMULA else text

@@ -34,6 +34,8 @@ class JobEnd:
     states: dict[str, int]
     paused: str | None
     pause_message: str | None
+    cap: Decimal | None
+    currency: str | None
 
     @property
     def total(self) -> int:
@@ -122,6 +124,8 @@ def ends(engine: Engine, job_ids: frozenset[int]) -> list[JobEnd]:
                 states=store.count_states(connection, job.id),
                 paused=job.paused or job.profile_paused,
                 pause_message=job.pause_message if job.paused else job.profile_pause_message,
+                cap=job.cap,
+                currency=job.currency,
             )
             for job in store.job_rows(connection, job_ids)
         ]

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Self, cast
 
@@ -112,6 +113,11 @@ class Transport:
             )
         finally:
             await response.aclose()
+
+
+@lru_cache(maxsize=256)
+def parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 def content(body: Body) -> bytes | AsyncIterator[bytes]:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batchrun.drain import Tally
+from batchrun.run import JobEnd
 
 SPAN = 15.0
 """Seconds over which rates are taken."""
@@ -87,6 +88,16 @@ class Progress:
         return Group(table, Text(self.details(), style="dim"), *(Text(note, style="yellow") for note in self.notes))
 
 
+def progress_of(ends: Sequence[JobEnd]) -> Progress:
+    """What is known before the calls begin."""
+    caps: dict[str, Decimal] = {}
+    for job in ends:
+        if job.cap is not None and job.currency is not None:
+            caps[job.currency] = caps.get(job.currency, Decimal(0)) + job.cap
+    total, left = sum(job.total for job in ends), sum(job.left for job in ends)
+    return Progress(tally=Tally(), total=total, ended_before=total - left, cap=caps)
+
+
 def spent(cost: tuple[Decimal, Decimal], currency: str, cap: Decimal | None) -> str:
     amount = amount_of(cost)
     return f"{amount} {currency}" if cap is None else f"{amount} of {cap} {currency}"
@@ -107,8 +118,9 @@ def span_of(seconds: float) -> str:
 
 
 @contextmanager
-def showing(progress: Progress, console: Console, *, quiet: bool) -> Iterator[None]:
+def showing(progress: Progress, *, quiet: bool) -> Iterator[None]:
     """Show `progress` on standard error while the block runs."""
+    console = Console(stderr=True)
     if quiet:
         yield
     elif console.is_terminal:

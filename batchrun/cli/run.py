@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Engine
+
     from batchrun.catalogue import Catalogue
+    from batchrun.cli.summary import Files
     from batchrun.load import Loaded
     from batchrun.run import RunEnd
     from batchrun.settings import Settings
@@ -33,9 +35,7 @@ def command(
     job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
-    grace: Annotated[
-        float, typer.Option(help="Seconds that calls in flight get after Ctrl-C.", min=0.0)
-    ] = 120.0,
+    grace: Annotated[float, typer.Option(help="Seconds that calls in flight get after Ctrl-C.", min=0.0)] = 120.0,
     book: Annotated[
         Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")
     ] = None,
@@ -76,6 +76,7 @@ def execute(
 ) -> int:
     """Run the job file at `path` with the default database in `folder`; returns the exit code."""
     from batchrun.catalogue import load_catalogue
+    from batchrun.cli.simulated import with_simulator
     from batchrun.cli.summary import print_loaded, print_summary
     from batchrun.database import connect
     from batchrun.jobfile import read_job_file
@@ -95,6 +96,46 @@ def execute(
         if not quiet:
             print_loaded(loaded)
         end = drained(engine, loaded, known, settings, grace=grace, quiet=quiet)
-        files = [] if end.interrupted else write_files(engine, loaded, jobs)
+        files = written_files(engine, loaded, jobs)
         print_summary(engine, end, files, as_json=as_json)
     return end.exit_code
+
+
+def drained(
+    engine: Engine, loaded: Sequence[Loaded], catalogue: Catalogue, settings: Settings, *, grace: float, quiet: bool
+) -> RunEnd:
+    """Make the calls, with the progress on standard error and Ctrl-C as the way to stop."""
+    from batchrun.cli.progress import progress_of, showing
+    from batchrun.drain import Stop
+    from batchrun.run import ends, run, signals
+
+    ids = frozenset(job.job_id for job in loaded)
+    progress = progress_of(ends(engine, ids))
+    stop = Stop()
+
+    def interrupt() -> None:
+        stop.ask()
+        progress.notes = [
+            f"stopping: no new calls; those in flight get {grace:g} s; Ctrl-C again stops them now"
+            if stop.level == 1
+            else "stopping now"
+        ]
+        if not quiet and not sys.stderr.isatty():
+            os.write(2, (progress.notes[0] + "\n").encode())
+
+    with signals(interrupt), showing(progress, quiet=quiet):
+        return run(engine, ids, catalogue, settings, stop=stop, tally=progress.tally, grace=grace)
+
+
+def written_files(engine: Engine, loaded: Sequence[Loaded], jobs: JobFile) -> dict[int, Files]:
+    """The answers as files, where the job file asks for them; files that are there already stay as they are."""
+    from batchrun.cli.summary import Files
+    from batchrun.export import export
+
+    written: dict[int, Files] = {}
+    for job, spec in zip(loaded, jobs.jobs, strict=True):
+        if spec.output is not None:
+            result = export(engine, job.name, "sidecar", None, simulated=job.simulated).sidecars
+            if result is not None:
+                written[job.job_id] = Files(folder=spec.output.folder, sidecars=result)
+    return written

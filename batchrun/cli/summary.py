@@ -5,15 +5,41 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-
-from sqlalchemy import Engine
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from batchrun.cli.progress import amount_of, span_of
+from batchrun.database import reading
 from batchrun.load import Loaded
+from batchrun.reports.cost import CostLine, cost_by
 from batchrun.run import JobEnd, RunEnd
+from batchrun.sidecar import Sidecars
 from batchrun.states import State
+from batchrun.visible import visible
 
-SHOWN = (State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED, State.WAITING, State.PENDING, State.CLAIMED)
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+SHOWN = (
+    State.DONE,
+    State.TRUNCATED,
+    State.FAILED,
+    State.CANCELLED,
+    State.CLAIMED,
+    State.WAITING,
+    State.PENDING,
+    State.BLOCKED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """Answers that were written as files."""
+
+    folder: str | None
+    """As the job file names it; None for beside the pictures."""
+    sidecars: Sidecars
 
 
 def print_loaded(loaded: Sequence[Loaded]) -> None:
@@ -28,9 +54,126 @@ def print_loaded(loaded: Sequence[Loaded]) -> None:
             parts.append("now in effect: " + ", ".join(job.changed))
         sys.stderr.write(f"{title(job.name, job.simulated)}: {', '.join(parts)}\n")
         for note in job.notes:
-            sys.stderr.write(f"  note: {note}\n")
+            sys.stderr.write(f"  note: {visible(note)}\n")
     sys.stderr.flush()
+
+
+def loaded_document(job: Loaded) -> dict[str, object]:
+    return {
+        "name": job.name,
+        "simulated": job.simulated,
+        "added": job.added,
+        "unchanged": job.unchanged,
+        "updated": job.updated,
+        "changed": job.changed,
+        "notes": job.notes,
+    }
 
 
 def title(name: str, simulated: bool) -> str:
     return f"{name} (simulated)" if simulated else name
+
+
+def print_summary(engine: Engine, end: RunEnd, files: Mapping[int, Files], *, as_json: bool) -> None:
+    """The end of a run on standard output."""
+    with reading(engine) as connection:
+        costs = {job.job_id: cost_by(connection, "job", job_ids=[job.job_id]) for job in end.jobs}
+    if as_json:
+        document = {
+            "jobs": [job_document(job, costs[job.job_id], files.get(job.job_id)) for job in end.jobs],
+            "calls": end.tally.calls,
+            "seconds": round(end.seconds, 3),
+            "interrupted": end.interrupted,
+            "maybe_billed": end.tally.maybe_billed,
+            "exit_code": end.exit_code,
+        }
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        return
+    lines = [line for job in end.jobs for line in job_lines(job, costs[job.job_id], files.get(job.job_id))]
+    sys.stdout.write("\n".join([*lines, this_run(end)]) + "\n")
+    sys.stdout.flush()
+
+
+def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Files | None) -> list[str]:
+    states = [f"{job.states[state]:,} {state}" for state in SHOWN if job.states.get(state)]
+    lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} of {job.total:,}"]
+    lines += [f"  {cost_line(line)}" for line in costs]
+    if job.paused:
+        lines.append(f"  stopped ({job.paused}): {visible(job.pause_message or '')}")
+    if files is not None:
+        lines += [f"  {line}" for line in file_lines(files)]
+    return lines
+
+
+def cost_line(line: CostLine) -> str:
+    tokens = f"{count(line.input_tokens)} tokens in, {count(line.output_tokens)} out"
+    if line.cost_low is None or line.cost_high is None or line.currency is None:
+        cost = "cost unknown: no price"
+    else:
+        cost = f"{amount_of((line.cost_low, line.cost_high))} {line.currency}"
+        cost += f" and {line.unknown_cost:,} calls without a known price" if line.unknown_cost else ""
+    return f"{tokens} · {cost} for {line.calls:,} calls" + (" (simulated money)" if line.simulated else "")
+
+
+def count(tokens: int | None) -> str:
+    return "unknown" if tokens is None else f"{tokens:,}"
+
+
+def file_lines(files: Files) -> list[str]:
+    where = files.folder or "beside the pictures"
+    made = files.sidecars
+    parts = [
+        f"{made.written:,} files written to {where}" if files.folder else f"{made.written:,} files written {where}"
+    ]
+    if made.present:
+        parts.append(f"{made.present:,} were there already")
+    if made.problems:
+        parts.append(f"{made.problems:,} could not be written")
+    return [", ".join(parts), *(visible(problem) for problem in made.shown)]
+
+
+def this_run(end: RunEnd) -> str:
+    ended = sum(end.tally.states.values())
+    if not end.tally.calls and not ended:
+        text = (
+            "nothing to do: every item has ended before" if not any(job.left for job in end.jobs) else "no calls made"
+        )
+    else:
+        rate = ended / end.seconds if end.seconds else 0.0
+        text = f"{ended:,} items and {end.tally.calls:,} calls in {span_of(end.seconds)}, {rate:.1f} items/s"
+    if end.tally.reaped:
+        text += f"; {end.tally.reaped:,} calls of a process that died were taken over and may have been billed"
+    if end.interrupted:
+        left = sum(job.left for job in end.jobs)
+        text += f"; stopped with {left:,} items left: run the same command to go on"
+    if end.tally.maybe_billed:
+        text += f"; {end.tally.maybe_billed:,} calls were stopped in flight and may have been billed"
+    return text
+
+
+def job_document(job: JobEnd, costs: Sequence[CostLine], files: Files | None) -> dict[str, object]:
+    return {
+        "name": job.name,
+        "simulated": job.simulated,
+        "states": job.states,
+        "total": job.total,
+        "paused": job.paused,
+        "pause_message": job.pause_message,
+        "cost": [
+            {
+                "currency": line.currency,
+                "low": money(line.cost_low),
+                "high": money(line.cost_high),
+                "unknown_cost": line.unknown_cost,
+                "calls": line.calls,
+                "input_tokens": line.input_tokens,
+                "output_tokens": line.output_tokens,
+            }
+            for line in costs
+        ],
+        "files": None if files is None else {"written": files.sidecars.written, "present": files.sidecars.present},
+    }
+
+
+def money(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"{amount:f}"

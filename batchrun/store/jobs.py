@@ -44,13 +44,10 @@ def profile(connection: Connection, *, provider: str, region: str, model: str, k
 
 def price_ids(connection: Connection, rows: Sequence[PriceRow], now: datetime) -> dict[str, int]:
     """The ids of price rows by digest. Rows that are new are appended; none is ever changed."""
-    known = dict(
-        connection.execute(
-            sa.select(prices.c.digest, prices.c.id).where(prices.c.digest.in_([row.digest for row in rows]))
-        )
-        .tuples()
-        .all()
+    found = connection.execute(
+        sa.select(prices.c.digest, prices.c.id).where(prices.c.digest.in_([row.digest for row in rows]))
     )
+    known: dict[str, int] = {row.digest: row.id for row in found}
     for row in rows:
         if row.digest in known:
             continue
@@ -156,9 +153,11 @@ def replace_item(connection: Connection, item_id: int, item: NewItem) -> None:
 
 def count_states(connection: Connection, job_id: int) -> dict[str, int]:
     rows = connection.execute(
-        sa.select(items.c.state, sa.func.count()).where(items.c.job_id == job_id).group_by(items.c.state)
+        sa.select(items.c.state, sa.func.count().label("number"))
+        .where(items.c.job_id == job_id)
+        .group_by(items.c.state)
     )
-    return dict(rows.tuples().all())
+    return {row.state: row.number for row in rows}
 
 
 def open_items(connection: Connection, only: frozenset[int] | None) -> int:

@@ -1,0 +1,84 @@
+"""`batchrun demo`: the main job on real pictures, with the simulator, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CAPTIONS_SHOWN = 3
+
+
+def command(
+    folder: Annotated[Path, typer.Option(help="Where the pictures, captions and the database go.")] = Path(
+        "batchrun-demo"
+    ),
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress on standard error.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON document.")] = False,
+) -> None:
+    """Caption a dozen pictures through the bundled simulator: no key, no money.
+
+    Everything goes into one folder: the job file and the pictures to play with, the captions, and a database of its
+    own. Running it again does nothing twice; put pictures of your own into its folder and run it again.
+
+    Example: batchrun demo
+    """
+    from batchrun.cli.run import execute
+
+    folder = folder.resolve()
+    lay_out(folder)
+    book = folder / ".batchrun" / "simulator-book.jsonl"
+    code = execute(
+        folder / "jobs.yaml",
+        catalogue=None,
+        database=f"sqlite:///{folder / '.batchrun' / 'batchrun.db'}",
+        folder=folder,
+        grace=10.0,
+        book=book,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    if not as_json:
+        print_rest(folder, book)
+    raise typer.Exit(code)
+
+
+def lay_out(folder: Path) -> None:
+    """The job file and the pictures, unless they are there already."""
+    source = Path(__file__).parent.parent / "demo"
+    (folder / ".batchrun").mkdir(parents=True, exist_ok=True)
+    if not (folder / "pictures").exists():
+        shutil.copytree(source / "pictures", folder / "pictures")
+    if not (folder / "jobs.yaml").exists():
+        shutil.copyfile(source / "jobs.yaml", folder / "jobs.yaml")
+
+
+def print_rest(folder: Path, book: Path) -> None:
+    """A few captions, the simulator's own bill, and where to look next."""
+    from batchrun.cli.progress import amount_of
+    from batchrun.simulator import read_book
+    from batchrun.visible import first_line
+
+    captions = sorted((folder / "captions").rglob("*.txt"))
+    lines = [""]
+    for caption in captions[:CAPTIONS_SHOWN]:
+        text = first_line(caption.read_text(encoding="utf-8"), 96)
+        lines.append(f"  {caption.relative_to(folder)}: {text}")
+    if book.exists():
+        billed = sum((row.amount for row in read_book(book) if row.amount is not None), Decimal(0))
+        lines += ["", f"the simulator's own bill book: {amount_of((billed, billed))} USD"]
+    batchrun = "batchrun" if shutil.which("batchrun") else shlex.quote(str(Path(sys.argv[0]).resolve()))
+    lines += [
+        "",
+        "next:",
+        f"  cd {shlex.quote(os.path.relpath(folder))}",
+        f"  {batchrun} report cost --by model",
+        f"  {batchrun} results demo-captions",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")

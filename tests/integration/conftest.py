@@ -1,0 +1,45 @@
+"""One simulator for the session, and a bench on each database for each test."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchrun.simulator import Running
+from tests.integration.running import Bench, open_bench, running_simulator
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[Running]:
+    """Answers as fast as possible and without limits. Tests tell their calls apart by the names of their jobs."""
+    with running_simulator() as started:
+        yield started
+
+
+@pytest.fixture
+def bench(database_url: str, tmp_path: Path, simulator: Running) -> Iterator[Bench]:
+    """On SQLite and on PostgreSQL, with the session's simulator."""
+    made = open_bench(database_url, tmp_path, simulator)
+    yield made
+    made.engine.dispose()
+
+
+@pytest.fixture
+def sqlite_bench(sqlite_url: str, tmp_path: Path, simulator: Running) -> Iterator[Bench]:
+    """On SQLite alone, for what the database has no part in."""
+    made = open_bench(sqlite_url, tmp_path, simulator)
+    yield made
+    made.engine.dispose()
+
+
+@pytest.fixture
+def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No task was destroyed while it was pending, and no exception was never retrieved."""
+    with caplog.at_level(logging.WARNING, logger="asyncio"):
+        yield
+        gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
