@@ -26,6 +26,7 @@ def command(
     Example: batchrun load jobs.example.yaml
     """
     from batchrun.catalogue import load_catalogue
+    from batchrun.cli.progress import reading_rows
     from batchrun.cli.summary import loaded_document, print_loaded
     from batchrun.database import connect
     from batchrun.jobfile import read_job_file
@@ -37,7 +38,8 @@ def command(
     known = load_catalogue(catalogue or settings.catalogue)
     engine = connect(database or settings.database_url, create=True)
     try:
-        loaded = load(engine, jobs, known, base=job_file.resolve().parent)
+        with reading_rows(quiet=False) as on_rows:
+            loaded = load(engine, jobs, known, base=job_file.resolve().parent, on_rows=on_rows)
     finally:
         engine.dispose()
     print_loaded(loaded)

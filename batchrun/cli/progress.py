@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -149,3 +149,14 @@ def printing_lines(progress: Progress) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def reading_rows(*, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Hears how many rows were read so far, and shows it on a terminal: a million rows take most of a minute."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("reading rows") as status:
+        yield lambda rows: status.update(f"reading rows: {rows:,}")

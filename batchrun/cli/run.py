@@ -76,6 +76,7 @@ def execute(
 ) -> int:
     """Run the job file at `path` with the default database in `folder`; returns the exit code."""
     from batchrun.catalogue import load_catalogue
+    from batchrun.cli.progress import reading_rows
     from batchrun.cli.simulated import with_simulator
     from batchrun.cli.summary import print_loaded, print_summary
     from batchrun.database import connect
@@ -92,7 +93,8 @@ def execute(
         require_keys(jobs, known, settings)
         engine = connect(database or settings.database_url, create=True)
         stack.callback(engine.dispose)
-        loaded = load(engine, jobs, known, base=path.resolve().parent)
+        with reading_rows(quiet=quiet) as on_rows:
+            loaded = load(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
         if not quiet:
             print_loaded(loaded)
         end = drained(engine, loaded, known, settings, grace=grace, quiet=quiet)
