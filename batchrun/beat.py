@@ -47,13 +47,17 @@ class Beat:
             workers.end(connection, self.worker)
 
     def run(self) -> None:
+        last = time.monotonic()
         while not self.stopped.wait(EVERY):
             try:
                 with writing(self.engine) as connection:
+                    if time.monotonic() - last > 2 * EVERY:
+                        self.seen.clear()  # whatever kept this process from beating may have kept the others too
                     workers.beat(connection, self.worker)
                     reaped = workers.reap(connection, self.silent(workers.beats(connection)))
             except DatabaseError:
                 continue  # the writer meets the same trouble and tells it; the next beat tries again
+            last = time.monotonic()
             self.on_reaped(reaped)
 
     def silent(self, beats: dict[str, int]) -> list[str]:

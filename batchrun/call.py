@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from batchrun import transport
 from batchrun.answer import DONE_REASONS, Answer
 from batchrun.dialects.base import Body
 from batchrun.errors import ErrorKind, MediaError, ProviderError, TemplateError
-from batchrun.fold import Fold
+from batchrun.fold import Fold, storable
 from batchrun.media import OpenMedia, open_media
 from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart
 from batchrun.plan import Plan, Timeouts
@@ -54,6 +55,8 @@ STALE = timedelta(seconds=30)
 PLAIN_WAIT = timedelta(seconds=330)
 """An answer that isn't streamed arrives at once; servers give up at 180 or 300 s (contract T17)."""
 ERROR_CHARS = 2_000
+MOST_MONEY = Decimal(9_000_000)
+"""Currency units that the database can hold in one amount; a usage that costs more is a mistake of the server's."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -308,7 +311,7 @@ def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: Prov
 def interrupted(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Result:
     """Cancelled from outside: by the second Ctrl-C, or in order before it was sent."""
     if exchange.sent_at is None:
-        return ended(call, plan, exchange, tools, outcome="unsent", state=State.PENDING, next_at=EPOCH)
+        return given_back(call, plan, tools)
     return ended(
         call,
         plan,
@@ -318,6 +321,30 @@ def interrupted(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Res
         state=State.PENDING,
         next_at=EPOCH,
         error=ProviderError(ErrorKind.LOST, "stopped while the call was in flight; it may have been billed"),
+        maybe_billed=True,
+    )
+
+
+def given_back(call: Call, plan: Plan, tools: Tools) -> Result:
+    """A call that was claimed and shall not be made now."""
+    return ended(call, plan, Exchange(), tools, outcome="unsent", state=State.PENDING, next_at=EPOCH)
+
+
+def broken(call: Call, plan: Plan, tools: Tools, fault: Exception) -> Result:
+    """A fault in batchrun itself: what arrived is lost with it, what it may have cost is not."""
+    place = traceback.extract_tb(fault.__traceback__)[-1]
+    error = ProviderError(
+        ErrorKind.INTERNAL, f"a fault in batchrun: {type(fault).__name__} at {place.name}:{place.lineno}: {fault}"
+    )
+    return ended(
+        call,
+        plan,
+        Exchange(),
+        tools,
+        outcome="failed",
+        state=State.FAILED,
+        next_at=EPOCH,
+        error=error,
         maybe_billed=True,
     )
 
@@ -353,9 +380,9 @@ def ended(
         first_token_at=exchange.first_token_at,
         http_status=exchange.http_status,
         error_kind=None if error is None else error.kind,
-        error=None if error is None else masked(error.message, plan.secrets)[:ERROR_CHARS],
-        vendor_code=None if error is None else error.vendor_code,
-        request_id=request_id,
+        error=None if error is None else storable(masked(error.message, plan.secrets)[:ERROR_CHARS]),
+        vendor_code=None if error is None or error.vendor_code is None else storable(error.vendor_code[:200]),
+        request_id=None if request_id is None else storable(request_id[:200]),
         request_hash=exchange.request_hash,
         answer=None if answer is None else without_secrets(answer, plan.secrets),
         charge=charge(call, plan, exchange, maybe_billed=maybe_billed),
@@ -379,7 +406,7 @@ def charge(call: Call, plan: Plan, exchange: Exchange, *, maybe_billed: bool) ->
     if price is None:
         return Charge(usage=usage, price_id=None, cost_low=None, cost_high=None, currency=None)
     cost = None if usage is None else cost_of(usage, price, thought=bool(exchange.fold.reasoning))
-    if cost is not None:
+    if cost is not None and cost.high < MOST_MONEY:
         return Charge(
             usage=usage,
             price_id=plan.price_ids[price.valid_from, cost.tier.up_to],

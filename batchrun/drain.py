@@ -19,7 +19,7 @@ from functools import lru_cache
 from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
-from batchrun.call import Live, Tools, run_item
+from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, claim
@@ -198,6 +198,9 @@ class Worker:
         self.tally.brakes = claimed.brakes
         for call in claimed.calls:
             plan = self.plans(call.job_id)
+            if self.stop.level:
+                self.writer.put(given_back(call, plan, self.tools))
+                continue
             live = Live(timeouts=plan.timeouts, stream=plan.stream)
             self.live[call.attempt_id] = live
             live.task = asyncio.create_task(self.carry(call, plan, live))
@@ -206,7 +209,10 @@ class Worker:
 
     async def carry(self, call: Call, plan: Plan, live: Live) -> None:
         """One call from its claim to the writer. The end of an item's life: nothing may be lost here."""
-        result = await run_item(call, plan, live, self.tools)
+        try:
+            result = await run_item(call, plan, live, self.tools)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not take the other calls with it
+            result = broken(call, plan, self.tools, error)
         self.writer.put(result)
         self.tally.add(result)
         del self.live[call.attempt_id]

@@ -1,14 +1,14 @@
 """Every error that batchrun raises on purpose.
 
-    BatchrunError               code, message, remedy, exit code
-    ├── SpecError               a job file or its rows: all problems at once (exit 2)
-    ├── CatalogueError          a catalogue file (exit 2)
-    ├── UsageError              a command or an option (exit 2)
-    ├── ChangedError            a job or a row that says something else than before (exit 2)
-    ├── DatabaseError           the database can't be opened, or has another schema (exit 4 or 2)
-    ├── MediaError              a picture or a path: that item fails, no call is made
-    ├── TemplateError           a prompt that can't be parsed or filled
-    └── ProviderError           one attempt failed; `kind` says how
+BatchrunError               code, message, remedy, exit code
+├── SpecError               a job file or its rows: all problems at once (exit 2)
+├── CatalogueError          a catalogue file (exit 2)
+├── UsageError              a command or an option (exit 2)
+├── ChangedError            a job or a row that says something else than before (exit 2)
+├── DatabaseError           the database can't be opened, or has another schema (exit 4 or 2)
+├── MediaError              a picture or a path: that item fails, no call is made
+├── TemplateError           a prompt that can't be parsed or filled
+└── ProviderError           one attempt failed; `kind` says how
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ class ErrorKind(StrEnum):
     """The item's own file can't be sent. Found before the call."""
     TEMPLATE = "template"
     """The item's prompt can't be filled. Found before the call."""
+    INTERNAL = "internal"
+    """A fault in batchrun itself, in the middle of a call: may have been billed."""
     LOST = "lost"
     """The worker died while the call was in flight: may have been billed."""
 

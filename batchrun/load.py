@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -163,6 +164,7 @@ class Loader:
         found = store.job_named(self.connection, job.name, simulated=endpoint.simulated)
         if found is not None:
             refuse_other_identity(job, found)
+            refuse_other_folder(job, found, self.base, Path(str(values["media_root"])))
             changed = changed_settings(job, found)
             if found.paused == "budget" and "budget" in changed:
                 values |= {"paused": None, "pause_message": None}
@@ -273,6 +275,18 @@ def refuse_other_identity(job: JobSpec, found: Record) -> None:
         code="job-changed",
         remedy=f"give the changed job a new name, such as {job.name}-2, or take the change back",
     )
+
+
+def refuse_other_folder(job: JobSpec, found: Record, base: Path, root: Path) -> None:
+    """The items of a job name their pictures relative to one folder. It may move together with the job file."""
+    before, before_base = Path(found.media_root), Path(found.spec["base"])
+    moved = os.path.relpath(root, base) == os.path.relpath(before, before_base) and not before.exists()
+    if root != before and not moved:
+        raise ChangedError(
+            f"job {job.name!r} takes its inputs from {before}, the job file now from {root}",
+            code="job-changed",
+            remedy=f"give the job a new name, such as {job.name}-2",
+        )
 
 
 def shown(value: JsonValue) -> str:

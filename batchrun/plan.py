@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -37,7 +37,7 @@ class Plan:
     name: str
     dialect: Dialect
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     """With the key where calls are made; it exists in memory only."""
     model: Model
     system: Template | None
@@ -50,7 +50,7 @@ class Plan:
     policy: Policy
     price_ids: Mapping[tuple[datetime, int | None], int]
     """Rows of the `prices` table by the start of the price and the end of the tier."""
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
     """Texts that must not be stored or shown."""
 
     def texts(self, variables: Mapping[str, JsonValue]) -> list[str]:

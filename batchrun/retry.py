@@ -15,7 +15,9 @@ from batchrun.states import State
 
 FREE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.NOT_SENT})
 MAYBE_BILLED = frozenset({ErrorKind.SERVER, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.INCOMPLETE, ErrorKind.LOST})
-ITEM_IS_BAD = frozenset({ErrorKind.INVALID, ErrorKind.MODERATED, ErrorKind.MEDIA, ErrorKind.TEMPLATE})
+ITEM_IS_BAD = frozenset(
+    {ErrorKind.INVALID, ErrorKind.MODERATED, ErrorKind.MEDIA, ErrorKind.TEMPLATE, ErrorKind.INTERNAL}
+)
 PROFILE_IS_REFUSED = frozenset({ErrorKind.ACCOUNT, ErrorKind.NOT_FOUND})
 MONEY_IS_GONE = frozenset({ErrorKind.ARREARS})
 

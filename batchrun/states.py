@@ -1,11 +1,11 @@
 """The states of an item and the legal moves between them; the only place that knows them.
 
-    pending ─► claimed ─► done | truncated | failed
-                  │  ▲
-                  ▼  │ next_at has passed
-                waiting
-    blocked ─► pending       when what it waits for is done
-    any state that isn't terminal ─► cancelled
+pending ─► claimed ─► done | truncated | failed
+              │  ▲
+              ▼  │ next_at has passed
+            waiting
+blocked ─► pending       when what it waits for is done
+any state that isn't terminal ─► cancelled
 """
 
 from __future__ import annotations

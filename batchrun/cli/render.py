@@ -58,24 +58,31 @@ class Screen:
         sys.stdout.buffer.write(content)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-        """A table within the width of the terminal; cells that are too long end in `…`, numbers stay whole."""
+        """A table within the width of the terminal. Only cells of columns that shrink are cut, with `…`."""
+        from rich.cells import cell_len
         from rich.table import Table
         from rich.text import Text
 
         from batchrun.visible import visible
 
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
+        cells = [[visible(cell) for cell in row] for row in rows]
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+        least = 0
+        for index, column in enumerate(columns):
+            whole = max([cell_len(column.title), *(cell_len(row[index]) for row in cells)])
+            width = min(whole, SHRUNK) if column.shrinks else whole
+            least += width + GAP
             table.add_column(
-                column.title,
-                justify=column.justify,
-                no_wrap=True,
-                overflow="ellipsis",
-                min_width=None if column.shrinks else column.width(rows := [tuple(row) for row in rows]),
+                Text(column.title), justify=column.justify, no_wrap=True, overflow="ellipsis", min_width=width
             )
-        for row in rows:
-            table.add_row(*(Text(visible(cell)) for cell in row))
-        self.out.print(table)
+        for row in cells:
+            table.add_row(*map(Text, row))
+        self.out.print(table, width=max(least, self.out.width), no_wrap=True, crop=False)
+
+
+GAP = 2
+SHRUNK = 12
+"""Narrower no column is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +91,45 @@ class Column:
     justify: Literal["left", "right"] = "left"
     shrinks: bool = False
     """Whether its cells may be cut."""
+
+
+def screen(context: typer.Context) -> Screen:
+    """The consoles of a command, set up as its switches say."""
+    switches = context.find_object(Switches)
+    return screen_of(Switches() if switches is None else switches)
+
+
+def screen_of(switches: Switches) -> Screen:
+    from rich.console import Console
+
+    def console(*, stderr: bool) -> Console:
+        colour = {"no_color": True} if switches.no_color else {}
+        return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **colour)
+
+    return Screen(out=console(stderr=False), err=console(stderr=True), quiet=switches.quiet)
+
+
+def count_text(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def cost_text(low: Decimal | None, high: Decimal | None, currency: str | None, *, unknown: int) -> str:
+    """An exact amount, its two ends, `≥` where some of it isn't known, or `unknown`."""
+    from batchrun.visible import money_text
+
+    if low is None or high is None:
+        return "unknown" if unknown else "-"
+    if unknown:
+        return f"≥ {money_text(low)} {currency}"
+    if low == high:
+        return f"{money_text(low)} {currency}"
+    return f"{money_text(low)} to {money_text(high)} {currency}"
+
+
+def when_text(moment: datetime | None) -> str:
+    """UTC, to the second."""
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def title_text(name: str, *, simulated: bool) -> str:
+    return f"{name} (simulated)" if simulated else name

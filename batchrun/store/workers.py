@@ -68,29 +68,43 @@ def dead_here(connection: Connection) -> list[str]:
             workers.c.ended_at.is_(None), workers.c.host == socket.gethostname()
         )
     )
-    return [row.id for row in rows if not is_running(row.pid, row.pid_started)]
+    return [row.id for row in rows if is_gone(row.pid, row.pid_started)]
 
 
-def is_running(pid: int, started: str | None) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def is_gone(pid: int, started: str | None) -> bool:
+    """Whether the process that registered so can't be running any more. False wherever that can't be told: a container
+    of the same host name has other processes under the same numbers."""
+    if started is None:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
         return False
-    except PermissionError:
-        pass
-    return started is None or process_started(pid) in (started, None)
+    here = process_space()
+    return here is not None and started.startswith(here) and process_started(pid) != started
+
+
+def process_space() -> str | None:
+    """Names this boot of this machine and the processes that are seen from here; None where it can't be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}:"
+    except OSError:
+        return None
 
 
 def process_started(pid: int) -> str | None:
-    """When the process was started, in the kernel's ticks since boot with the boot's id; None where it can't be told.
-    A zombie counts as gone."""
+    """The space and the time of start of a process, which no other one shares; None where it isn't there, is a zombie,
+    or can't be looked at."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return "gone" if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+    space = process_space()
+    return None if space is None or fields[0] in "ZX" else f"{space}{fields[19]}"
 
 
 def reap(connection: Connection, dead: Sequence[str]) -> Reaped:

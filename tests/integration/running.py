@@ -21,6 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -48,6 +49,7 @@ REAL = "simulator/model-studio-singapore"
 REGION, ORACLE_REGION = "singapore", "virginia"
 PATIENCE = 30.0
 ROOT = Path(__file__).parents[2]
+SERIAL = count()
 
 
 @contextmanager
@@ -77,7 +79,8 @@ def catalogue_at(address: Callable[[str], str], faults: Iterable[str]) -> Catalo
 
 def job(name: str, prompts: Sequence[str] | int, **settings: object) -> JobSpec:
     """A job with one item for each prompt, or for each of so many different ones. Items are called `0`, `1`, …"""
-    texts = [f"{name}, item number {n}" for n in range(prompts)] if isinstance(prompts, int) else prompts
+    serial = next(SERIAL)  # no two tests send the same request to the simulator that they share
+    texts = [f"{name} {serial}, item number {n}" for n in range(prompts)] if isinstance(prompts, int) else prompts
     rows = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
     fault = settings.pop("fault", "")
     document = {"provider": faulty(str(fault)), "model": MODEL, "prompt": "{{ text }}", "params": {"max_tokens": 300}}

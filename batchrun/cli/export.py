@@ -1,0 +1,91 @@
+"""`batchrun export`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from batchrun.cli.options import Database, JobName, Simulated, States, chosen, opened
+from batchrun.cli.render import Screen, screen
+from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, UsageError
+from batchrun.export import ExportSummary, export
+from batchrun.sidecar import Sidecars
+
+
+class Kind(StrEnum):
+    JSONL = "jsonl"
+    CSV = "csv"
+    SIDECAR = "sidecar"
+
+
+def command(
+    context: typer.Context,
+    job: JobName,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--format", help="jsonl loses nothing, csv is for spreadsheets, sidecar is a text beside each picture."
+        ),
+    ] = Kind.JSONL,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="File, or - for standard output (default); for sidecars a folder."),
+    ] = None,
+    states: States = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="CSV: leave cells alone that a spreadsheet takes for formulas.")
+    ] = False,
+    simulated: Simulated = False,
+    database: Database = None,
+) -> int:
+    """Write the results of a job to a file, whole or not at all.
+
+    Sidecars are named as the job's `output` says. Files that are there already stay, unless --overwrite is given.
+
+    Example: batchrun export caption-catalogue --format csv --out captions.csv
+    """
+    shell = screen(context)
+    with opened(database) as engine:
+        summary = export(
+            engine,
+            job,
+            kind.value,
+            target(kind, out),
+            states=chosen(states),
+            simulated=simulated,
+            overwrite=overwrite,
+            raw=raw,
+        )
+    if summary.sidecars is None:
+        where = "standard output" if out in (None, "-") else out
+        shell.note(f"{summary.written:,} rows to {where}, sha256 {summary.sha256}")
+    else:
+        print_sidecars(shell, summary.sidecars)
+    return exit_code(summary)
+
+
+def target(kind: Kind, out: str | None) -> Path | BinaryIO | None:
+    if kind is Kind.SIDECAR:
+        if out == "-":
+            raise UsageError("sidecars are many files", code="usage", remedy="name a folder with --out, or none")
+        return None if out is None else Path(out)
+    return sys.stdout.buffer if out in (None, "-") else Path(str(out))
+
+
+def print_sidecars(shell: Screen, sidecars: Sidecars) -> None:
+    shell.note(f"{sidecars.written:,} files written, {sidecars.present:,} already there")
+    if sidecars.cut:
+        shell.note(f"{sidecars.cut:,} answers that were cut left out; --state done --state truncated takes them too")
+    for problem in sidecars.shown:
+        shell.err.print(f"not written: {problem}", soft_wrap=True)
+    if sidecars.problems > len(sidecars.shown):
+        shell.err.print(f"not written: {sidecars.problems - len(sidecars.shown):,} more", soft_wrap=True)
+
+
+def exit_code(summary: ExportSummary) -> int:
+    return EXIT_DONE if summary.complete else EXIT_ITEMS_FAILED

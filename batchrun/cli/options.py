@@ -1,0 +1,57 @@
+"""Options that several commands share, and what they open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy import Engine
+
+from batchrun.catalogue import Catalogue, load_catalogue
+from batchrun.database import connect
+from batchrun.settings import Settings, read_settings
+from batchrun.states import State
+
+Database = Annotated[
+    str | None,
+    typer.Option("--database", help="Address of the database. Default: DATABASE_URL, else .batchrun/batchrun.db here."),
+]
+CatalogueFile = Annotated[
+    Path | None,
+    typer.Option("--catalogue", help="Your own providers, models and prices. Default: BATCHRUN_CATALOGUE."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; money as text.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.")]
+Simulated = Annotated[bool, typer.Option("--simulated", help="The simulated job of that name, not the real one.")]
+States = Annotated[
+    list[State] | None, typer.Option("--state", help="Only items in this state. May be given several times.")
+]
+
+
+def settings_for(database: str | None) -> Settings:
+    settings = read_settings(os.environ, Path.cwd())
+    return settings if database is None else replace(settings, database_url=database)
+
+
+@contextmanager
+def opened(database: str | None) -> Iterator[Engine]:
+    """The database, which must exist. Raises DatabaseError."""
+    engine = connect(settings_for(database).database_url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def catalogue_for(file: Path | None) -> Catalogue:
+    return load_catalogue(file or settings_for(None).catalogue)
+
+
+def chosen(states: Iterable[State] | None) -> frozenset[State] | None:
+    """None where no state was named."""
+    return frozenset(states) if states else None
