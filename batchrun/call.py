@@ -132,20 +132,24 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
         kind = ErrorKind.MEDIA if isinstance(error, MediaError) else ErrorKind.TEMPLATE
         return failed(call, plan, exchange, tools, ProviderError(kind, worded(error)))
     except ProviderError as error:
-        # An answer that is whole stays whole, whatever happens to its connection afterwards.
-        return (
-            concluded(call, plan, exchange, tools)
-            if exchange.fold.complete
-            else failed(call, plan, exchange, tools, error)
-        )
+        return broken_off(call, plan, exchange, tools, error)
     except asyncio.CancelledError:
         if live.task is not None:
             live.task.uncancel()
-        if exchange.fold.complete:
-            return concluded(call, plan, exchange, tools)
+        if live.whole_at is not None or exchange.fold.complete:
+            missing = ProviderError(ErrorKind.INCOMPLETE, exchange.fold.missing())
+            return broken_off(call, plan, exchange, tools, missing)
         if live.expired:
             return failed(call, plan, exchange, tools, ProviderError(ErrorKind.TIMEOUT, live.expired))
         return interrupted(call, plan, exchange, tools)
+
+
+def broken_off(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: ProviderError) -> Result:
+    """An answer that is whole stays whole, and an error that the server told stays that error, whatever happens to the
+    connection afterwards."""
+    if exchange.fold.complete:
+        return concluded(call, plan, exchange, tools)
+    return failed(call, plan, exchange, tools, exchange.fold.error or error)
 
 
 def worded(error: MediaError | TemplateError) -> str:
@@ -232,26 +236,26 @@ async def converse(body: Body, plan: Plan, live: Live, exchange: Exchange, tools
 async def follow(
     head: bytes, chunks: AsyncIterator[bytes], plan: Plan, live: Live, exchange: Exchange, tools: Tools
 ) -> None:
-    """Fold a stream to its terminal marker, its first error, or its end."""
+    """Fold a stream to its end.
+
+    After its terminal marker or its first error it is followed only for a late usage, and so that the connection can
+    be used again.
+    """
     fold, splitter = exchange.fold, Splitter()
     decode, feed = plan.dialect.decode, fold.feed
 
-    def ends_with(chunk: bytes) -> bool:
+    def take(chunk: bytes) -> None:
         before = fold.size
         for event, data in splitter.feed(chunk):
             feed(decode(event, data))
         if fold.size != before:
             mark_content(live, exchange, tools)
-        return fold.ended or fold.error is not None
+        if live.whole_at is None and (fold.ended or fold.error is not None):
+            live.whole_at = tools.monotonic()
 
-    ended = ends_with(head)
-    if not ended:
-        async for chunk in chunks:
-            if ended := ends_with(chunk):
-                break
-    if ended:
-        await linger(chunks, live, tools)
-        return
+    take(head)
+    async for chunk in chunks:
+        take(chunk)
     for event, data in splitter.close():
         feed(decode(event, data))
 
@@ -260,13 +264,6 @@ def mark_content(live: Live, exchange: Exchange, tools: Tools) -> None:
     live.content_at = tools.monotonic()
     if exchange.first_token_at is None:
         exchange.first_token_at = tools.now()
-
-
-async def linger(chunks: AsyncIterator[bytes], live: Live, tools: Tools) -> None:
-    """Read the rest of a body whose answer is already whole, so that its connection can be used again."""
-    live.whole_at = tools.monotonic()
-    async for _ in chunks:
-        pass
 
 
 def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Result:

@@ -13,9 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
-
-from sqlalchemy import Engine
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from batchrun.answer import Usage
 from batchrun.database import reading
@@ -25,6 +23,9 @@ from batchrun.reports.results import TOKENS, AttemptResult, ItemResult, results
 from batchrun.sidecar import Sidecars, place_sidecars
 from batchrun.states import TERMINAL, State
 from batchrun.visible import json_text, money_text, time_text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 Format = Literal["jsonl", "csv", "sidecar"]
 FORMULA = frozenset("=+-@\t\r")

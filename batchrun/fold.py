@@ -53,6 +53,10 @@ class Channel:
         else:
             self.add(piece)
 
+    def says(self, piece: str) -> bool:
+        """Whether `piece` is all the text so far once more, and long enough not to be so by chance."""
+        return self.LENGTH <= len(piece) == self.size and piece == self.text
+
     @property
     def text(self) -> str:
         if len(self._pieces) > 1:
@@ -118,7 +122,9 @@ class Fold:
             self._ended = True
 
     def _add(self, delta: Delta) -> None:
-        if delta.text:
+        # Some servers repeat the whole answer in the frame that ends it.
+        repeats = delta.finish_reason is not None and self._text.says(delta.text)
+        if delta.text and not repeats:
             (self._text.add_whole if delta.whole else self._text.add)(delta.text)
         if delta.reasoning:
             (self._reasoning.add_whole if delta.whole else self._reasoning.add)(delta.reasoning)

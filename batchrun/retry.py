@@ -75,7 +75,8 @@ def decide(error: ProviderError, tries: Tries, policy: Policy, now: datetime, ra
         wait = backoff(tries.free - 1, random)
     if ended:
         return Decision(state=State.FAILED, next_at=now, tries=tries)
-    if error.retry_after is not None:
+    # A hint of no wait at all is none: whoever obeyed it would ask again as fast as it can be refused.
+    if error.retry_after is not None and error.retry_after > 0:
         wait = hinted(error.retry_after, random)
     return Decision(state=State.WAITING, next_at=now + wait, tries=tries)
 
@@ -86,6 +87,6 @@ def backoff(failures_before: int, random: Callable[[], float]) -> timedelta:
 
 
 def hinted(seconds: float, random: Callable[[], float]) -> timedelta:
-    """The server's wish, never less, a little more so that not all come back at once; at most 15 minutes."""
-    wish = min(max(seconds, 0.0), HINT_CAP.total_seconds())
+    """The server's wish, of which 15 minutes count at most; never less, a little more so that not all come at once."""
+    wish = min(seconds, HINT_CAP.total_seconds())
     return timedelta(seconds=wish * (1 + HINT_JITTER * random()))

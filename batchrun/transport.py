@@ -27,6 +27,8 @@ KEEPALIVE_SECONDS = 20.0
 HEADER_BYTES = 65_536
 ERROR_BYTES = 65_536
 """An error body is read up to here."""
+MESSAGE_CHARS = 300
+"""Of a library's message, which may quote what a server sent."""
 PLAIN_BYTES = 64 * 1024 * 1024
 """An answer that isn't streamed is read up to here."""
 
@@ -141,7 +143,7 @@ def translated(error: BaseException) -> ProviderError:
     """What a foreign error means. httpx-aiohttp reports refused, closed and reset connections alike; only the cause
     tells whether the request had left."""
     cause = error.__cause__ or error
-    text = str(cause) or type(cause).__name__
+    text = " ".join(str(cause).split())[:MESSAGE_CHARS] or type(cause).__name__
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
         return ProviderError(
             ErrorKind.NOT_SENT,

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from batchrun.cli.render import Switches
@@ -29,8 +29,8 @@ EXIT_PIPE = 141
 
 EPILOG = (
     "Exit codes: 0 done; 1 some items failed or were cut, or some files were not written; 2 wrong use or job file; "
-    "3 stopped by the budget, an unpaid account or a refused key; 4 a service can't be reached; 70 a fault in batchrun; "
-    "130 interrupted; 141 the reader of a pipe went away."
+    "3 stopped by the budget, an unpaid account or a refused key; 4 a service can't be reached; 70 a fault of batchrun "
+    "itself; 130 interrupted; 141 the reader of a pipe went away."
 )
 
 
@@ -82,15 +82,13 @@ class Commands(TyperGroup):
             return None
         return TyperCommand(entry.name, short_help=entry.summary, help=entry.summary, rich_help_panel=entry.group)
 
-    def resolve_command(
-        self, ctx: Any, args: list[str]
-    ) -> tuple[str | None, TyperCommand | TyperGroup | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         self.commands = {entry.name: TyperCommand(entry.name) for entry in COMMANDS}  # where typer looks for near names
         name, _, rest = super().resolve_command(ctx, args)
         entry = next((entry for entry in COMMANDS if entry.name == name), None)
         return name, None if entry is None else self.load(entry), rest
 
-    def load(self, entry: Entry) -> TyperCommand | TyperGroup:
+    def load(self, entry: Entry) -> Any:
         command: object = import_module(f"batchrun.cli.{entry.module}").command
         if isinstance(command, typer.Typer):
             app = command
@@ -98,7 +96,7 @@ class Commands(TyperGroup):
             settings = {"allow_extra_args": True, "ignore_unknown_options": True} if entry.passes_options else {}
             app = typer.Typer(add_completion=False)
             app.command(entry.name, context_settings=settings, add_help_option=not entry.passes_options)(command)  # type: ignore[type-var]  # any function
-        built = typer.main.get_command(app)
+        built: Any = typer.main.get_command(app)
         built.name = entry.name
         if not entry.passes_options:
             self.share_switches(built)
@@ -178,10 +176,10 @@ def root(
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(carry_out(sys.argv[1:]))
 
 
-def run(arguments: Sequence[str]) -> int:
+def carry_out(arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # an old terminal can't show all of it
@@ -191,13 +189,16 @@ def run(arguments: Sequence[str]) -> int:
             list(arguments), prog_name="batchrun", standalone_mode=False, obj=switches
         )
     except BatchrunError as error:
-        report(switches, error.code, _lines_of(error), error.remedy)
+        complain(switches, error.code, _lines_of(error), error.remedy)
         return error.exit_code
     except TyperException as error:
-        report(switches, "usage", [error.format_message()], _help_of(error))
+        complain(switches, "usage", [error.format_message()], _help_of(error))
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
+    except SystemExit:  # so rich and typer end when a pipe breaks; our commands raise typer.Exit
+        silence_stdout()
+        return EXIT_PIPE
     except Exception as error:  # noqa: BLE001 - the end of a command
         internal(switches, error)
         return EXIT_INTERNAL
@@ -216,7 +217,7 @@ def _help_of(error: TyperException) -> str:
     return f"see {context.command_path if context is not None else 'batchrun'} --help"
 
 
-def report(switches: Switches, code: str, lines: Sequence[str], remedy: str) -> None:
+def complain(switches: Switches, code: str, lines: Sequence[str], remedy: str) -> None:
     """Write an error to standard error."""
     from rich.text import Text
 
@@ -236,7 +237,7 @@ def internal(switches: Switches, error: Exception) -> None:
     """A fault of ours: one line, and where it happened if that was asked for."""
     message = f"{type(error).__name__}: {error}".splitlines()[0]
     remedy = "" if switches.verbose else "run it again with --verbose to see where, and report it"
-    report(switches, "internal", [message], remedy)
+    complain(switches, "internal", [message], remedy)
     if switches.verbose:
         import traceback
 

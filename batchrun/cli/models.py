@@ -57,18 +57,18 @@ def heading(endpoint: Endpoint) -> str:
 
 
 COLUMNS = (
-    Column(title="MODEL", shrinks=True),
+    Column(title="MODEL"),
     Column(title="THINKING"),
     Column(title="IMAGES"),
     Column(title="CONTEXT", justify="right"),
     Column(title="OUTPUT", justify="right"),
-    Column(title="PRICE IN / OUT", justify="right"),
+    Column(title="IN / OUT", justify="right"),
 )
 
 
 def row(model: Model, now: datetime) -> Sequence[str]:
     return (
-        model.id + (" (ends)" if model.retired_on else ""),
+        model.id,
         model.rules.thinking,
         "yes" if model.images else "no",
         count_text(model.context),

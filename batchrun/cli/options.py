@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import Engine
 
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect
 from batchrun.settings import Settings, read_settings
 from batchrun.states import State
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 Database = Annotated[
     str | None,

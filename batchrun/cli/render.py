@@ -40,12 +40,12 @@ class Screen:
             self.err.print(Text(visible(text)), soft_wrap=True)
 
     def line(self, text: str = "", style: str = "") -> None:
-        """A line of text on standard output, never wrapped."""
+        """Text on standard output, its lines never wrapped."""
         from rich.text import Text
 
-        from batchrun.visible import visible
+        from batchrun.visible import visible_lines
 
-        self.out.print(Text(visible(text), style=style), soft_wrap=True)
+        self.out.print(Text("\n".join(visible_lines(text)), style=style), soft_wrap=True)
 
     def json(self, value: object) -> None:
         """One document on standard output, always UTF-8."""
@@ -103,8 +103,8 @@ def screen_of(switches: Switches) -> Screen:
     from rich.console import Console
 
     def console(*, stderr: bool) -> Console:
-        colour = {"no_color": True} if switches.no_color else {}
-        return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **colour)
+        no_color = True if switches.no_color else None  # None asks the environment
+        return Console(stderr=stderr, markup=False, emoji=False, highlight=False, no_color=no_color)
 
     return Screen(out=console(stderr=False), err=console(stderr=True), quiet=switches.quiet)
 
@@ -114,16 +114,23 @@ def count_text(count: int | None) -> str:
 
 
 def cost_text(low: Decimal | None, high: Decimal | None, currency: str | None, *, unknown: int) -> str:
-    """An exact amount, its two ends, `≥` where some of it isn't known, or `unknown`."""
+    """The exact amount; `≤` its upper bound, `≥` the known part where some isn't known; `unknown`."""
     from batchrun.visible import money_text
 
     if low is None or high is None:
         return "unknown" if unknown else "-"
     if unknown:
         return f"≥ {money_text(low)} {currency}"
-    if low == high:
-        return f"{money_text(low)} {currency}"
-    return f"{money_text(low)} to {money_text(high)} {currency}"
+    return f"{'' if low == high else '≤ '}{money_text(high)} {currency}"
+
+
+def between_text(low: Decimal | None, high: Decimal | None, currency: str | None) -> str:
+    """A sentence about an amount that isn't exact; empty for one that is."""
+    from batchrun.visible import money_text
+
+    if low is None or high is None or low == high:
+        return ""
+    return f"the cost lies between {money_text(low)} and {money_text(high)} {currency}"
 
 
 def when_text(moment: datetime | None) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from batchrun.cli.options import AsJson, Database, opened
-from batchrun.cli.render import Column, Screen, cost_text, count_text, screen
+from batchrun.cli.render import Column, Screen, between_text, cost_text, count_text, screen
 from batchrun.database import reading
 from batchrun.errors import UsageError
 from batchrun.reports.cost import CostLine, cost_by, totals
@@ -114,11 +114,12 @@ def notes(line: CostLine) -> list[str]:
     """What a reader of the sums must know."""
     sentences = (
         (line.unknown_cost, "calls of unknown cost, as there is no price for them; they are not in the sum"),
-        (line.unknown_usage, "calls whose tokens aren't known; their cost lies between the two ends"),
+        (line.unknown_usage, "calls whose tokens aren't known"),
         (line.failed, "calls that failed and may have been billed"),
         (line.spare, "second answers of items that had one"),
     )
-    return [f"{count_text(count)} {text}" for count, text in sentences if count]
+    between = between_text(line.cost_low, line.cost_high, line.currency)
+    return [text for text in (between,) if text] + [f"{count_text(count)} {text}" for count, text in sentences if count]
 
 
 def document(by: By, since: date | None, until: date | None, lines: Sequence[CostLine]) -> dict[str, object]:

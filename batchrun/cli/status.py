@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from batchrun.cli.options import AsJson, Database, opened
-from batchrun.cli.render import Column, cost_text, count_text, screen, title_text, when_text
+from batchrun.cli.render import Column, between_text, cost_text, count_text, screen, title_text, when_text
 from batchrun.database import reading
 from batchrun.reports.status import JobState, JobStatus, status
 from batchrun.showing import clean
@@ -44,10 +44,10 @@ def command(
 
 COLUMNS = (
     Column(title="JOB", shrinks=True),
+    Column(title=""),
     Column(title="STATE"),
     Column(title="ENDED", justify="right"),
     Column(title="ITEMS", justify="right"),
-    Column(title="FAILED", justify="right"),
     Column(title="SPENT", justify="right"),
 )
 ENDED = (State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED)
@@ -55,11 +55,11 @@ ENDED = (State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED)
 
 def row(job: JobStatus) -> Sequence[str]:
     return (
-        title_text(job.name, simulated=job.simulated),
+        job.name,
+        "sim" if job.simulated else "",
         f"paused ({job.paused})" if job.state is JobState.PAUSED else job.state.value,
         count_text(sum(job.counts.get(state, 0) for state in ENDED)),
         count_text(job.total),
-        count_text(job.counts.get(State.FAILED, 0)),
         cost_text(job.spent_low, job.spent_high, job.currency, unknown=job.unknown_cost),
     )
 
@@ -77,6 +77,8 @@ def details(job: JobStatus) -> list[str]:
         lines.append(f"{count_text(job.counts[State.TRUNCATED])} answers were cut")
     if job.next_at is not None:
         lines.append(f"{count_text(job.counts.get(State.WAITING))} wait, the first until {when_text(job.next_at)}")
+    if between := between_text(job.spent_low, job.spent_high, job.currency):
+        lines.append(between)
     if job.unknown_cost:
         lines.append(f"{count_text(job.unknown_cost)} calls of unknown cost")
     if job.cap is not None:

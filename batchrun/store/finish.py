@@ -27,6 +27,9 @@ from batchrun.tables import Record, answers, attempts, items, jobs, profiles, us
 
 Outcome = Literal["complete", "failed", "unsent", "lost"]
 
+OURS = frozenset({ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind.MEDIA, ErrorKind.TEMPLATE})
+"""Ends of a call that say nothing about the provider."""
+
 SAME_ERRORS = 10
 """Equal errors of items in a row, before anything has succeeded, that pause a job."""
 
@@ -365,7 +368,8 @@ def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:
 def update_profile(connection: Connection, profile_id: int, results: Sequence[Result], now: datetime) -> None:
     pool = lock_profiles(connection, [profile_id])[profile_id]
     settle(pool.bucket, results, now)
-    observe(pool.health, [seen(result) for result in results if result.sent_at is not None], now)
+    told = [seen(result) for result in results if result.sent_at is not None and result.error_kind not in OURS]
+    observe(pool.health, told, now)
     refused = next((result for result in results if result.error_kind in PROFILE_IS_REFUSED), None)
     broke = next((result for result in results if result.pauses), None)
     pause = None

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.answer import Answer, Usage
 from batchrun.catalogue import Limits
-from batchrun.database import connect, writing
+from batchrun.database import connect, reading, writing
 from batchrun.errors import ErrorKind
 from batchrun.states import State
 from batchrun.store import jobs as store
@@ -186,33 +186,33 @@ def unsent(call: Call) -> Result:
 
 
 def job_of(engine: Engine, job: int) -> Record:
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return connection.execute(sa.select(jobs).where(jobs.c.id == job)).one()
 
 
 def profile_of(engine: Engine, job: int) -> Record:
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         wanted = sa.select(profiles).join(jobs, jobs.c.profile_id == profiles.c.id).where(jobs.c.id == job)
         return connection.execute(wanted).one()
 
 
 def item_of(engine: Engine, item: int) -> Record:
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return connection.execute(sa.select(items).where(items.c.id == item)).one()
 
 
 def attempt_of(engine: Engine, attempt: int) -> Record:
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return connection.execute(sa.select(attempts).where(attempts.c.id == attempt)).one()
 
 
 def usage_of(engine: Engine, attempt: int) -> Record | None:
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return connection.execute(sa.select(usage).where(usage.c.attempt_id == attempt)).one_or_none()
 
 
 def states_of(engine: Engine, job: int) -> dict[str, int]:
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return store.count_states(connection, job)
 
 

@@ -1,0 +1,169 @@
+"""What becomes of an item after a failed attempt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrun.errors import ErrorKind, ProviderError
+from batchrun.retry import (
+    DOWN,
+    FREE,
+    ITEM_IS_BAD,
+    MAYBE_BILLED,
+    MONEY_IS_GONE,
+    PROFILE_IS_REFUSED,
+    Decision,
+    Policy,
+    Tries,
+    decide,
+)
+from batchrun.states import MOVES, State
+
+NOW = datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
+DAY = timedelta(hours=24)
+NEARLY_ONE = math.nextafter(1.0, 0.0)
+
+
+def after(
+    kind: ErrorKind,
+    *,
+    free: int = 0,
+    paid: int = 0,
+    first_at: datetime = NOW,
+    attempts: int = 4,
+    retry_after: float | None = None,
+    random: Callable[[], float] = lambda: NEARLY_ONE,
+) -> Decision:
+    error = ProviderError(kind, "it broke", retry_after=retry_after)
+    tries = Tries(free=free, paid=paid, first_at=first_at)
+    return decide(error, tries, Policy(attempts=attempts, max_elapsed=DAY), NOW, random)
+
+
+def wait(decision: Decision) -> float:
+    return (decision.next_at - NOW).total_seconds()
+
+
+@pytest.mark.parametrize("kind", sorted(FREE))
+def test_a_free_failure_uses_up_no_paid_try(kind: ErrorKind) -> None:
+    decision = after(kind, free=7, paid=3)
+    assert (decision.state, decision.tries.free, decision.tries.paid) == (State.WAITING, 8, 3)
+
+
+@pytest.mark.parametrize("kind", sorted(FREE))
+def test_a_thousand_free_failures_fail_no_item_before_its_time_is_over(kind: ErrorKind) -> None:
+    assert after(kind, free=1_000, first_at=NOW - DAY + timedelta(seconds=1)).state is State.WAITING
+
+
+@pytest.mark.parametrize("kind", sorted(FREE))
+def test_free_failures_end_with_the_time_allowed(kind: ErrorKind) -> None:
+    assert after(kind, first_at=NOW - DAY).state is State.FAILED
+
+
+@pytest.mark.parametrize("kind", sorted(MAYBE_BILLED))
+@pytest.mark.parametrize(("paid", "expected"), [(0, State.WAITING), (2, State.WAITING), (3, State.FAILED)])
+def test_failures_that_may_have_been_billed_are_counted(kind: ErrorKind, paid: int, expected: State) -> None:
+    decision = after(kind, paid=paid, attempts=4)
+    assert (decision.state, decision.tries.paid, decision.tries.free) == (expected, paid + 1, 0)
+
+
+def test_one_attempt_means_no_second_purchase() -> None:
+    assert after(ErrorKind.TIMEOUT, attempts=1).state is State.FAILED
+
+
+def test_a_billed_failure_is_tried_again_also_after_a_day() -> None:
+    assert after(ErrorKind.SERVER, first_at=NOW - 2 * DAY).state is State.WAITING
+
+
+@pytest.mark.parametrize("kind", sorted(ITEM_IS_BAD))
+def test_a_bad_item_fails_at_once_and_uses_up_nothing(kind: ErrorKind) -> None:
+    decision = after(kind)
+    assert (decision.state, decision.tries.free, decision.tries.paid) == (State.FAILED, 0, 0)
+
+
+def test_without_money_the_profile_stops_and_the_item_keeps_its_tries() -> None:
+    decision = after(ErrorKind.ARREARS, free=1, paid=1)
+    assert (decision.state, decision.pauses) == (State.PENDING, "arrears")
+    assert decision.tries == Tries(free=1, paid=1, first_at=NOW)
+
+
+@pytest.mark.parametrize("kind", sorted(PROFILE_IS_REFUSED))
+def test_a_refused_key_fails_no_item(kind: ErrorKind) -> None:
+    decision = after(kind, paid=3)
+    assert (decision.state, decision.tries.paid) == (State.WAITING, 3)
+
+
+@pytest.mark.parametrize(
+    ("failures_before", "longest"), [(0, 1), (1, 2), (2, 4), (5, 32), (8, 256), (9, 300), (40, 300), (10**6, 300)]
+)
+def test_the_wait_doubles_up_to_five_minutes(failures_before: int, longest: int) -> None:
+    assert wait(after(ErrorKind.RATE_LIMITED, free=failures_before)) == pytest.approx(longest)
+
+
+def test_the_wait_is_spread_from_zero_on() -> None:
+    assert wait(after(ErrorKind.SERVER, random=lambda: 0.0)) == 0
+
+
+def test_billed_failures_have_a_wait_of_their_own() -> None:
+    assert wait(after(ErrorKind.SERVER, free=9)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("hint", [1, 30, 900])
+def test_the_hint_of_the_server_is_never_undercut(hint: int) -> None:
+    assert wait(after(ErrorKind.RATE_LIMITED, retry_after=hint, random=lambda: 0.0)) == hint
+
+
+def test_not_all_come_back_at_the_very_moment_of_the_hint() -> None:
+    assert 100 < wait(after(ErrorKind.RATE_LIMITED, retry_after=100)) <= 110
+
+
+@pytest.mark.parametrize("hint", [901.0, 86_400.0, 1e300, math.inf])
+def test_an_absurd_hint_is_cut_to_a_quarter_of_an_hour(hint: float) -> None:
+    assert wait(after(ErrorKind.UNAVAILABLE, retry_after=hint, random=lambda: 0.0)) == 900
+
+
+@pytest.mark.parametrize("hint", [0.0, -1.0, -1e300, -math.inf, math.nan])
+def test_a_hint_that_asks_for_no_wait_is_no_hint(hint: float) -> None:
+    """A server that refuses and says `Retry-After: 0` would be asked again as fast as we can."""
+    assert wait(after(ErrorKind.RATE_LIMITED, free=3, retry_after=hint)) == pytest.approx(8)
+
+
+def test_a_hint_does_not_give_a_bad_item_another_try() -> None:
+    assert after(ErrorKind.INVALID, retry_after=1).state is State.FAILED
+
+
+def test_a_hint_does_not_lengthen_the_time_allowed() -> None:
+    assert after(ErrorKind.RATE_LIMITED, retry_after=1, first_at=NOW - DAY).state is State.FAILED
+
+
+@given(
+    kind=st.sampled_from(ErrorKind),
+    free=st.integers(0, 10**6),
+    paid=st.integers(0, 200),
+    age=st.integers(0, 10**7),
+    hint=st.none() | st.floats(),
+    random=st.floats(0, 1, exclude_max=True),
+)
+def test_every_decision_is_legal_and_bounded(
+    kind: ErrorKind, free: int, paid: int, age: int, hint: float | None, random: float
+) -> None:
+    first_at = NOW - timedelta(seconds=age)
+    decision = after(kind, free=free, paid=paid, first_at=first_at, retry_after=hint, random=lambda: random)
+    assert decision.state in MOVES[State.CLAIMED]
+    assert 0 <= wait(decision) <= 990
+    assert free <= decision.tries.free <= free + 1
+    assert paid <= decision.tries.paid <= paid + 1
+
+
+def test_every_kind_of_error_is_in_one_class() -> None:
+    classes = [FREE, MAYBE_BILLED, ITEM_IS_BAD, PROFILE_IS_REFUSED, MONEY_IS_GONE]
+    assert sorted(kind for group in classes for kind in group) == sorted(ErrorKind)
+
+
+def test_what_the_breaker_counts_is_about_the_service_not_the_item() -> None:
+    assert not DOWN & (ITEM_IS_BAD | PROFILE_IS_REFUSED | MONEY_IS_GONE | {ErrorKind.RATE_LIMITED})
