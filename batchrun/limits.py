@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 PACE = 0.95
 """Share of a limit that is used: the server's second doesn't begin when ours does."""
 LOOKAHEAD = timedelta(seconds=1)
+LONGEST_DEBT = timedelta(hours=1)
+"""Tokens used beyond a limit delay calls no longer than this: an absurd count must not stop a profile for years."""
 DEFAULT_CONCURRENCY = 64
 
 CUT = 0.7
@@ -72,7 +74,9 @@ class Bucket:
         """Book tokens; a negative number gives back what a call didn't use."""
         if self.tokens_per_minute is not None:
             rate = self.tokens_per_minute * PACE * self.factor
-            self.tokens_at = max(self.tokens_at, now) + timedelta(seconds=60 * tokens / rate)
+            seconds = min(60 * abs(tokens) / rate, LONGEST_DEBT.total_seconds())
+            earned = max(self.tokens_at, now) + timedelta(seconds=seconds if tokens > 0 else -seconds)
+            self.tokens_at = min(earned, now + LONGEST_DEBT)
         if self.tokens_per_day is not None:
             today = day_of(now)
             self.day_tokens = max(0, (self.day_tokens if self.day == today else 0) + tokens)
@@ -134,16 +138,14 @@ def observe(health: Health, calls: Iterable[Seen], now: datetime) -> None:
 def observe_rate(health: Health, call: Seen, now: datetime) -> None:
     if call.down or call.refused:
         return
+    # 429s of calls that left before the last cut are the same congestion, not a new one.
+    if call.limited and call.sent_at <= health.cut_at:
+        return
     health.window_calls += 1
     health.window_limited += call.limited
     if not call.limited:
         health.factor = min(1.0, health.factor * RECOVERY)
-    # 429s of calls that left before the last cut are the same congestion, not a new one.
-    elif (
-        call.sent_at > health.cut_at
-        and health.window_calls >= ENOUGH
-        and health.window_limited > FREQUENT * health.window_calls
-    ):
+    elif health.window_calls >= ENOUGH and health.window_limited > FREQUENT * health.window_calls:
         health.factor = max(FLOOR, health.factor * CUT)
         health.cut_at = now
         health.window_calls = health.window_limited = 0

@@ -81,8 +81,10 @@ class Plan:
         return bound if limit is None else min(bound, limit)
 
     def output_bound(self) -> int | None:
-        limit = self.params.get("max_tokens", self.params.get("max_completion_tokens"))
-        return self.model.output_bound(max_tokens=limit if isinstance(limit, int) else None, thinking=self.thinking)
+        # A vendor may obey only one of the two.
+        named = [self.params.get(name) for name in ("max_tokens", "max_completion_tokens")]
+        limits = [limit for limit in named if isinstance(limit, int)]
+        return self.model.output_bound(max_tokens=max(limits, default=None), thinking=self.thinking)
 
     def most(self, input_bound: int | None) -> Decimal | None:
         """The most that a call can cost; None where the price or a limit isn't known (design: a budget needs it)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from batchrun.errors import UsageError
 
@@ -68,15 +69,15 @@ def read_settings(environment: Mapping[str, str], folder: Path) -> Settings:
     url = environment.get("DATABASE_URL", "").strip()
     catalogue = environment.get("BATCHRUN_CATALOGUE", "").strip()
     return Settings(
-        database_url=url or f"sqlite:///{folder / DEFAULT_DATABASE}",
+        database_url=url or f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
         catalogue=Path(catalogue).expanduser() if catalogue else None,
         environment=environment,
     )
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """`text` without any of `secrets`."""
-    for secret in secrets:
+    """`text` without any of `secrets`. Longest first: a key may begin like another one."""
+    for secret in sorted(secrets, key=len, reverse=True):
         if secret in text:
             text = text.replace(secret, MASK)
     return text

@@ -19,7 +19,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from batchrun.dialects.base import Body
-from batchrun.errors import ErrorKind, ProviderError
+from batchrun.errors import ErrorKind, MediaError, ProviderError
 
 CONNECT_SECONDS = 30.0
 KEEPALIVE_SECONDS = 20.0
@@ -28,7 +28,7 @@ HEADER_BYTES = 65_536
 ERROR_BYTES = 65_536
 """An error body is read up to here."""
 MESSAGE_CHARS = 300
-"""Of a library's message, which may quote what a server sent."""
+"""Of a library's message, at most."""
 PLAIN_BYTES = 64 * 1024 * 1024
 """An answer that isn't streamed is read up to here."""
 
@@ -97,7 +97,8 @@ class Transport:
 
     @asynccontextmanager
     async def post(self, url: str, headers: Mapping[str, str], body: Body) -> AsyncIterator[Response]:
-        """Send `body` to `url`. Raises ProviderError: `not_sent` where nothing left, else it may have been billed."""
+        """Send `body` to `url`. Raises ProviderError: `not_sent` where nothing left, else it may have been billed;
+        MediaError where a file of the body can't be read to its end."""
         request = httpx.Request(
             "POST", url, headers={**headers, "content-length": str(body.length)}, content=content(body)
         )
@@ -139,17 +140,36 @@ async def pieces(body: Body) -> AsyncIterator[bytes]:
             yield block
 
 
-def translated(error: BaseException) -> ProviderError:
+def translated(error: BaseException) -> ProviderError | MediaError:
     """What a foreign error means. httpx-aiohttp reports refused, closed and reset connections alike; only the cause
-    tells whether the request had left."""
+    tells whether the request had left. A file that can't be sent to its end comes back as its own error: without its
+    last bytes no request is complete."""
     cause = error.__cause__ or error
-    text = " ".join(str(cause).split())[:MESSAGE_CHARS] or type(cause).__name__
+    if isinstance(cause.__cause__, MediaError):
+        return cause.__cause__
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
         return ProviderError(
             ErrorKind.NOT_SENT,
-            f"can't reach the server: {text}",
+            f"can't reach the server: {words(cause)}",
             remedy="check the network, the proxy and the base_url of the catalogue entry",
         )
     if isinstance(cause, TimeoutError):
-        return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {text}")
-    return ProviderError(ErrorKind.NETWORK, f"the connection broke: {text}")
+        return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {words(cause)}")
+    return ProviderError(ErrorKind.NETWORK, broken(cause))
+
+
+def broken(cause: BaseException) -> str:
+    """How the connection broke. What the server sent isn't quoted, whole or in part: it may repeat the key."""
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection before it had answered"
+    if isinstance(cause, aiohttp.ClientResponseError):
+        return f"the server's answer isn't valid HTTP: {cause.message.partition(':')[0]}"
+    if isinstance(cause, aiohttp.ClientPayloadError):
+        return "the connection broke in the middle of the answer"
+    if isinstance(cause, httpx.DecodingError):
+        return f"the answer isn't encoded as its header says: {words(cause)}"
+    return f"the connection broke: {words(cause)}"
+
+
+def words(cause: BaseException) -> str:
+    return " ".join(str(cause).split())[:MESSAGE_CHARS] or type(cause).__name__

@@ -203,7 +203,7 @@ def _next_at(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]:
         .where(items.c.job_id.in_(ids), items.c.state == State.WAITING.value)
         .group_by(items.c.job_id)
     )
-    return dict(rows.tuples().all())
+    return {row[0]: row[1] for row in rows}
 
 
 def _last_activity(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]:

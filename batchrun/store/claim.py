@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from batchrun.database import clock
 from batchrun.limits import DEFAULT_CONCURRENCY, Bucket, Health, breaker_allows, grant
@@ -79,11 +79,13 @@ def claim(
     if not candidates or room <= 0:
         return claimed
     pools = lock_profiles(connection, sorted({job.profile_id for job in candidates}))
+    # A pause that was committed while this waited for the lock holds too.
+    candidates = [job for job in candidates if not pools[job.profile_id].paused]
     in_flight_of_job, in_flight_of_profile = count_in_flight(connection, pools)
     candidates.sort(key=lambda job: (-job.priority, in_flight_of_job.get(job.id, 0), job.id))
     for position, job in enumerate(candidates):
-        rivals = sum(other.priority == job.priority for other in candidates[position:])
-        share = -(-(room - len(claimed.calls)) // rivals)
+        rivals = [other for other in candidates[position:] if other.priority == job.priority]
+        share = -(-(room - len(claimed.calls)) // len(rivals))
         pool = pools[job.profile_id]
         claim_of_job(
             connection,
@@ -92,6 +94,7 @@ def claim(
             job=job,
             pool=pool,
             share=share,
+            sharing=sum(other.profile_id == job.profile_id for other in rivals),
             in_flight=(in_flight_of_job.get(job.id, 0), in_flight_of_profile.get(job.profile_id, 0)),
             reserve=reserve,
         )
@@ -114,6 +117,11 @@ JOB_COLUMNS = [
 ]
 """What claims and finishes need of a job: not its spec, which is long and would be decoded each time."""
 
+
+def has_items(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    return sa.exists().where(items.c.job_id == jobs.c.id, *conditions)
+
+
 # Statements are built once: building one costs as much as running it.
 SELECT_RUNNABLE = (
     sa.select(*JOB_COLUMNS)
@@ -121,13 +129,10 @@ SELECT_RUNNABLE = (
     .where(
         jobs.c.paused.is_(None),
         profiles.c.paused.is_(None),
-        sa.exists()
-        .where(items.c.job_id == jobs.c.id)
-        .where(
-            sa.or_(
-                items.c.state == State.PENDING,
-                sa.and_(items.c.state == State.WAITING, items.c.next_at <= sa.bindparam("now")),
-            )
+        # Two questions, each answered by one look into the index; one question with OR reads all items of the job.
+        sa.or_(
+            has_items(items.c.state == State.PENDING),
+            has_items(items.c.state == State.WAITING, items.c.next_at <= sa.bindparam("now")),
         ),
     )
     .order_by(jobs.c.id)
@@ -205,6 +210,7 @@ class Pool:
     concurrency: int | None
     bucket: Bucket
     health: Health
+    paused: bool
     in_flight: int = 0
 
     def allowed(self, now: datetime, in_flight: int, wished: int | None) -> tuple[int, str]:
@@ -230,6 +236,7 @@ def pool_of(row: Record) -> Pool:
         concurrency=row.concurrency,
         bucket=bucket_of(row, factor=row.rate_factor),
         health=Health(factor=row.rate_factor, **{name: getattr(row, name) for name in HEALTH_COLUMNS}),
+        paused=row.paused is not None,
     )
 
 
@@ -257,20 +264,25 @@ def claim_of_job(
     job: Record,
     pool: Pool,
     share: int,
+    sharing: int,
     in_flight: tuple[int, int],
     reserve: Callable[[int, int | None], Decimal | None],
 ) -> None:
-    """Claim up to `share` items of one job and note what held it back, if anything did."""
+    """Claim up to `share` items of one job and note what held it back, if anything did.
+
+    `sharing` jobs, this one included, are still to get a part of the places of its profile.
+    """
     now = claimed.now
-    allowed, brake = pool.allowed(now, in_flight[1], job.concurrency)
+    free, brake = pool.allowed(now, in_flight[1], job.concurrency)
+    allowed = -(-free // sharing)
     if job.concurrency is not None and job.concurrency - in_flight[0] < allowed:
         allowed, brake = job.concurrency - in_flight[0], "job concurrency"
     wanted = min(share, allowed)
-    if wanted < share:
+    due = select_due(connection, job.id, wanted, now) if wanted > 0 else []
+    if wanted < share and len(due) == max(wanted, 0):
         claimed.brakes[job.id] = brake
-    if wanted <= 0:
+    if not due:
         return
-    due = select_due(connection, job.id, wanted, now)
     affordable, reservations = afford(job, due, reserve)
     if len(affordable) < len(due):
         claimed.brakes[job.id] = "cap"
@@ -320,17 +332,17 @@ def afford(
 
 
 def pause_at_cap(connection: Connection, job: Record, next_call: Decimal | None) -> None:
-    connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.id == job.id)
-        .values(
-            paused="budget",
-            pause_message=(
-                f"the next call may cost up to {next_call} {job.currency}; "
-                f"spent {job.spent}, reserved {job.reserved} of a cap of {job.cap} {job.currency}"
-            ),
-        )
+    most = "an unknown amount" if next_call is None else f"up to {plain(next_call)} {job.currency}"
+    message = (
+        f"the next call may cost {most}; spent {plain(job.spent)}, reserved {plain(job.reserved)} "
+        f"of a cap of {plain(job.cap)} {job.currency}"
     )
+    connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(paused="budget", pause_message=message))
+
+
+def plain(amount: Decimal) -> str:
+    """Without the zeros that stand behind it in the database."""
+    return f"{amount.normalize():f}"
 
 
 def expected_tokens(job: Record) -> int:

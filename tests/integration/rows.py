@@ -45,9 +45,7 @@ def reserving(most: Decimal | None = MOST) -> Reserve:
 
 
 def add_profile(connection: Connection, model: str = "m", **limits: int) -> int:
-    return store.profile(
-        connection, provider="p", region="r", model=model, key_env="KEY", limits=Limits(**limits)
-    )
+    return store.profile(connection, provider="p", region="r", model=model, key_env="KEY", limits=Limits(**limits))
 
 
 def add_job(
@@ -116,9 +114,7 @@ def counted(input_tokens: int = 100, output_tokens: int = 20) -> Usage:
 def charged(low: Decimal | None = COST, high: Decimal | None = None, *, used: Usage | None = None) -> Charge:
     """An exact charge, or one from `low` to `high`. Without `low` the price isn't known."""
     most = low if high is None else high
-    return Charge(
-        usage=used, price_id=None, cost_low=low, cost_high=most, currency=None if low is None else "USD"
-    )
+    return Charge(usage=used, price_id=None, cost_low=low, cost_high=most, currency=None if low is None else "USD")
 
 
 def answered(call: Call, text: str = "a cat", *, charge: Charge | None = None, reason: str = "stop") -> Result:
@@ -134,9 +130,7 @@ def answered(call: Call, text: str = "a cat", *, charge: Charge | None = None, r
         sent_at=call.claimed_at,
         ended_at=call.claimed_at,
         http_status=200,
-        answer=Answer(
-            text=text, reasoning="", finish_reason=reason, complete=True, usage=used, request_id="request"
-        ),
+        answer=Answer(text=text, reasoning="", finish_reason=reason, complete=True, usage=used, request_id="request"),
         charge=charged(used=used) if charge is None else charge,
         tokens=None if used is None else used.total_tokens,
     )

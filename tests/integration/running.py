@@ -50,7 +50,7 @@ REGION, ORACLE_REGION = "singapore", "virginia"
 PATIENCE = 30.0
 ROOT = Path(__file__).parents[2]
 SERIAL = count()
-UNREADABLE = {"bad-json", "huge-line", "done-first"}
+UNREADABLE = {"bad-json", "big-header", "done-first", "huge-line"}
 """Faults after which the simulator has sent a proper end, and yet no client can know what the answer is."""
 
 
@@ -65,6 +65,12 @@ def running_simulator(**options: object) -> Iterator[Running]:
 def faulty(fault: str) -> str:
     """The provider whose calls meet this fault; the faultless one for an empty text."""
     return "sim/" + (re.sub(r"[^A-Za-z0-9._-]", "_", fault) or "none")
+
+
+def fresh(fault: str) -> str:
+    """The fault with a count of its own: the simulator counts requests for each spec, and tests share it."""
+    first, plus, rest = fault.partition("+")
+    return f"{first}-seed={next(SERIAL)}{plus}{rest}"
 
 
 def catalogue_at(address: Callable[[str], str], faults: Iterable[str]) -> Catalogue:

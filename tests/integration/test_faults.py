@@ -64,7 +64,7 @@ class Broken:
 
     @property
     def job(self) -> JobSpec:
-        stalls = self.fault.startswith(("stall", "keepalive"))
+        stalls = "stall" in self.fault or "keepalive" in self.fault
         timeouts = SHORT if stalls else PATIENT
         return job(self.name, 2, fault=self.spec, timeouts=timeouts, stream=self.stream)
 
@@ -119,6 +119,7 @@ STREAM = [
     Broken(fault="error-event=0" + LONG, kind="server", paid=True),
     Broken(fault="error-event=3" + LONG, kind="server", paid=True, text=True),
     Broken(fault="error-done=3" + LONG, kind="server", paid=True, text=True),
+    Broken(fault="error-done=3" + LONG + "+stall-before=done", kind="server", paid=True, text=True),
     Broken(fault="bad-json" + LONG, kind="incomplete", paid=True, text=True),
     Broken(fault="huge-line=10" + LONG, kind="incomplete", paid=True, text=True),
     Broken(fault="done-first" + LONG, kind="incomplete", paid=True, text=True, usage=True),
