@@ -67,6 +67,7 @@ class Tally:
     """Calls that were stopped in flight."""
     brakes: dict[int, str] = field(default_factory=dict)
     reaped: int = 0
+    last_error: str = ""
 
     def add(self, result: Result) -> None:
         self.calls += result.sent_at is not None
@@ -74,6 +75,7 @@ class Tally:
             self.states[result.state.value] += 1
         if result.error_kind is not None:
             self.errors[result.error_kind.value] += 1
+            self.last_error = result.error or ""
         self.maybe_billed += result.outcome == "lost"
         if result.charge is None:
             return

@@ -52,7 +52,9 @@ class Problem:
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         text = ": ".join(part for part in (place, self.field, self.message) if part)
-        return f"{text}. {self.remedy}" if self.remedy else text
+        if not self.remedy:
+            return text
+        return f"{text} {self.remedy}" if text.endswith(("?", ".")) else f"{text}. {self.remedy}"
 
 
 class SpecError(BatchrunError):

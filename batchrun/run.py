@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from batchrun.catalogue import Catalogue
 from batchrun.database import clock, reading, writing
 from batchrun.drain import GRACE, Stop, Tally, drain
-from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED
+from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
 from batchrun.spec import JobSpec
@@ -62,8 +62,10 @@ class RunEnd:
     def exit_code(self) -> int:
         if self.interrupted and any(job.left for job in self.jobs):
             return EXIT_INTERRUPTED
-        if any(job.paused for job in self.jobs):
+        if any(job.paused and job.paused != "unreachable" for job in self.jobs):
             return EXIT_STOPPED
+        if any(job.paused for job in self.jobs):
+            return EXIT_UNREACHABLE
         return EXIT_ITEMS_FAILED if any(job.bad for job in self.jobs) else EXIT_DONE
 
 

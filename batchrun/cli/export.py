@@ -63,7 +63,7 @@ def command(
         )
     if summary.sidecars is None:
         where = "standard output" if out in (None, "-") else out
-        shell.note(f"{summary.written:,} rows to {where}, sha256 {summary.sha256}")
+        shell.note(f"rows written to {where}: {summary.written:,}, sha256 {summary.sha256}")
     else:
         print_sidecars(shell, summary.sidecars)
     return exit_code(summary)
@@ -78,9 +78,9 @@ def target(kind: Kind, out: str | None) -> Path | BinaryIO | None:
 
 
 def print_sidecars(shell: Screen, sidecars: Sidecars) -> None:
-    shell.note(f"{sidecars.written:,} files written, {sidecars.present:,} already there")
+    shell.note(f"files written: {sidecars.written:,}, already there: {sidecars.present:,}")
     if sidecars.cut:
-        shell.note(f"{sidecars.cut:,} answers that were cut left out; --state done --state truncated takes them too")
+        shell.note(f"left out as they were cut: {sidecars.cut:,}; --state done --state truncated takes them too")
     for problem in sidecars.shown:
         shell.err.print(f"not written: {problem}", soft_wrap=True)
     if sidecars.problems > len(sidecars.shown):

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from batchrun.catalogue import Catalogue, Endpoint, Model
-from batchrun.cli.options import AsJson, CatalogueFile, catalogue_for
+from batchrun.cli.known import CatalogueFile, catalogue_for
+from batchrun.cli.options import AsJson
 from batchrun.cli.render import Column, count_text, screen
 from batchrun.pricing import Price
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect
 from batchrun.settings import Settings, read_settings
 from batchrun.states import State
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
 Database = Annotated[
     str | None,
     typer.Option("--database", help="Address of the database. Default: DATABASE_URL, else .batchrun/batchrun.db here."),
-]
-CatalogueFile = Annotated[
-    Path | None,
-    typer.Option("--catalogue", help="Your own providers, models and prices. Default: BATCHRUN_CATALOGUE."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; money as text.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.")]
@@ -48,10 +43,6 @@ def opened(database: str | None) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
-
-
-def catalogue_for(file: Path | None) -> Catalogue:
-    return load_catalogue(file or settings_for(None).catalogue)
 
 
 def chosen(states: Iterable[State] | None) -> frozenset[State] | None:

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from batchrun.catalogue import Catalogue
-from batchrun.cli.options import AsJson, CatalogueFile, Database, catalogue_for, opened, settings_for
+from batchrun.cli.known import CatalogueFile, catalogue_for
+from batchrun.cli.options import AsJson, Database, opened, settings_for
 from batchrun.cli.render import Column, Screen, screen
 from batchrun.database import parse_url, reading, sqlite_path
 from batchrun.errors import UsageError

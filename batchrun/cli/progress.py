@@ -19,10 +19,13 @@ from rich.text import Text
 
 from batchrun.drain import Tally
 from batchrun.run import JobEnd
+from batchrun.visible import first_line
 
 SPAN = 15.0
 """Seconds over which rates are taken."""
 LINE_EVERY = 10.0
+QUIET_ROUNDS = 30
+"""A line that says what the line before said is written once in so many rounds."""
 PER_SECOND = 4
 
 BRAKES = {
@@ -85,7 +88,10 @@ class Progress:
         table.add_column(width=24)
         table.add_column(ratio=1)
         table.add_row(ProgressBar(total=max(self.total, 1), completed=self.ended, width=24), Text(self.counts()))
-        return Group(table, Text(self.details(), style="dim"), *(Text(note, style="yellow") for note in self.notes))
+        lines = [Text(self.details(), style="dim")]
+        if self.tally.last_error:
+            lines.append(Text(f"last error: {first_line(self.tally.last_error, 200)}", style="dim"))
+        return Group(table, *lines, *(Text(note, style="yellow") for note in self.notes))
 
 
 def progress_of(ends: Sequence[JobEnd]) -> Progress:
@@ -138,9 +144,18 @@ def printing_lines(progress: Progress) -> Iterator[None]:
 
     def write() -> None:
         progress.rates()
+        before = error = ""
+        quiet_rounds = 0
         while not ended.wait(LINE_EVERY):
-            sys.stderr.write(f"{progress.counts()} · {progress.details()}\n")
+            line = f"{progress.counts()} · {progress.details()}"
+            quiet_rounds = quiet_rounds + 1 if line == before else 0
+            if quiet_rounds % QUIET_ROUNDS == 0:
+                sys.stderr.write(f"{line}\n")
+            if progress.tally.last_error != error:
+                error = progress.tally.last_error
+                sys.stderr.write(f"last error: {first_line(error, 400)}\n")
             sys.stderr.flush()
+            before = line
 
     thread = threading.Thread(target=write, name="batchrun-progress", daemon=True)
     thread.start()

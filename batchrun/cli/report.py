@@ -112,14 +112,14 @@ def row(line: CostLine) -> Sequence[str]:
 
 def notes(line: CostLine) -> list[str]:
     """What a reader of the sums must know."""
-    sentences = (
-        (line.unknown_cost, "calls of unknown cost, as there is no price for them; they are not in the sum"),
-        (line.unknown_usage, "calls whose tokens aren't known"),
-        (line.failed, "calls that failed and may have been billed"),
-        (line.spare, "second answers of items that had one"),
+    counted = (
+        ("calls without a price, of unknown cost, not in the sum", line.unknown_cost),
+        ("calls whose tokens aren't known", line.unknown_usage),
+        ("calls that failed and may have been billed", line.failed),
+        ("second answers of items that had one", line.spare),
     )
     between = between_text(line.cost_low, line.cost_high, line.currency)
-    return [text for text in (between,) if text] + [f"{count_text(count)} {text}" for count, text in sentences if count]
+    return [text for text in (between,) if text] + [f"{text}: {count_text(count)}" for text, count in counted if count]
 
 
 def document(by: By, since: date | None, until: date | None, lines: Sequence[CostLine]) -> dict[str, object]:

@@ -74,13 +74,15 @@ def details(job: JobStatus) -> list[str]:
     if job.paused is not None:
         lines.append(f"paused ({job.paused}): {clean(job.pause_message or '', 400)}")
     if job.counts.get(State.TRUNCATED):
-        lines.append(f"{count_text(job.counts[State.TRUNCATED])} answers were cut")
+        lines.append(f"answers that were cut: {count_text(job.counts[State.TRUNCATED])}")
     if job.next_at is not None:
-        lines.append(f"{count_text(job.counts.get(State.WAITING))} wait, the first until {when_text(job.next_at)}")
+        lines.append(
+            f"waiting items: {count_text(job.counts.get(State.WAITING))}, the first until {when_text(job.next_at)}"
+        )
     if between := between_text(job.spent_low, job.spent_high, job.currency):
         lines.append(between)
     if job.unknown_cost:
-        lines.append(f"{count_text(job.unknown_cost)} calls of unknown cost")
+        lines.append(f"calls of unknown cost: {count_text(job.unknown_cost)}")
     if job.cap is not None:
         reserved = f", {money_text(job.reserved)} reserved for calls in flight" if job.reserved else ""
         lines.append(f"budget {money_text(job.cap)} {job.currency}{reserved}")

@@ -321,7 +321,7 @@ def update_job(
     counted = [result for result in results if result.tokens is not None]
     bucket = bucket_of(job)
     settle(bucket, results, now)
-    streak, kind, pause = error_streak(job, results)
+    streak, kind, pause, message = error_streak(job, results)
     connection.execute(
         SAVE_JOB,
         {
@@ -336,24 +336,27 @@ def update_job(
         },
     )
     if pause and job.paused is None:
-        connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(paused="errors", pause_message=pause))
+        connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(paused=pause, pause_message=message))
 
 
-def error_streak(job: Record, results: Sequence[Result]) -> tuple[int, str | None, str]:
-    """Equal errors of items in a row while nothing has succeeded: how many, of which kind, and why to pause.
+def error_streak(job: Record, results: Sequence[Result]) -> tuple[int, str | None, str, str]:
+    """Equal errors in a row while nothing has succeeded: how many, of which kind, why to pause, and in words.
 
-    A negative count says that something has succeeded.
+    Failed items count, and calls that never left this machine: a provider that was never reached is more likely
+    misspelt than down. A negative count says that something has succeeded.
     """
     streak, kind, message = job.errors_in_row, job.error_in_row, ""
     for result in results:
         if streak < 0 or result.outcome == "complete":
-            return -1, None, ""
-        if result.state is State.FAILED:
+            return -1, None, "", ""
+        if result.state is State.FAILED or result.error_kind is ErrorKind.NOT_SENT:
             streak = streak + 1 if result.error_kind == kind else 1
             kind, message = result.error_kind, result.error or ""
     if streak < SAME_ERRORS:
-        return streak, kind, ""
-    return 0, None, f"the first {streak} items all failed with the same error ({kind}): {message}"
+        return streak, kind, "", ""
+    if kind == ErrorKind.NOT_SENT:
+        return 0, None, "unreachable", f"the provider was never reached: {message}"
+    return 0, None, "errors", f"the first {streak} items all failed with the same error ({kind}): {message}"
 
 
 def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:

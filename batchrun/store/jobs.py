@@ -83,13 +83,19 @@ def lift_pauses(connection: Connection, ids: Iterable[int]) -> None:
     wanted = sorted(ids)
     lifted = {"paused": None, "pause_message": None}
     connection.execute(
-        sa.update(jobs).where(jobs.c.id.in_(wanted), jobs.c.paused.in_(["errors", "budget"])).values(lifted)
+        sa.update(jobs)
+        .where(jobs.c.id.in_(wanted), jobs.c.paused.in_(["errors", "budget", "unreachable"]))
+        .values(lifted)
     )
     used = sa.select(jobs.c.profile_id).where(jobs.c.id.in_(wanted))
     connection.execute(
         sa.update(profiles)
         .where(profiles.c.id.in_(used), profiles.c.paused.in_(["refused", "arrears"]))
         .values(lifted | {"refused_in_row": 0})
+    )
+    # Whoever starts a run wants it tried now, not when the breaker of an earlier one would have looked again.
+    connection.execute(
+        sa.update(profiles).where(profiles.c.id.in_(used)).values(breaker_until=None, breaker_step=0, failures_in_row=0)
     )
 
 
