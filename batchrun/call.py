@@ -32,7 +32,7 @@ from batchrun.sse import Splitter, looks_plain
 from batchrun.states import State
 from batchrun.store.claim import Call
 from batchrun.store.finish import Charge, Outcome, Result
-from batchrun.tables import EPOCH
+from batchrun.tables import EPOCH, MOST_MONEY
 from batchrun.transport import Transport
 
 FREE_OF_CHARGE = frozenset(
@@ -43,9 +43,10 @@ FREE_OF_CHARGE = frozenset(
         ErrorKind.NOT_FOUND,
         ErrorKind.ACCOUNT,
         ErrorKind.ARREARS,
+        ErrorKind.MEDIA,
     }
 )
-"""Refusals before anything was generated. All else that was sent may have been billed; moderation too, as it may have
+"""Refusals before anything was generated, and requests that were never whole. All else that was sent may have been billed; moderation too, as it may have
 looked at an answer that was already made."""
 
 LINGER = timedelta(milliseconds=250)
@@ -55,8 +56,6 @@ STALE = timedelta(seconds=30)
 PLAIN_WAIT = timedelta(seconds=330)
 """An answer that isn't streamed arrives at once; servers give up at 180 or 300 s (contract T17)."""
 ERROR_CHARS = 2_000
-MOST_MONEY = Decimal(9_000_000)
-"""Currency units that the database can hold in one amount; a usage that costs more is a mistake of the server's."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,6 +98,8 @@ class Exchange:
     sent_at: datetime | None = None
     first_token_at: datetime | None = None
     http_status: int | None = None
+    request_id: str | None = None
+    """From the headers: all there is of an answer that breaks before it has named itself."""
     request_hash: str | None = None
 
 
@@ -217,6 +218,7 @@ async def converse(body: Body, plan: Plan, live: Live, exchange: Exchange, tools
     """Send the request and fold what comes back. Raises ProviderError for anything but a readable answer."""
     async with tools.transport.post(plan.url, plan.headers, body) as response:
         exchange.http_status = response.status
+        exchange.request_id = response.headers.get("x-request-id") or response.headers.get("x-trace-id")
         if response.status != 200:
             raise plan.dialect.read_error(response.status, response.headers, await response.read(transport.ERROR_BYTES))
         chunks = response.chunks()
@@ -364,7 +366,8 @@ def ended(
     fold = exchange.fold
     answer = fold.answer() if fold.has_content or outcome == "complete" else None
     usage = fold.usage
-    request_id = (None if answer is None else answer.request_id) or (None if error is None else error.request_id)
+    told = (None if answer is None else answer.request_id) or (None if error is None else error.request_id)
+    request_id = told or exchange.request_id
     return Result(
         call=call,
         outcome=outcome,
@@ -403,7 +406,7 @@ def charge(call: Call, plan: Plan, exchange: Exchange, *, maybe_billed: bool) ->
     if price is None:
         return Charge(usage=usage, price_id=None, cost_low=None, cost_high=None, currency=None)
     cost = None if usage is None else cost_of(usage, price, thought=bool(exchange.fold.reasoning))
-    if cost is not None and cost.high < MOST_MONEY:
+    if cost is not None and cost.high < MOST_MONEY:  # a usage that costs more is a mistake of the server's
         return Charge(
             usage=usage,
             price_id=plan.price_ids[price.valid_from, cost.tier.up_to],

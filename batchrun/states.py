@@ -6,6 +6,7 @@ pending ─► claimed ─► done | truncated | failed
             waiting
 blocked ─► pending       when what it waits for is done
 any state that isn't terminal ─► cancelled
+failed ─► done | truncated   when a worker that was thought dead had the answer after all
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ MOVES: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.CLAIMED, State.CANCELLED, State.DONE, State.TRUNCATED}),
     State.DONE: frozenset(),
     State.TRUNCATED: frozenset({State.PENDING}),
-    State.FAILED: frozenset({State.PENDING}),
+    State.FAILED: frozenset({State.PENDING, State.DONE, State.TRUNCATED}),
     State.CANCELLED: frozenset(),
 }
-"""From each state, where to. A late answer of a worker that was thought dead finishes an item from `pending` or
-`waiting`; `retry` takes `failed`, and `truncated` when named, back to `pending`."""
+"""From each state, where to. A late answer of a worker that was thought dead finishes an item from `pending`,
+`waiting` or `failed`; `retry` takes `failed`, and `truncated` when named, back to `pending`."""
 
 TERMINAL = frozenset({State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED})
 OPEN = frozenset(State) - TERMINAL

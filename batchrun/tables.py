@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -21,6 +21,10 @@ SCHEMA = "0001"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MONEY_DIGITS = 12
+MOST_MONEY = Decimal(9_000_000)
+"""Currency units; somewhat less than what 64 bits hold in units of 10⁻¹²."""
+EXACT = Context(prec=80)
+"""Wide enough that no conversion ever rounds, whatever context the caller has."""
 
 
 class Money(TypeDecorator[Decimal]):
@@ -32,14 +36,16 @@ class Money(TypeDecorator[Decimal]):
     def process_bind_param(self, value: Decimal | None, dialect: SqlDialect) -> int | None:
         if value is None:
             return None
-        scaled = value.scaleb(MONEY_DIGITS)
+        scaled = EXACT.scaleb(value, MONEY_DIGITS)
         units = int(scaled)
         if units != scaled:
             raise ValueError(f"{value} is finer than 10⁻¹² and was not rounded where it was computed")
+        if abs(units) >= 2**63:
+            raise ValueError(f"{value} is more than an amount can be")
         return units
 
     def process_result_value(self, value: int | None, dialect: SqlDialect) -> Decimal | None:
-        return None if value is None else Decimal(int(value)).scaleb(-MONEY_DIGITS)
+        return None if value is None else EXACT.scaleb(Decimal(int(value)), -MONEY_DIGITS)
 
 
 class Instant(TypeDecorator[datetime]):

@@ -29,6 +29,8 @@ ERROR_BYTES = 65_536
 """An error body is read up to here."""
 MESSAGE_CHARS = 300
 """Of a library's message, at most."""
+LONG = 1024 * 1024
+"""A body of more bytes is sent piece by piece, even if it is all text."""
 PLAIN_BYTES = 64 * 1024 * 1024
 """An answer that isn't streamed is read up to here."""
 
@@ -124,7 +126,8 @@ def parsed(url: str) -> httpx.URL:
 
 
 def content(body: Body) -> bytes | AsyncIterator[bytes]:
-    if all(isinstance(piece, bytes) for piece in body.pieces):
+    # aiohttp writes bytes at one go and warns about long ones; an iterator waits while the connection is full
+    if body.length <= LONG and all(isinstance(piece, bytes) for piece in body.pieces):
         return b"".join(piece for piece in body.pieces if isinstance(piece, bytes))
     return pieces(body)
 

@@ -103,6 +103,8 @@ class Filling:
         **values: object,
     ) -> int:
         """An attempt; `text` makes an answer of it, which is the item's unless `is_answer` is False."""
+        fence = next(self._numbers)
+        self.connection.execute(sa.update(items).where(items.c.id == item).values(fence=fence))
         job = self.connection.execute(
             sa.select(items.c.job_id, jobs.c.profile_id)
             .join(jobs, jobs.c.id == items.c.job_id)
@@ -115,7 +117,7 @@ class Filling:
                 job_id=job.job_id,
                 profile_id=job.profile_id,
                 worker_id=WORKER,
-                fence=next(self._numbers),
+                fence=fence,
                 outcome=outcome,
                 claimed_at=at,
                 sent_at=at,

@@ -20,6 +20,9 @@ from batchrun.tables import EPOCH, MONEY_DIGITS, Record, attempts, items, jobs, 
 By = Literal["job", "model", "provider", "day"]
 Key: TypeAlias = ColumnElement[int] | ColumnElement[str]
 
+_SORT_KIB = 65_536
+"""SQLite groups by sorting. With its usual 2 MB of memory it sorts a million rows on disk, half as fast."""
+
 Number = TypeVar("Number", int, Decimal)
 
 _DAY = 86_400_000_000
@@ -78,6 +81,8 @@ def cost_by(
 
     A group whose unpriced attempts stand beside priced ones of a single currency is one line.
     """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(f"PRAGMA cache_size = -{_SORT_KIB}")
     scope = _scope(job_ids, since, until)
     grouping = _GROUPINGS[by]
     outcomes = _outcomes(connection, grouping.columns, scope)
@@ -159,15 +164,22 @@ def _halves(name: str) -> tuple[ColumnElement[int], ColumnElement[int]]:
 def _outcomes(
     connection: Connection, columns: Sequence[Key], scope: Sequence[ColumnElement[bool]]
 ) -> dict[tuple[object, ...], tuple[int, int]]:
-    """Failed and spare attempts by key. They are few, so only they are grouped."""
+    """Failed and spare attempts by key. They are few, so they are found first, and only they are grouped."""
     keys = (*columns, usage.c.simulated, usage.c.currency)
-    failed = attempts.c.outcome != "complete"
+    failed = sa.select(attempts.c.id, sa.literal_column("1", BigInteger).label("failed")).where(
+        attempts.c.outcome != "complete"
+    )
+    # A second answer needs a second claim, and most items have one.
+    spare = (
+        sa.select(attempts.c.id, sa.literal_column("0", BigInteger).label("failed"))
+        .join(items, items.c.id == attempts.c.item_id)
+        .where(items.c.fence > 1, attempts.c.outcome == "complete", items.c.answer_id.is_distinct_from(attempts.c.id))
+    )
+    odd = sa.union_all(failed, spare).subquery()
     rows = connection.execute(
-        sa.select(*keys, sa.func.sum(sa.case((failed, 1), else_=0)), sa.func.count())
-        .select_from(
-            usage.join(attempts, attempts.c.id == usage.c.attempt_id).join(items, items.c.id == attempts.c.item_id)
-        )
-        .where(*scope, sa.or_(failed, items.c.answer_id.is_distinct_from(attempts.c.id)))
+        sa.select(*keys, sa.func.sum(odd.c.failed), sa.func.count())
+        .join_from(odd, usage, usage.c.attempt_id == odd.c.id)
+        .where(*scope)
         .group_by(*keys)
     )
     return {tuple(row[:-2]): (int(row[-2]), int(row[-1]) - int(row[-2])) for row in rows}

@@ -77,7 +77,7 @@ def finish(connection: Connection, results: Sequence[Result]) -> None:
     now = clock(connection)
     locked = lock_jobs(connection, {result.call.job_id for result in results})
     before = attempts_before(connection, results)
-    fresh = [result for result in results if before[result.call.attempt_id].outcome in ("open", "lost")]
+    fresh = [result for result in results if is_news(result, before[result.call.attempt_id])]
     if not fresh:
         return
     close_attempts(connection, fresh)
@@ -88,6 +88,13 @@ def finish(connection: Connection, results: Sequence[Result]) -> None:
         update_job(connection, locked[job_id], group, before, charged[job_id], now)
     for profile_id, group in grouped(fresh, lambda result: result.call.profile_id).items():
         update_profile(connection, profile_id, group, now)
+
+
+def is_news(result: Result, attempt: Record) -> bool:
+    """Whether this wasn't stored yet. Of a call that was given up as lost its worker may still have news."""
+    if attempt.outcome == "lost":
+        return bool(attempt.ended_at != result.ended_at)
+    return bool(attempt.outcome == "open")
 
 
 def grouped(results: Iterable[Result], key: Callable[[Result], int]) -> dict[int, list[Result]]:
@@ -126,7 +133,7 @@ LOCK_JOBS = (
     .order_by(jobs.c.id)
     .with_for_update(key_share=True)
 )
-SELECT_ATTEMPTS = sa.select(attempts.c.id, attempts.c.outcome, attempts.c.reserved).where(
+SELECT_ATTEMPTS = sa.select(attempts.c.id, attempts.c.outcome, attempts.c.ended_at, attempts.c.reserved).where(
     attempts.c.id.in_(sa.bindparam("ids", expanding=True))
 )
 CLOSE_ATTEMPT = (
@@ -345,18 +352,22 @@ def error_streak(job: Record, results: Sequence[Result]) -> tuple[int, str | Non
     Failed items count, and calls that never left this machine: a provider that was never reached is more likely
     misspelt than down. A negative count says that something has succeeded.
     """
-    streak, kind, message = job.errors_in_row, job.error_in_row, ""
+    streak, kind, pause, message = job.errors_in_row, job.error_in_row, "", ""
     for result in results:
         if streak < 0 or result.outcome == "complete":
             return -1, None, "", ""
         if result.state is State.FAILED or result.error_kind is ErrorKind.NOT_SENT:
             streak = streak + 1 if result.error_kind == kind else 1
-            kind, message = result.error_kind, result.error or ""
-    if streak < SAME_ERRORS:
-        return streak, kind, "", ""
-    if kind == ErrorKind.NOT_SENT:
-        return 0, None, "unreachable", f"the provider was never reached: {message}"
-    return 0, None, "errors", f"the first {streak} items all failed with the same error ({kind}): {message}"
+            kind = result.error_kind
+            if streak >= SAME_ERRORS:
+                pause, message = reason_to_pause(streak, result)
+    return (0, None, pause, message) if pause else (streak, kind, "", "")
+
+
+def reason_to_pause(streak: int, last: Result) -> tuple[str, str]:
+    if last.error_kind is ErrorKind.NOT_SENT:
+        return "unreachable", f"the provider was never reached: {last.error}"
+    return "errors", f"the first {streak} items all failed with the same error ({last.error_kind}): {last.error}"
 
 
 def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:
@@ -390,7 +401,7 @@ def update_profile(connection: Connection, profile_id: int, results: Sequence[Re
             **{f"new_{name}": getattr(pool.health, name) for name in HEALTH_COLUMNS},
         },
     )
-    if pause is not None:
+    if pause is not None and not pool.paused:
         connection.execute(sa.update(profiles).where(profiles.c.id == profile_id).values(pause))
 
 

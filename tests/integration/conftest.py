@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from batchrun.simulator import Running
 from tests.integration.running import Bench, open_bench, running_simulator
+from tests.servers import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,22 @@ def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         yield
         gc.collect()
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+@pytest.fixture(scope="module")
+def module_database_url(
+    request: pytest.FixtureRequest, database_kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """One database for all tests of a module, which runs on both: for tests that only read what one run has left.
+
+    The module gives `database_kind` the scope of the module.
+    """
+    if database_kind == "sqlite":
+        path = tmp_path_factory.mktemp("database") / "batchrun.db"
+        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    made = server.create(template=request.getfixturevalue("migrated_postgres"))
+    yield made
+    server.drop(made)

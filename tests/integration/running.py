@@ -8,6 +8,7 @@ faults is asked from it in another region, so that those calls stand apart in it
 from __future__ import annotations
 
 import gc
+import hashlib
 import http.client
 import json
 import os
@@ -30,7 +31,7 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from batchrun import simulator
-from batchrun.catalogue import Catalogue, load_catalogue
+from batchrun.catalogue import Catalogue, Limits, load_catalogue
 from batchrun.database import connect, parse_url, reading, sqlite_path
 from batchrun.drain import GRACE, Stop
 from batchrun.load import Loaded, load
@@ -64,7 +65,8 @@ def running_simulator(**options: object) -> Iterator[Running]:
 
 def faulty(fault: str) -> str:
     """The provider whose calls meet this fault; the faultless one for an empty text."""
-    return "sim/" + (re.sub(r"[^A-Za-z0-9._-]", "_", fault) or "none")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", fault) or "none"
+    return f"sim/{name if len(name) <= 80 else name[:70] + hashlib.sha256(fault.encode()).hexdigest()[:8]}"
 
 
 def fresh(fault: str) -> str:
@@ -74,13 +76,14 @@ def fresh(fault: str) -> str:
 
 
 def catalogue_at(address: Callable[[str], str], faults: Iterable[str]) -> Catalogue:
-    """The bundled catalogue with one more endpoint for each fault, at `address(fault)`."""
+    """The bundled catalogue with one more endpoint for each fault, at `address(fault)`, without the vendor's limits."""
     catalogue = load_catalogue()
     endpoint = catalogue.endpoints[REAL]
+    models = {name: replace(model, limits=Limits()) for name, model in endpoint.models.items()}
     added = {}
     for fault in ("", *faults):
         provider, _, region = faulty(fault).partition("/")
-        placed = replace(endpoint, name=faulty(fault), provider=provider, region=region)
+        placed = replace(endpoint, name=faulty(fault), provider=provider, region=region, models=models)
         added[placed.name] = placed.at(address(fault))
     return replace(catalogue, endpoints={**catalogue.endpoints, **added})
 

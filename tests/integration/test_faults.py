@@ -6,7 +6,6 @@ than its slowest fault.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -30,7 +29,6 @@ from tests.integration.running import (
     open_bench,
     oracle,
 )
-from tests.servers import Postgres
 
 SHORT = {"first_token": "1s", "silence": "1s", "total": "20s"}
 PATIENT = {"first_token": "20s", "silence": "1s", "total": "20s"}
@@ -222,22 +220,8 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def url(request: pytest.FixtureRequest, database_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One database for all tests of the module: they only read."""
-    if database_kind == "sqlite":
-        path = tmp_path_factory.mktemp("faults") / "batchrun.db"
-        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), path)
-        yield f"sqlite:///{path}"
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    made = server.create(template=request.getfixturevalue("migrated_postgres"))
-    yield made
-    server.drop(made)
-
-
-@pytest.fixture(scope="module")
-def ran(url: str, tmp_path_factory: pytest.TempPathFactory, simulator: Running) -> Iterator[Ran]:
-    bench = open_bench(url, tmp_path_factory.mktemp("work"), simulator)
+def ran(module_database_url: str, tmp_path_factory: pytest.TempPathFactory, simulator: Running) -> Iterator[Ran]:
+    bench = open_bench(module_database_url, tmp_path_factory.mktemp("work"), simulator)
     bench.at(*(row.spec if isinstance(row, Broken) else row.fault for row in ROWS))
     specs = [row.job for row in ROWS]
     ids = bench.load(*specs)

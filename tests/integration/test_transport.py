@@ -10,7 +10,7 @@ import os
 import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,14 +28,23 @@ pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 T = TypeVar("T")
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 PICTURES = Path(__file__).parents[2] / "batchrun" / "demo" / "pictures"
+HEADERS = {
+    "accept": "text/event-stream",
+    "accept-encoding": "identity",
+    "authorization": f"Bearer {KEY}",
+    "content-type": "application/json",
+    "user-agent": "batchrun/test",
+}
 HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
 
 class Server:
-    """Notes what is sent to it, and answers each request with the same bytes, or as a handler wants."""
+    """Notes what is sent to it, and answers each request with the same bytes, or as a handler wants. `stays` says
+    whether a connection is kept for more than one request."""
 
-    def __init__(self, answer: bytes | Handler) -> None:
+    def __init__(self, answer: bytes | Handler, *, stays: bool = False) -> None:
         self.answer = answer
+        self.stays = stays
         self.requests: list[bytes] = []
         self.connections = 0
         self.said = asyncio.Event()
@@ -58,7 +67,7 @@ class Server:
                     break
                 writer.write(self.answer)
                 await writer.drain()
-                if b"content-length: 5" not in self.answer:
+                if not self.stays:
                     break
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # that is what these tests are about
@@ -83,7 +92,7 @@ def body(*pieces: bytes) -> Body:
 
 
 async def ask(transport: Transport, url: str, sent: Body | None = None) -> tuple[int, bytes]:
-    async with transport.post(url, {"authorization": f"Bearer {KEY}"}, sent or body()) as response:
+    async with transport.post(url, HEADERS, sent or body()) as response:
         return response.status, await response.read(1_000_000)
 
 
@@ -182,7 +191,6 @@ BREAKS: dict[str, bytes | Handler] = {
     "a chunk without a size": plain(b"transfer-encoding: chunked", b"zz\r\nhello\r\n"),
     "no last chunk": plain(b"transfer-encoding: chunked", b"5\r\nhello\r\n"),
     "no gzip": plain(b"content-encoding: gzip\r\ncontent-length: 5", b"hello"),
-    "half of a gzip": plain(b"content-encoding: gzip\r\ncontent-length: 15", gzip.compress(b"hello" * 50)[:15]),
     "no deflate": plain(b"content-encoding: deflate\r\ncontent-length: 5", b"hello"),
 }
 
@@ -232,8 +240,8 @@ def test_an_answer_before_the_upload_has_ended_is_an_answer() -> None:
         await reader.readline()
         writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge")
         await writer.drain()
-        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await reader.readexactly(1 << 40)
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await reader.read(1 << 40)
         writer.close()
 
     async def scenario() -> tuple[int, bytes]:
@@ -257,26 +265,20 @@ def test_the_length_is_told_exactly_and_the_body_is_not_chunked(tmp_path: Path) 
     assert json.loads(content)["url"] == b64encode((PICTURES / "chessboard.jpg").read_bytes()).decode()
 
 
-def test_no_header_is_sent_that_was_not_given() -> None:
+def test_a_long_text_is_sent_to_its_last_byte() -> None:
+    text = b"0123456789" * 300_000
+    assert exchange(HELLO, body(b"[", text, b"]"))[2].requests[0].endswith(b"\r\n\r\n[" + text + b"]")
+
+
+def test_only_what_was_given_is_sent_with_host_and_length() -> None:
     head = exchange(HELLO)[2].requests[0].partition(b"\r\n\r\n")[0].decode()
     names = sorted(line.partition(":")[0].lower() for line in head.split("\r\n")[1:])
-    assert names == [
-        "accept",
-        "accept-encoding",
-        "authorization",
-        "content-length",
-        "content-type",
-        "host",
-    ] or names == [
-        "authorization",
-        "content-length",
-        "host",
-    ]
+    assert names == sorted([*HEADERS, "content-length", "host"])
 
 
 def test_cookies_are_not_kept() -> None:
     async def scenario() -> list[bytes]:
-        server = Server(HELLO.replace(b"\r\n\r\n", b"\r\nset-cookie: track=me; Path=/\r\n\r\n"))
+        server = Server(HELLO.replace(b"\r\n\r\n", b"\r\nset-cookie: track=me; Path=/\r\n\r\n"), stays=True)
         async with server.running() as url, Transport() as transport:
             await ask(transport, url)
             await ask(transport, url)
@@ -303,7 +305,7 @@ def test_keys_of_a_netrc_file_are_not_used(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_two_calls_share_a_connection() -> None:
     async def scenario() -> int:
-        server = Server(HELLO)
+        server = Server(HELLO, stays=True)
         async with server.running() as url, Transport() as transport:
             await ask(transport, url)
             await ask(transport, url)
