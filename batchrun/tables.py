@@ -277,6 +277,13 @@ usage = Table(
     Column("currency", Text),
     Index("usage_job", "job_id"),
     Index("usage_at", "at"),
+    # `status` shows both ends of what was spent; nearly all rows are exact, and stand in no index for that.
+    Index(
+        "usage_inexact",
+        "job_id",
+        postgresql_where=sa.text("cost_high IS NULL OR cost_low <> cost_high"),
+        sqlite_where=sa.text("cost_high IS NULL OR cost_low <> cost_high"),
+    ),
 )
 
 audit = Table(

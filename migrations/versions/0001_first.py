@@ -236,6 +236,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["price_id"], ["prices.id"], name=op.f("usage_price_id_fkey")),
     )
     op.create_index("usage_at", "usage", ["at"])
+    op.create_index(
+        "usage_inexact",
+        "usage",
+        ["job_id"],
+        postgresql_where=sa.text("cost_high IS NULL OR cost_low <> cost_high"),
+        sqlite_where=sa.text("cost_high IS NULL OR cost_low <> cost_high"),
+    )
     op.create_index("usage_job", "usage", ["job_id"])
 
 
