@@ -46,8 +46,8 @@ FREE_OF_CHARGE = frozenset(
         ErrorKind.MEDIA,
     }
 )
-"""Refusals before anything was generated, and requests that were never whole. All else that was sent may have been billed; moderation too, as it may have
-looked at an answer that was already made."""
+"""Refusals before anything was generated, and requests that were never whole. All else that was sent may have been
+billed; moderation too, as it may have looked at an answer that was already made."""
 
 LINGER = timedelta(milliseconds=250)
 """After the terminal marker the rest of the body is read for this long, so that the connection can be used again."""

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def parse_url(text: str) -> URL:
     """The address as SQLAlchemy wants it. `postgres://` and `postgresql://` mean psycopg 3."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise DatabaseError(
             "the database address can't be read",
             code="database-url",
@@ -49,6 +49,12 @@ def sqlite_path(url: URL) -> Path | None:
     """The file of an SQLite database; None for PostgreSQL."""
     if url.get_backend_name() != "sqlite":
         return None
+    if url.host or url.query:
+        raise DatabaseError(
+            "the address of an SQLite database is a path and nothing else",
+            code="database-url",
+            remedy="write three slashes and the path: sqlite:///path/to/batchrun.db",
+        )
     if not url.database or url.database == ":memory:":
         raise DatabaseError(
             "a database in memory would lose every answer",
@@ -71,12 +77,12 @@ def connect(text: str, *, create: bool = False) -> Engine:
     engine = make_engine(url)
     try:
         revision = read_revision(engine)
+        if revision != SCHEMA:
+            require_upgradable(revision, automatic=create and path is not None)
+            upgrade(text)
     except BaseException:
         engine.dispose()
         raise
-    if revision != SCHEMA:
-        require_upgradable(revision, automatic=create and path is not None)
-        upgrade(text)
     return engine
 
 
@@ -184,6 +190,7 @@ def prepare_file(path: Path, *, create: bool) -> None:
                 remedy="run in a folder that you may write to, or set DATABASE_URL=sqlite:////other/folder/batchrun.db",
             ) from error
     refuse_network_filesystem(path)
+    refuse_foreign(path)
 
 
 def no_database(path: Path) -> DatabaseError:
@@ -201,18 +208,48 @@ def refuse_network_filesystem(path: Path) -> None:
     mounts = Path("/proc/mounts")
     if not mounts.exists():
         return
-    best, kind = "", ""
-    folder = str(path.resolve())
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-        fields = line.split()
-        if len(fields) > 2 and folder.startswith(fields[1].rstrip("/") + "/") and len(fields[1]) >= len(best):
-            best, kind = fields[1], fields[2]
+    kind = filesystem_of(path.resolve(), mounts.read_text(encoding="utf-8", errors="replace"))
     if kind in NETWORK_FILESYSTEMS:
         raise DatabaseError(
             f"{path} is on a network file system ({kind}), where SQLite can lose data",
             code="database-network",
             remedy="set DATABASE_URL to a file on a local disk, or to a PostgreSQL database",
         )
+
+
+def filesystem_of(path: Path, mounts: str) -> str:
+    """The kind of the file system that holds `path`, from the text of /proc/mounts; a later mount covers an earlier."""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = [field.replace("\\040", " ") for field in line.split()]
+        if len(fields) > 2 and str(path).startswith(fields[1].rstrip("/") + "/") and len(fields[1]) >= len(best):
+            best, kind = fields[1], fields[2]
+    return kind
+
+
+def refuse_foreign(path: Path) -> None:
+    """Another program's database must not get our tables; and to open it as ours would already change it."""
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    except sqlite3.OperationalError:
+        return  # opening it as ours tells better what is wrong
+    except sqlite3.DatabaseError as error:
+        raise damaged(error) from error
+    if names and "alembic_version" not in names:
+        raise DatabaseError(
+            f"{path} is the database of another program: it has a table {names[0]!r}",
+            code="database-foreign",
+            remedy="name another file with DATABASE_URL",
+        )
+
+
+def damaged(error: object) -> DatabaseError:
+    return DatabaseError(
+        f"this isn't a database of batchrun, or it is damaged: {error}",
+        code="database-damaged",
+        remedy="restore it from a backup, or name another one with DATABASE_URL",
+    )
 
 
 def read_revision(engine: Engine) -> str | None:
@@ -226,11 +263,7 @@ def read_revision(engine: Engine) -> str | None:
         except OperationalError:
             raise
         except DBAPIError as error:
-            raise DatabaseError(
-                f"this isn't a database of batchrun, or it is damaged: {error.orig}",
-                code="database-damaged",
-                remedy="restore it from a backup, or name another one with DATABASE_URL",
-            ) from error
+            raise damaged(error.orig) from error
 
 
 def require_upgradable(revision: str | None, *, automatic: bool) -> None:

@@ -32,8 +32,8 @@ Reserve = Callable[[int, int | None], Decimal | None]
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Engine]:
-    engine = connect(url)
+def opened(url: str, *, create: bool = False) -> Iterator[Engine]:
+    engine = connect(url, create=create)
     try:
         yield engine
     finally:

@@ -10,7 +10,14 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Engine
 
 from batchrun.database import writing
@@ -151,6 +158,7 @@ class Sequences(RuleBasedStateMachine):
         return sorted(self.connection.execute(wanted).scalars())
 
 
+@pytest.mark.timeout(600)  # a failure is made small first, which takes minutes
 def test_the_invariants_hold_in_any_order_of_events(engine: Engine) -> None:
     bound = type("Bound", (Sequences,), {"engine": engine})
     run_state_machine_as_test(
