@@ -13,7 +13,6 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 
 from batchrun.database import writing
-from batchrun.errors import DatabaseError
 from batchrun.store import workers
 from batchrun.store.workers import Reaped
 
@@ -31,11 +30,18 @@ class Beat:
         self.seen: dict[str, tuple[int, float]] = {}
         self.thread = threading.Thread(target=self.run, name="batchrun-beat", daemon=True)
         self.worker = ""
+        self.last = time.monotonic()
+
+    @property
+    def late(self) -> bool:
+        """Whether others may soon take this process for dead: then it must start no new calls."""
+        return time.monotonic() - self.last > 3 * EVERY
 
     def __enter__(self) -> Beat:
         with writing(self.engine) as connection:
             reaped = workers.reap(connection, workers.dead_here(connection))
             self.worker = workers.register(connection)
+        self.last = time.monotonic()
         self.on_reaped(reaped)
         self.thread.start()
         return self
@@ -47,17 +53,16 @@ class Beat:
             workers.end(connection, self.worker)
 
     def run(self) -> None:
-        last = time.monotonic()
         while not self.stopped.wait(EVERY):
             try:
                 with writing(self.engine) as connection:
-                    if time.monotonic() - last > 2 * EVERY:
+                    if time.monotonic() - self.last > 2 * EVERY:
                         self.seen.clear()  # whatever kept this process from beating may have kept the others too
                     workers.beat(connection, self.worker)
                     reaped = workers.reap(connection, self.silent(workers.beats(connection)))
-            except DatabaseError:
-                continue  # the writer meets the same trouble and tells it; the next beat tries again
-            last = time.monotonic()
+            except Exception:  # noqa: BLE001, S112 - the writer meets the same trouble and tells it; `late` stops claims
+                continue
+            self.last = time.monotonic()
             self.on_reaped(reaped)
 
     def silent(self, beats: dict[str, int]) -> list[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ import msgspec
 from batchrun import transport
 from batchrun.answer import DONE_REASONS, Answer
 from batchrun.dialects.base import Body
-from batchrun.errors import ErrorKind, MediaError, ProviderError, TemplateError
+from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
 from batchrun.media import OpenMedia, open_media
 from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart
@@ -119,7 +119,7 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
     """Make the call and say what came of it. Raises nothing but CancelledError before the request has left."""
     exchange = Exchange()
     try:
-        with opened_request(call, plan) as (request, opened):
+        async with opened_request(call, plan) as (request, opened):
             body = plan.dialect.encode(request, plan.model.rules)
             await wait_for_slot(call, tools)
             live.started = tools.monotonic()
@@ -130,8 +130,7 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
                 exchange.request_hash = request_hash(request, opened)
         return concluded(call, plan, exchange, tools)
     except (MediaError, TemplateError) as error:
-        kind = ErrorKind.MEDIA if isinstance(error, MediaError) else ErrorKind.TEMPLATE
-        return failed(call, plan, exchange, tools, ProviderError(kind, worded(error)))
+        return failed(call, plan, exchange, tools, ProviderError(kind_of(error), worded(error)))
     except ProviderError as error:
         return broken_off(call, plan, exchange, tools, error)
     except asyncio.CancelledError:
@@ -153,13 +152,21 @@ def broken_off(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: 
     return failed(call, plan, exchange, tools, exchange.fold.error or error)
 
 
+def kind_of(error: MediaError | TemplateError) -> ErrorKind:
+    if isinstance(error, TemplateError):
+        return ErrorKind.TEMPLATE
+    passing = isinstance(error.__cause__, OSError) and error.__cause__.errno in PASSING_ERRNOS
+    return ErrorKind.LOCAL if passing else ErrorKind.MEDIA
+
+
 def worded(error: MediaError | TemplateError) -> str:
     return f"{error.message}; {error.remedy}" if error.remedy else error.message
 
 
-@contextmanager
-def opened_request(call: Call, plan: Plan) -> Iterator[tuple[ChatRequest, list[OpenMedia]]]:
-    """The request of an item, with its local files opened. Raises MediaError, TemplateError."""
+@asynccontextmanager
+async def opened_request(call: Call, plan: Plan) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
+    """The request of an item, with its local files opened, on a thread: a disk may be slow. Raises MediaError,
+    TemplateError."""
     with ExitStack() as stack:
         opened: list[OpenMedia] = []
         parts: list[Part] = []
@@ -168,7 +175,7 @@ def opened_request(call: Call, plan: Plan) -> Iterator[tuple[ChatRequest, list[O
             if isinstance(url, str):
                 parts.append(ImagePart(source=url))
             elif isinstance(path, str) and plan.media_root is not None:
-                opened.append(stack.enter_context(open_media(plan.media_root, path)))
+                opened.append(stack.enter_context(await asyncio.to_thread(open_media, plan.media_root, path)))
                 parts.append(ImagePart(source=opened[-1]))
             else:
                 raise MediaError("a media reference without a path or a URL", code="media-reference")
@@ -210,8 +217,8 @@ async def wait_for_slot(call: Call, tools: Tools) -> None:
     wait = (call.send_at - tools.now()).total_seconds()
     if wait > 0:
         await tools.sleep(wait)
-    elif -wait > STALE.total_seconds():
-        raise ProviderError(ErrorKind.NOT_SENT, "the claim was too old to be sent: the process stood still")
+    if tools.now() - call.send_at > STALE:  # also after the sleep: the process may have been stopped in it
+        raise ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
 
 
 async def converse(body: Body, plan: Plan, live: Live, exchange: Exchange, tools: Tools) -> None:
@@ -288,7 +295,7 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
 
 
 def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: ProviderError) -> Result:
-    tries = Tries(free=call.free_tries, paid=call.paid_tries, first_at=call.first_tried_at)
+    tries = Tries(free=call.free_tries, paid=call.paid_tries, free_since=call.free_since)
     decision = decide(error, tries, plan.policy, tools.now(), tools.random)
     sent = exchange.sent_at is not None and error.kind is not ErrorKind.NOT_SENT
     refused = error.kind in FREE_OF_CHARGE and exchange.http_status != 200
@@ -375,6 +382,8 @@ def ended(
         next_at=next_at,
         free_tries=call.free_tries if tries is None else tries.free,
         paid_tries=call.paid_tries if tries is None else tries.paid,
+        free_since=call.free_since if tries is None else tries.free_since,
+        max_elapsed=plan.policy.max_elapsed,
         ended_at=tools.now(),
         sent_at=exchange.sent_at,
         first_token_at=exchange.first_token_at,
@@ -387,7 +396,7 @@ def ended(
         answer=None if answer is None else without_secrets(answer, plan.secrets),
         charge=charge(call, plan, exchange, maybe_billed=maybe_billed),
         pauses=pauses,
-        tokens=None if usage is None else usage.total_tokens,
+        tokens=usage.total_tokens if usage is not None and fold.usage_is_final else None,
     )
 
 
@@ -406,6 +415,10 @@ def charge(call: Call, plan: Plan, exchange: Exchange, *, maybe_billed: bool) ->
     if price is None:
         return Charge(usage=usage, price_id=None, cost_low=None, cost_high=None, currency=None)
     cost = None if usage is None else cost_of(usage, price, thought=bool(exchange.fold.reasoning))
+    if cost is not None and not exchange.fold.usage_is_final:
+        # Counted in the middle of an answer that broke: the vendor may bill nothing, this, or all that it made after it.
+        high = cost.high if call.reserved is None else max(call.reserved, cost.high)
+        return Charge(usage=usage, price_id=None, cost_low=Decimal(0), cost_high=high, currency=cost.currency)
     if cost is not None and cost.high < MOST_MONEY:  # a usage that costs more is a mistake of the server's
         return Charge(
             usage=usage,

@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
 
 from batchrun.errors import EXIT_USAGE, DatabaseError
 from batchrun.tables import SCHEMA
@@ -105,7 +105,15 @@ def make_engine(url: URL) -> Engine:
         pool_size=5,
         max_overflow=0,
         pool_pre_ping=True,
-        connect_args={"application_name": "batchrun", "connect_timeout": 10},
+        connect_args={
+            "application_name": "batchrun",
+            "connect_timeout": 10,
+            # A process that is stopped in a transaction, or a machine that is gone, must not hold its locks for ever.
+            "options": "-c idle_in_transaction_session_timeout=30s -c statement_timeout=120s -c lock_timeout=60s",
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+        },
     )
 
 
@@ -153,7 +161,9 @@ def database_errors() -> Iterator[None]:
     """Foreign errors of the connection, translated once. The address is masked: it may hold a password."""
     try:
         yield
-    except OperationalError as error:
+    except DBAPIError as error:
+        if not (isinstance(error, OperationalError | InternalError) or error.connection_invalidated):
+            raise
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "unknown"
         raise DatabaseError(
             f"the database doesn't answer: {reason}",

@@ -24,7 +24,7 @@ from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, claim
 from batchrun.store.finish import Result
-from batchrun.store.jobs import open_items
+from batchrun.store.jobs import has_open_items
 from batchrun.store.workers import Reaped
 from batchrun.transport import Transport
 from batchrun.writer import Writer
@@ -95,8 +95,9 @@ class Clock:
     def __init__(self) -> None:
         self.base, self.since = datetime.now(UTC), time.monotonic()
 
-    def set(self, now: datetime) -> None:
-        self.base, self.since = now, time.monotonic()
+    def set(self, now: datetime, at: float) -> None:
+        """`now` was read at `at` of the monotonic clock."""
+        self.base, self.since = now, at
 
     def now(self) -> datetime:
         return self.base + timedelta(seconds=time.monotonic() - self.since)
@@ -123,17 +124,14 @@ async def drain(
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
 
-    def ignore(_: list[Result]) -> None:
-        return None
-
-    with Beat(engine, note_reaped) as beat, Writer(engine, ignore) as writer:
+    with Beat(engine, note_reaped) as beat, Writer(engine, hurry=lambda: stop.level > 1) as writer:
         async with Transport() as transport:
             worker = Worker(
-                id=beat.worker,
+                beat=beat,
                 writer=writer,
                 transport=transport,
                 plans=lru_cache(maxsize=None)(plans),
-                reserve=lru_cache(maxsize=65_536)(reserve),
+                reserve=each_minute(reserve),
                 only=only,
                 stop=stop,
                 tally=tally,
@@ -144,11 +142,23 @@ async def drain(
     return tally
 
 
+def each_minute(
+    reserve: Callable[[int, int | None], Decimal | None],
+) -> Callable[[int, int | None], Decimal | None]:
+    """The same, remembered for a minute: a price that begins while the job runs counts from then on."""
+
+    @lru_cache(maxsize=65_536)
+    def remembered(job_id: int, input_bound: int | None, _minute: int) -> Decimal | None:
+        return reserve(job_id, input_bound)
+
+    return lambda job_id, input_bound: remembered(job_id, input_bound, int(time.monotonic() // 60))
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """The loop of one drain."""
 
-    id: str
+    beat: Beat
     writer: Writer
     transport: Transport
     plans: Callable[[int], Plan]
@@ -179,7 +189,7 @@ class Worker:
         watchdog = asyncio.create_task(self.watch())
         try:
             while not self.stop.level:
-                claimed = await self.claim()
+                claimed = Claimed(now=self.clock.now()) if self.beat.late else await self.claim()
                 if not claimed.calls and not self.live and await self.finished():
                     break
                 await self.rest(claimed)
@@ -192,11 +202,12 @@ class Worker:
         self.freed = 0
         room = self.streams - len(self.live)
 
-        def work(connection: Connection) -> Claimed:
-            return claim(connection, worker=self.id, room=room, only=self.only, reserve=self.reserve)
+        def work(connection: Connection) -> tuple[float, Claimed]:
+            began = time.monotonic()  # beside the database's clock: the commit that follows may take its time
+            return began, claim(connection, worker=self.beat.worker, room=room, only=self.only, reserve=self.reserve)
 
-        claimed = await self.writer.do(work)
-        self.clock.set(claimed.now)
+        began, claimed = await self.writer.do(work)
+        self.clock.set(claimed.now, began)
         self.tally.brakes = claimed.brakes
         for call in claimed.calls:
             plan = self.plans(call.job_id)
@@ -225,16 +236,18 @@ class Worker:
     async def finished(self) -> bool:
         """Whether nothing can become due any more, here or on another machine."""
 
-        def work(connection: Connection) -> int:
-            return open_items(connection, self.only)
+        def work(connection: Connection) -> bool:
+            return has_open_items(connection, self.only)
 
-        return await self.writer.do(work) == 0
+        return not await self.writer.do(work)
 
     async def rest(self, claimed: Claimed) -> None:
         """Until another claim is worth its transaction: enough places are free, or something may have become due."""
-        paced = "rate" in claimed.brakes.values()
+        paced = bool(claimed.brakes) and all(brake == "rate" for brake in claimed.brakes.values())
         enough = max(1, len(self.live) // 4)
         until = time.monotonic() + 2 * TICK
+        if claimed.next_at is not None:
+            until = min(until, time.monotonic() + max(0.0, (claimed.next_at - self.clock.now()).total_seconds()))
         first_freed: float | None = None
         while not self.stop.level and (now := time.monotonic()) < until:
             if self.freed and not paced:

@@ -13,9 +13,13 @@ BatchrunError               code, message, remedy, exit code
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+PASSING_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN})
+"""Errors of the system that pass: no file handle left, a network disk that doesn't answer."""
 
 EXIT_DONE = 0
 EXIT_ITEMS_FAILED = 1
@@ -98,6 +102,9 @@ class ErrorKind(StrEnum):
     """Refused for the moment; nothing was generated, nothing is billed."""
     UNAVAILABLE = "unavailable"
     """503 or 529 before any body: no capacity, nothing generated."""
+    LOCAL = "local"
+    """This machine couldn't for the moment: no file handle left, a disk that doesn't answer, a process that stood
+    still. Nothing left."""
     NOT_SENT = "not_sent"
     """DNS, refused connection, TLS: the request never left."""
     SERVER = "server"

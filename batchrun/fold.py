@@ -156,6 +156,11 @@ class Fold:
         return self._usage
 
     @property
+    def usage_is_final(self) -> bool:
+        """Whether the usage counts the whole answer: it came with or after the finish reason, or before the marker."""
+        return self._usage is not None and (self._sealed or self._ended)
+
+    @property
     def error(self) -> ProviderError | None:
         """The first error of the stream. Kinds that are free before any content are SERVER after it."""
         return self._error

@@ -7,13 +7,16 @@ own, one interval apart, at 95 % of the limit (GCRA with a burst of 1). A claim 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 PACE = 0.95
 """Share of a limit that is used: the server's second doesn't begin when ours does."""
 LOOKAHEAD = timedelta(seconds=1)
+SLACK = timedelta(milliseconds=50)
+LONGEST_DEBT = timedelta(minutes=10)
+"""How far ahead the tokens of one call can push the next one."""
 LONGEST_DEBT = timedelta(hours=1)
 """Tokens used beyond a limit delay calls no longer than this: an absurd count must not stop a profile for years."""
 DEFAULT_CONCURRENCY = 64
@@ -24,14 +27,20 @@ FLOOR = 0.05
 """The rate is never cut below this share, so that a recovery is noticed."""
 FREQUENT = 0.15
 """Share of 429s among recent calls above which the limit is taken to be lower than we think."""
-WINDOW = 40
+WINDOW = 80
 """Calls after which the counts of a window are halved."""
-ENOUGH = 10
-"""Calls that a window needs before it may cut."""
+ENOUGH = 20
+ENOUGH_LIMITED = 5
+"""Calls, and 429s among them, that a window needs before it may cut: two 429s among ten calls are chance."""
 RECOVERY = 1.003
 """Growth of the rate for each good call, up to the limit itself."""
 
 BREAKER_FAILURES = 10
+BREAKER_SHARE = 0.5
+BREAKER_WINDOW = 40
+"""The breaker opens after so many failures in a row, or when more than this share of so many recent calls failed."""
+BREAKER_GOOD = 3
+"""Good probes that close it."""
 BREAKER_FIRST = timedelta(seconds=30)
 BREAKER_LAST = timedelta(minutes=10)
 REFUSALS = 3
@@ -53,9 +62,20 @@ class Bucket:
     day_tokens: int
     factor: float = 1.0
 
+    @property
+    def interval(self) -> timedelta:
+        """Between two calls."""
+        if self.requests_per_minute is None:
+            return timedelta(0)
+        return timedelta(seconds=60 / (self.requests_per_minute * PACE * self.factor))
+
     def free_at(self, now: datetime, tokens: int) -> datetime:
-        """The earliest moment at which a call of `tokens` may be sent."""
-        at = max(now, self.next_slot_at, self.tokens_at)
+        """The earliest moment at which a call of `tokens` may be sent.
+
+        What lies further ahead than can have been granted was written by a clock that has been set back since.
+        """
+        slot = min(self.next_slot_at, now + LOOKAHEAD + self.interval)
+        at = max(now, slot, min(self.tokens_at, now + LONGEST_DEBT))
         if self.tokens_per_day is not None:
             today = day_of(now)
             used = self.day_tokens if self.day == today else 0
@@ -67,7 +87,7 @@ class Bucket:
     def take(self, at: datetime, tokens: int) -> None:
         """Book a call of `tokens` at `at`."""
         if self.requests_per_minute is not None:
-            self.next_slot_at = at + timedelta(seconds=60 / (self.requests_per_minute * PACE * self.factor))
+            self.next_slot_at = at + self.interval
         self.settle(at, tokens)
 
     def settle(self, now: datetime, tokens: int) -> None:
@@ -87,17 +107,30 @@ def day_of(moment: datetime) -> int:
     return int(moment.timestamp() // 86_400)
 
 
-def grant(buckets: Sequence[Bucket], now: datetime, *, wanted: int, tokens: int) -> list[datetime]:
-    """Slots for up to `wanted` calls within the next second, each the moment before which it must not be sent."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    slots: list[datetime]
+    """The moments before which the calls must not be sent."""
+    next_at: datetime | None
+    """When a further one may be granted; None if as many were granted as were wanted."""
+
+
+def grant(pool: Bucket, job: Bucket, now: datetime, *, wanted: int, tokens: int) -> Grant:
+    """Slots for up to `wanted` calls of one job within the next second.
+
+    A job that is slower than its profile gets its slots when they come and not ahead of time: a slot that is taken
+    ahead would keep the profile's other jobs from all that lies before it.
+    """
     slots: list[datetime] = []
     while len(slots) < wanted:
-        at = max(bucket.free_at(now, tokens) for bucket in buckets)
-        if at >= now + LOOKAHEAD:
-            break
-        for bucket in buckets:
-            bucket.take(at, tokens)
+        free, own = pool.free_at(now, tokens), job.free_at(now, tokens)
+        at = max(free, own)
+        if at >= now + LOOKAHEAD or own > max(free + max(pool.interval, SLACK), now + SLACK):
+            return Grant(slots=slots, next_at=at)
+        pool.take(at, tokens)
+        job.take(at, tokens)
         slots.append(at)
-    return slots
+    return Grant(slots=slots, next_at=None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,7 +141,9 @@ class Health:
     cut_at: datetime
     window_calls: int
     window_limited: int
+    window_down: int
     failures_in_row: int
+    """Negative while probes succeed."""
     breaker_step: int
     breaker_until: datetime | None
     refused_in_row: int
@@ -131,44 +166,58 @@ def observe(health: Health, calls: Iterable[Seen], now: datetime) -> None:
     """Fold finished calls into the health of their profile: cut and recover the rate, open and close the breaker."""
     for call in calls:
         health.refused_in_row = health.refused_in_row + 1 if call.refused else 0
+        # 429s of calls that left before the last cut are the same congestion, not a new one.
+        if call.refused or (call.limited and call.sent_at <= health.cut_at):
+            continue
+        health.window_calls += 1
+        health.window_limited += call.limited
+        health.window_down += call.down
         observe_rate(health, call, now)
         observe_breaker(health, call, now)
+        if health.window_calls >= WINDOW:
+            health.window_calls //= 2
+            health.window_limited //= 2
+            health.window_down //= 2
 
 
 def observe_rate(health: Health, call: Seen, now: datetime) -> None:
-    if call.down or call.refused:
-        return
-    # 429s of calls that left before the last cut are the same congestion, not a new one.
-    if call.limited and call.sent_at <= health.cut_at:
-        return
-    health.window_calls += 1
-    health.window_limited += call.limited
-    if not call.limited:
+    answered = health.window_calls - health.window_down
+    if not call.down and not call.limited:
         health.factor = min(1.0, health.factor * RECOVERY)
-    elif health.window_calls >= ENOUGH and health.window_limited > FREQUENT * health.window_calls:
+    elif call.limited and answered >= ENOUGH and health.window_limited >= max(ENOUGH_LIMITED, FREQUENT * answered):
         health.factor = max(FLOOR, health.factor * CUT)
         health.cut_at = now
-        health.window_calls = health.window_limited = 0
-    if health.window_calls >= WINDOW:
-        health.window_calls //= 2
-        health.window_limited //= 2
+        health.window_calls = health.window_limited = health.window_down = 0
 
 
 def observe_breaker(health: Health, call: Seen, now: datetime) -> None:
-    if not call.down:
-        health.failures_in_row = health.breaker_step = 0
-        health.breaker_until = None
-        return
-    health.failures_in_row += 1
-    # Failures of calls that left before the breaker opened are the same outage; only a probe's failure prolongs it.
-    probe = health.breaker_until is None or call.sent_at >= health.breaker_until
-    if health.failures_in_row >= BREAKER_FAILURES and probe:
-        health.breaker_until = now + min(BREAKER_FIRST * 2**health.breaker_step, BREAKER_LAST)
-        health.breaker_step = min(health.breaker_step + 1, 10)
+    if health.breaker_until is None:
+        health.failures_in_row = health.failures_in_row + 1 if call.down else 0
+        often = health.window_calls >= BREAKER_WINDOW and health.window_down > BREAKER_SHARE * health.window_calls
+        if health.failures_in_row >= BREAKER_FAILURES or (call.down and often):
+            open_breaker(health, now)
+    elif call.sent_at < health.breaker_until:
+        return  # it left before the breaker opened: the same outage; only probes tell whether it lasts
+    elif call.down:
+        open_breaker(health, now)
+    else:
+        health.failures_in_row = min(health.failures_in_row, 0) - 1
+        health.breaker_until = call.sent_at  # the next probe may go at once
+        if health.failures_in_row <= -BREAKER_GOOD:
+            health.failures_in_row = health.breaker_step = health.window_calls = 0
+            health.window_limited = health.window_down = 0
+            health.breaker_until = None
+
+
+def open_breaker(health: Health, now: datetime) -> None:
+    health.failures_in_row = max(health.failures_in_row, 0)
+    health.breaker_until = now + min(BREAKER_FIRST * 2**health.breaker_step, BREAKER_LAST)
+    health.breaker_step = min(health.breaker_step + 1, 10)
 
 
 def breaker_allows(health: Health, now: datetime, *, in_flight: int) -> int | None:
     """How many calls the breaker lets through: None for any number, 0 while it is open, 1 as a probe after that."""
     if health.breaker_until is None:
         return None
-    return 1 if now >= health.breaker_until and in_flight == 0 else 0
+    until = min(health.breaker_until, now + BREAKER_LAST)  # a clock may have been set back
+    return 1 if now >= until and in_flight == 0 else 0

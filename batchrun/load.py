@@ -225,7 +225,7 @@ class Loader:
                 store.replace_item(self.connection, before.id, item)
                 loaded.updated += 1
             else:
-                changed.append(f"{clean(row.place)}: {difference(before, item)}")
+                changed.append(f"{clean(row.place)}: {difference(before, item)}" if len(changed) < SHOWN else "")
         store.add_items(self.connection, loaded.job_id, list(new.values()))
         loaded.added += len(new)
 

@@ -33,7 +33,7 @@ def open_inside(root: Path, relative: str) -> FileIO:
         raise MediaError(
             f"The media root {str(root)!r} can't be opened ({error.strerror}).",
             code="media-root",
-            remedy="Check the folder that the job file names, or BATCHRUN_MEDIA_ROOT on this machine.",
+            remedy="Check the folder that the job file names.",
         ) from error
     try:
         inside = _resolve(real_root, relative)
@@ -46,7 +46,7 @@ def open_inside(root: Path, relative: str) -> FileIO:
         raise MediaError(
             f"{relative!r} isn't there.",
             code="media-missing",
-            remedy="Check the path, and the media root on this machine.",
+            remedy="Check the path, and whether the file was moved since the job was loaded.",
         ) from error
     except OSError as error:
         raise unreadable(relative, error) from error

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.states import State
 
-FREE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.NOT_SENT})
+FREE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.NOT_SENT, ErrorKind.LOCAL})
 MAYBE_BILLED = frozenset({ErrorKind.SERVER, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.INCOMPLETE, ErrorKind.LOST})
 ITEM_IS_BAD = frozenset(
     {ErrorKind.INVALID, ErrorKind.MODERATED, ErrorKind.MEDIA, ErrorKind.TEMPLATE, ErrorKind.INTERNAL}
@@ -28,6 +28,8 @@ BASE = timedelta(seconds=1)
 CAP = timedelta(minutes=5)
 HINT_CAP = timedelta(minutes=15)
 HINT_JITTER = 0.1
+HINTS = 3
+"""Free failures after which the server's hint alone doesn't decide the wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +39,15 @@ class Policy:
     attempts: int
     """Attempts that may have been billed, the first one included."""
     max_elapsed: timedelta
-    """From an item's first attempt, over all free failures."""
+    """From the first free failure of an item, over all that follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tries:
     free: int
     paid: int
-    first_at: datetime
-    """When the item was first sent."""
+    free_since: datetime | None
+    """When the first of its free failures was; None before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +72,17 @@ def decide(error: ProviderError, tries: Tries, policy: Policy, now: datetime, ra
         ended = tries.paid >= policy.attempts
         wait = backoff(tries.paid - 1, random)
     else:
-        tries = replace(tries, free=tries.free + 1)
-        ended = now - tries.first_at >= policy.max_elapsed
+        since = tries.free_since or now
+        tries = replace(tries, free=tries.free + 1, free_since=since)
+        ended = now - since >= policy.max_elapsed
         wait = backoff(tries.free - 1, random)
     if ended:
         return Decision(state=State.FAILED, next_at=now, tries=tries)
     # A hint of no wait at all is none: whoever obeyed it would ask again as fast as it can be refused.
     if error.retry_after is not None and error.retry_after > 0:
-        wait = hinted(error.retry_after, random)
+        hint = hinted(error.retry_after, random)
+        # A hint that didn't help is a guess like ours: after a few, the longer wait counts.
+        wait = hint if tries.free < HINTS else max(hint, wait)
     return Decision(state=State.WAITING, next_at=now + wait, tries=tries)
 
 

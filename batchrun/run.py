@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,14 +15,18 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from batchrun.catalogue import Catalogue
-from batchrun.database import clock, reading, writing
-from batchrun.drain import GRACE, Stop, Tally, drain
+from batchrun.database import clock, lock_loading, reading, writing
+from batchrun.drain import GRACE, STREAMS, Stop, Tally, drain
 from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
 from batchrun.spec import JobSpec
 from batchrun.states import State
 from batchrun.store import jobs as store
+
+FILES = 65_536
+FILES_OF_A_CALL = 4
+"""A connection, a picture and the folder it is found through, and room for the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +99,34 @@ def run(
     began = time.monotonic()
     with writing(engine) as connection:
         store.lift_pauses(connection, only)
-    asyncio.run(drain(engine, plans.__getitem__, reserve=reserve, only=only, stop=stop, tally=tally, grace=grace))
+    asyncio.run(
+        drain(
+            engine,
+            plans.__getitem__,
+            reserve=reserve,
+            only=only,
+            stop=stop,
+            tally=tally,
+            streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
+            grace=grace,
+        )
+    )
     return RunEnd(jobs=ends(engine, only), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0)
+
+
+def open_files() -> int:
+    """How many files this process may have open, after asking for as many as it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, settings: Settings) -> dict[int, Plan]:
     with writing(engine) as connection:
+        lock_loading(connection)  # two runs at once must not both append a price
         now = clock(connection)
         plans: dict[int, Plan] = {}
         for job in store.job_rows(connection, job_ids):

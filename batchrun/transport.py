@@ -102,7 +102,7 @@ class Transport:
         """Send `body` to `url`. Raises ProviderError: `not_sent` where nothing left, else it may have been billed;
         MediaError where a file of the body can't be read to its end."""
         request = httpx.Request(
-            "POST", url, headers={**headers, "content-length": str(body.length)}, content=content(body)
+            "POST", parsed(url), headers={**headers, "content-length": str(body.length)}, content=content(body)
         )
         request.extensions = {"timeout": {"connect": CONNECT_SECONDS}}
         try:

@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 
 from batchrun.database import writing
-from batchrun.errors import DatabaseError
+from batchrun.errors import DatabaseError, ErrorKind
+from batchrun.states import State
 from batchrun.store.finish import Result, finish
 
 GROUP = 200
@@ -33,10 +35,10 @@ Work = Callable[[Connection], object]
 class Writer:
     """Use it as a context manager around the life of a drain; leaving it stores what was handed over."""
 
-    def __init__(self, engine: Engine, on_stored: Callable[[list[Result]], None]) -> None:
-        """`on_stored` is called on the writer's thread with results whose transaction is committed."""
+    def __init__(self, engine: Engine, *, hurry: Callable[[], bool] = lambda: False) -> None:
+        """`hurry` says that the process has to end now, so that a database that stays away isn't waited for."""
         self.engine = engine
-        self.on_stored = on_stored
+        self.hurry = hurry
         self.condition = threading.Condition()
         self.results: list[Result] = []
         self.work: list[tuple[Work, Future[object]]] = []
@@ -78,6 +80,7 @@ class Writer:
                 self.condition.wait_for(lambda: self.results or self.work or self.closing)
                 results, self.results = self.results[:GROUP], self.results[GROUP:]
                 work, self.work = (self.work, []) if not self.results else ([], self.work)
+                work = [(act, future) for act, future in work if future.set_running_or_notify_cancel()]
                 if not results and not work:
                     return
             try:
@@ -87,6 +90,30 @@ class Writer:
                 return
 
     def commit(self, results: list[Result], work: list[tuple[Work, Future[object]]]) -> None:
+        """Results first. If one of them can't be stored the others are, each by itself."""
+        try:
+            returned = self.transact(results, [act for act, _ in work])
+        except DatabaseError:
+            raise
+        except Exception:
+            if not results:
+                raise
+            for result in results:
+                self.store_alone(result)
+            returned = self.transact([], [act for act, _ in work])
+        for (_, future), value in zip(work, returned, strict=True):
+            future.set_result(value)
+
+    def store_alone(self, result: Result) -> None:
+        """A result that can't be stored as it is loses its texts, not its place in the ledger."""
+        try:
+            self.transact([result], [])
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the database has against it, the others must go on
+            self.transact([without_texts(result, error)], [])
+
+    def transact(self, results: list[Result], work: list[Work]) -> list[object]:
         """One transaction; tried again for as long as the database doesn't answer, which changes nothing twice."""
         last = time.monotonic() + PATIENCE
         while True:
@@ -94,16 +121,11 @@ class Writer:
                 with writing(self.engine) as connection:
                     if results:
                         finish(connection, results)
-                    returned = [act(connection) for act, _ in work]
-                break
+                    return [act(connection) for act in work]
             except DatabaseError:
-                if time.monotonic() > last:
+                if time.monotonic() > last or self.hurry():
                     raise
                 time.sleep(PAUSE)
-        if results:
-            self.on_stored(results)
-        for (_, future), value in zip(work, returned, strict=True):
-            future.set_result(value)
 
     def give_up(self, error: BaseException, work: Iterable[tuple[Work, Future[object]]]) -> None:
         with self.condition:
@@ -111,3 +133,21 @@ class Writer:
             waiting = [*work, *self.work]
         for _, future in waiting:
             future.set_exception(error)
+
+
+def without_texts(result: Result, error: Exception) -> Result:
+    """The same end of a call, without what may have made it impossible to store."""
+    charge = result.charge
+    return replace(
+        result,
+        outcome="failed",
+        state=State.FAILED,
+        answer=None,
+        charge=None if charge is None else replace(charge, usage=None),
+        error_kind=ErrorKind.INTERNAL,
+        error=f"the answer could not be stored: {type(error).__name__}",
+        vendor_code=None,
+        request_id=None,
+        request_hash=None,
+        tokens=None,
+    )

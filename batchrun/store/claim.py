@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +15,7 @@ from batchrun.database import clock
 from batchrun.limits import DEFAULT_CONCURRENCY, Bucket, Health, breaker_allows, grant
 from batchrun.messages import JsonValue
 from batchrun.states import State
-from batchrun.tables import Instant, Record, attempts, items, jobs, profiles
+from batchrun.tables import Record, attempts, items, jobs, profiles
 
 BUCKET_COLUMNS = ("next_slot_at", "tokens_at", "day", "day_tokens")
 LIMIT_COLUMNS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
@@ -22,6 +23,7 @@ HEALTH_COLUMNS = (
     "cut_at",
     "window_calls",
     "window_limited",
+    "window_down",
     "failures_in_row",
     "breaker_step",
     "breaker_until",
@@ -43,7 +45,7 @@ class Call:
     media: Sequence[Mapping[str, JsonValue]]
     free_tries: int
     paid_tries: int
-    first_tried_at: datetime
+    free_since: datetime | None
     claimed_at: datetime
     send_at: datetime
     """Not to be sent before, by the database's clock."""
@@ -58,6 +60,8 @@ class Claimed:
     now: datetime
     calls: list[Call] = field(default_factory=list)
     brakes: dict[int, str] = field(default_factory=dict)
+    next_at: datetime | None = None
+    """The earliest moment at which a limit will let another call through."""
 
 
 def claim(
@@ -82,7 +86,7 @@ def claim(
     # A pause that was committed while this waited for the lock holds too.
     candidates = [job for job in candidates if not pools[job.profile_id].paused]
     in_flight_of_job, in_flight_of_profile = count_in_flight(connection, pools)
-    candidates.sort(key=lambda job: (-job.priority, in_flight_of_job.get(job.id, 0), job.id))
+    candidates.sort(key=lambda job: (-job.priority, in_flight_of_job.get(job.id, 0), random.random()))  # noqa: S311 - no secret
     for position, job in enumerate(candidates):
         rivals = [other for other in candidates[position:] if other.priority == job.priority]
         share = -(-(room - len(claimed.calls)) // len(rivals))
@@ -159,7 +163,7 @@ SELECT_DUE = [
         items.c.fence,
         items.c.free_tries,
         items.c.paid_tries,
-        items.c.first_tried_at,
+        items.c.free_since,
         items.c.input_bound,
     )
     .where(items.c.job_id == sa.bindparam("job"), condition)
@@ -179,7 +183,6 @@ TAKE_ITEM = (
         state=State.CLAIMED.value,
         owner=sa.bindparam("worker"),
         fence=items.c.fence + 1,
-        first_tried_at=sa.func.coalesce(items.c.first_tried_at, sa.bindparam("now", type_=Instant)),
     )
 )
 OPEN_ATTEMPT = sa.insert(attempts).returning(attempts.c.id, sort_by_parameter_order=True)
@@ -290,9 +293,11 @@ def claim_of_job(
             pause_at_cap(connection, job, reserve(job.id, due[0].input_bound))
     tokens = expected_tokens(job)
     bucket = bucket_of(job)
-    slots = grant([pool.bucket, bucket], now, wanted=len(affordable), tokens=tokens)
-    if len(slots) < len(affordable):
+    granted = grant(pool.bucket, bucket, now, wanted=len(affordable), tokens=tokens)
+    slots = granted.slots
+    if granted.next_at is not None:
         claimed.brakes[job.id] = "rate"
+        claimed.next_at = min(granted.next_at, claimed.next_at or granted.next_at)
     if not slots:
         return
     taken = affordable[: len(slots)]
@@ -324,7 +329,7 @@ def afford(
         most = reserve(job.id, item.input_bound)
         if job.cap is not None:
             if most is None or committed + most > job.cap:
-                break
+                continue
             committed += most
         taken.append(item)
         reservations.append(most)
@@ -360,7 +365,7 @@ def open_attempts(
     tokens: int,
     now: datetime,
 ) -> list[Call]:
-    connection.execute(TAKE_ITEM, [{"item": item.id, "worker": worker, "now": now} for item in taken])
+    connection.execute(TAKE_ITEM, [{"item": item.id, "worker": worker} for item in taken])
     ids = connection.execute(
         OPEN_ATTEMPT,
         [
@@ -390,7 +395,7 @@ def open_attempts(
             media=item.media,
             free_tries=item.free_tries,
             paid_tries=item.paid_tries,
-            first_tried_at=item.first_tried_at or now,
+            free_since=item.free_since,
             claimed_at=now,
             send_at=slot,
             reserved=most,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
@@ -19,15 +19,15 @@ from sqlalchemy import Connection
 from batchrun.answer import Answer, Usage
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
-from batchrun.limits import REFUSALS, Bucket, Seen, observe
+from batchrun.limits import REFUSALS, Bucket, Health, Seen, observe
 from batchrun.retry import DOWN, PROFILE_IS_REFUSED
 from batchrun.states import State, sources
-from batchrun.store.claim import BUCKET_COLUMNS, HEALTH_COLUMNS, JOB_COLUMNS, Call, bucket_of, lock_profiles
-from batchrun.tables import Record, answers, attempts, items, jobs, profiles, usage
+from batchrun.store.claim import BUCKET_COLUMNS, HEALTH_COLUMNS, JOB_COLUMNS, Call, Pool, bucket_of, lock_profiles
+from batchrun.tables import MOST_MONEY, Record, answers, attempts, items, jobs, profiles, usage
 
 Outcome = Literal["complete", "failed", "unsent", "lost"]
 
-OURS = frozenset({ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind.MEDIA, ErrorKind.TEMPLATE})
+OURS = frozenset({ErrorKind.LOCAL, ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind.MEDIA, ErrorKind.TEMPLATE})
 """Ends of a call that say nothing about the provider."""
 
 SAME_ERRORS = 10
@@ -56,6 +56,9 @@ class Result:
     free_tries: int
     paid_tries: int
     ended_at: datetime
+    free_since: datetime | None = None
+    max_elapsed: timedelta = timedelta(hours=24)
+    """The job's bound on free failures."""
     sent_at: datetime | None = None
     first_token_at: datetime | None = None
     http_status: int | None = None
@@ -80,14 +83,34 @@ def finish(connection: Connection, results: Sequence[Result]) -> None:
     fresh = [result for result in results if is_news(result, before[result.call.attempt_id])]
     if not fresh:
         return
+    pools = lock_profiles(connection, sorted({result.call.profile_id for result in fresh}))
+    for profile_id, group in grouped(fresh, lambda result: result.call.profile_id).items():
+        update_profile(connection, pools[profile_id], group, now)
+    fresh = [sat_out(result, pools[result.call.profile_id].health, now) for result in fresh]
     close_attempts(connection, fresh)
     store_answers(connection, fresh)
     charged = store_usage(connection, fresh, before, locked)
     move_items(connection, fresh)
     for job_id, group in grouped(fresh, lambda result: result.call.job_id).items():
         update_job(connection, locked[job_id], group, before, charged[job_id], now)
-    for profile_id, group in grouped(fresh, lambda result: result.call.profile_id).items():
-        update_profile(connection, profile_id, group, now)
+
+
+def sat_out(result: Result, health: Health, now: datetime) -> Result:
+    """An outage isn't the item's fault: while the breaker is open no try counts, and the item goes behind the others,
+    so that probes don't meet the same few items again and again."""
+    if health.breaker_until is None or result.outcome != "failed" or result.error_kind not in DOWN:
+        return result
+    since = result.call.free_since or now
+    if now - since >= result.max_elapsed:
+        return replace(result, state=State.FAILED)
+    return replace(
+        result,
+        state=State.PENDING,
+        next_at=now,
+        paid_tries=result.call.paid_tries,
+        free_tries=result.call.free_tries + 1,
+        free_since=since,
+    )
 
 
 def is_news(result: Result, attempt: Record) -> bool:
@@ -168,7 +191,8 @@ MOVE_ON = (
         state=sa.bindparam("new_state"),
         owner=None,
         **{
-            name: sa.bindparam(f"new_{name}") for name in ("next_at", "free_tries", "paid_tries", "error_kind", "error")
+            name: sa.bindparam(f"new_{name}")
+            for name in ("next_at", "free_tries", "paid_tries", "free_since", "error_kind", "error")
         },
     )
 )
@@ -300,6 +324,7 @@ def move_items(connection: Connection, results: Sequence[Result]) -> None:
                     "new_next_at": result.next_at,
                     "new_free_tries": result.free_tries,
                     "new_paid_tries": result.paid_tries,
+                    "new_free_since": result.free_since,
                     "new_error_kind": result.error_kind,
                     "new_error": result.error,
                 }
@@ -334,7 +359,7 @@ def update_job(
         {
             "job": job.id,
             "new_reserved": job.reserved - released,
-            "new_spent": job.spent + spent,
+            "new_spent": min(job.spent + spent, MOST_MONEY),
             "new_calls_seen": job.calls_seen + len(counted),
             "new_tokens_seen": job.tokens_seen + sum(result.tokens or 0 for result in counted),
             "new_errors_in_row": streak,
@@ -356,7 +381,7 @@ def error_streak(job: Record, results: Sequence[Result]) -> tuple[int, str | Non
     for result in results:
         if streak < 0 or result.outcome == "complete":
             return -1, None, "", ""
-        if result.state is State.FAILED or result.error_kind is ErrorKind.NOT_SENT:
+        if result.state is State.FAILED or (result.error_kind is ErrorKind.NOT_SENT and result.sent_at is not None):
             streak = streak + 1 if result.error_kind == kind else 1
             kind = result.error_kind
             if streak >= SAME_ERRORS:
@@ -379,8 +404,7 @@ def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:
             bucket.settle(now, result.tokens - result.call.expected_tokens)
 
 
-def update_profile(connection: Connection, profile_id: int, results: Sequence[Result], now: datetime) -> None:
-    pool = lock_profiles(connection, [profile_id])[profile_id]
+def update_profile(connection: Connection, pool: Pool, results: Sequence[Result], now: datetime) -> None:
     settle(pool.bucket, results, now)
     told = [seen(result) for result in results if result.sent_at is not None and result.error_kind not in OURS]
     observe(pool.health, told, now)
@@ -395,14 +419,14 @@ def update_profile(connection: Connection, profile_id: int, results: Sequence[Re
     connection.execute(
         SAVE_PROFILE,
         {
-            "profile": profile_id,
+            "profile": pool.id,
             "new_factor": pool.health.factor,
             **{f"new_{name}": getattr(pool.bucket, name) for name in BUCKET_COLUMNS},
             **{f"new_{name}": getattr(pool.health, name) for name in HEALTH_COLUMNS},
         },
     )
     if pause is not None and not pool.paused:
-        connection.execute(sa.update(profiles).where(profiles.c.id == profile_id).values(pause))
+        connection.execute(sa.update(profiles).where(profiles.c.id == pool.id).values(pause))
 
 
 def seen(result: Result) -> Seen:

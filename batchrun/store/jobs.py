@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from batchrun.catalogue import Limits
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
-from batchrun.states import TERMINAL, State
+from batchrun.states import State
 from batchrun.tables import Record, audit, items, jobs, prices, profiles
 
 LIMIT_NAMES = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrency")
@@ -86,6 +86,11 @@ def lift_pauses(connection: Connection, ids: Iterable[int]) -> None:
         sa.update(jobs)
         .where(jobs.c.id.in_(wanted), jobs.c.paused.in_(["errors", "budget", "unreachable"]))
         .values(lifted)
+    )
+    connection.execute(
+        sa.update(items)
+        .where(items.c.job_id.in_(wanted), items.c.state == State.WAITING.value, items.c.free_since.is_not(None))
+        .values(free_since=None)
     )
     used = sa.select(jobs.c.profile_id).where(jobs.c.id.in_(wanted))
     connection.execute(
@@ -166,22 +171,22 @@ def count_states(connection: Connection, job_id: int) -> dict[str, int]:
     return {row.state: row.number for row in rows}
 
 
-def open_items(connection: Connection, only: frozenset[int] | None) -> int:
-    """Items that are claimed, due, or will become due, in jobs that aren't paused."""
+def has_open_items(connection: Connection, only: frozenset[int] | None) -> bool:
+    """Whether any item is claimed, due, or will become due, in jobs that aren't paused."""
+
+    def any_in(state: State) -> sa.ColumnElement[bool]:
+        return sa.exists().where(items.c.job_id == jobs.c.id, items.c.state == state.value)
+
+    goes_on = sa.and_(jobs.c.paused.is_(None), profiles.c.paused.is_(None))
+    will_be_due = sa.or_(any_in(State.PENDING), any_in(State.WAITING), any_in(State.BLOCKED))
     wanted = (
-        sa.select(sa.func.count())
-        .select_from(items.join(jobs, jobs.c.id == items.c.job_id).join(profiles, profiles.c.id == jobs.c.profile_id))
-        .where(
-            items.c.state.not_in(sorted(state.value for state in TERMINAL)),
-            sa.or_(
-                sa.and_(jobs.c.paused.is_(None), profiles.c.paused.is_(None)),
-                items.c.state == State.CLAIMED.value,
-            ),
-        )
+        sa.select(jobs.c.id)
+        .join(profiles, profiles.c.id == jobs.c.profile_id)
+        .where(sa.or_(sa.and_(goes_on, will_be_due), any_in(State.CLAIMED)))
     )
     if only is not None:
-        wanted = wanted.where(items.c.job_id.in_(only))
-    return connection.execute(wanted).scalar_one()
+        wanted = wanted.where(jobs.c.id.in_(only))
+    return connection.execute(wanted.limit(1)).first() is not None
 
 
 def note(connection: Connection, *, at: datetime, actor: str, action: str, detail: Mapping[str, JsonValue]) -> None:

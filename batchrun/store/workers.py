@@ -116,7 +116,7 @@ def reap(connection: Connection, dead: Sequence[str]) -> Reaped:
     """
     if not dead:
         return Reaped()
-    lock_jobs_of(connection, dead)
+    locked = lock_jobs_of(connection, dead)
     now = clock(connection)
     lost = list(
         connection.execute(
@@ -130,7 +130,7 @@ def reap(connection: Connection, dead: Sequence[str]) -> Reaped:
                 *(jobs.c[name] for name in ("provider", "region", "model", "simulated", "currency", "spec")),
             )
             .join(jobs, jobs.c.id == attempts.c.job_id)
-            .where(OPEN, attempts.c.worker_id.in_(dead))
+            .where(OPEN, attempts.c.worker_id.in_(dead), attempts.c.job_id.in_(locked))
         )
     )
     for call in lost:
@@ -139,12 +139,12 @@ def reap(connection: Connection, dead: Sequence[str]) -> Reaped:
     return Reaped(workers=len(dead), calls=len(lost))
 
 
-def lock_jobs_of(connection: Connection, dead: Sequence[str]) -> None:
+def lock_jobs_of(connection: Connection, dead: Sequence[str]) -> list[int]:
     """Jobs are locked first, as in claims and finishes: none waits in a circle, and no call is settled twice by two
     that find it open at the same time."""
     held = sa.select(attempts.c.job_id).where(OPEN, attempts.c.worker_id.in_(dead))
     wanted = sa.select(jobs.c.id).where(jobs.c.id.in_(held)).order_by(jobs.c.id)
-    connection.execute(wanted.with_for_update(key_share=True)).all()
+    return list(connection.execute(wanted.with_for_update(key_share=True)).scalars())
 
 
 def settle_lost(connection: Connection, call: Record, now: datetime) -> None:

@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("cut_at", sa.BigInteger(), nullable=False, server_default="0"),
         sa.Column("window_calls", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("window_limited", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("window_down", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("failures_in_row", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("breaker_step", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("breaker_until", sa.BigInteger()),
@@ -130,7 +131,7 @@ def upgrade() -> None:
         sa.Column("fence", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("owner", sa.Text()),
         sa.Column("next_at", sa.BigInteger(), nullable=False, server_default="0"),
-        sa.Column("first_tried_at", sa.BigInteger()),
+        sa.Column("free_since", sa.BigInteger()),
         sa.Column("free_tries", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("paid_tries", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("answer_id", sa.BigInteger()),
@@ -138,7 +139,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text()),
         sa.CheckConstraint(
             "state IN ('pending', 'blocked', 'claimed', 'waiting', 'done', 'truncated', 'failed', 'cancelled')",
-            name=op.f("items_items_state_check_check") if False else op.f("items_items_state_check_check"),
+            name=op.f("items_state_check"),
         ),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("items_job_id_fkey")),
         sa.ForeignKeyConstraint(["owner"], ["workers.id"], name=op.f("items_owner_fkey")),
@@ -182,9 +183,7 @@ def upgrade() -> None:
         sa.Column("request_id", sa.Text()),
         sa.CheckConstraint(
             "outcome IN ('open', 'complete', 'failed', 'unsent', 'lost')",
-            name=op.f("attempts_attempts_outcome_check_check")
-            if False
-            else op.f("attempts_attempts_outcome_check_check"),
+            name=op.f("attempts_outcome_check"),
         ),
         sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("attempts_item_id_fkey")),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("attempts_job_id_fkey")),

@@ -154,7 +154,7 @@ class Sequences(RuleBasedStateMachine):
         assert job.spent == (self.connection.execute(spent).scalar() or 0)
         assert job.spent + job.reserved <= CAP
 
-    def ids_of(self, wanted: sa.Select[tuple[int]]) -> list[int]:
+    def ids_of(self, wanted: sa.Select[int]) -> list[int]:
         return sorted(self.connection.execute(wanted).scalars())
 
 
