@@ -416,7 +416,7 @@ def charge(call: Call, plan: Plan, exchange: Exchange, *, maybe_billed: bool) ->
         return Charge(usage=usage, price_id=None, cost_low=None, cost_high=None, currency=None)
     cost = None if usage is None else cost_of(usage, price, thought=bool(exchange.fold.reasoning))
     if cost is not None and not exchange.fold.usage_is_final:
-        # Counted in the middle of an answer that broke: the vendor may bill nothing, this, or all that it made after it.
+        # Counted in the middle of an answer that broke: the vendor may bill nothing, this, or all that it made later.
         high = cost.high if call.reserved is None else max(call.reserved, cost.high)
         return Charge(usage=usage, price_id=None, cost_low=Decimal(0), cost_high=high, currency=cost.currency)
     if cost is not None and cost.high < MOST_MONEY:  # a usage that costs more is a mistake of the server's

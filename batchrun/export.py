@@ -136,7 +136,6 @@ def record(item: ItemResult) -> Record:
         },
         "variables": item.variables,
         "media": item.media,
-        "first_tried_at": item.first_tried_at,
         "finished_at": item.finished_at,
         "attempts": [_attempt_record(attempt, is_answer=attempt is answered) for attempt in item.attempts],
     }
@@ -195,7 +194,6 @@ COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "unknown_cost_attempts": lambda item: item.unknown_cost,
     "variables": lambda item: json_text(item.variables),
     "media": lambda item: json_text(item.media),
-    "first_tried_at": lambda item: None if item.first_tried_at is None else time_text(item.first_tried_at),
     "finished_at": lambda item: None if item.finished_at is None else time_text(item.finished_at),
 }
 """The columns of a CSV, in their order."""

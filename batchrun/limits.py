@@ -15,10 +15,9 @@ PACE = 0.95
 """Share of a limit that is used: the server's second doesn't begin when ours does."""
 LOOKAHEAD = timedelta(seconds=1)
 SLACK = timedelta(milliseconds=50)
+"""A job's own slot may lie this much later than its profile's and still be taken ahead."""
 LONGEST_DEBT = timedelta(minutes=10)
-"""How far ahead the tokens of one call can push the next one."""
-LONGEST_DEBT = timedelta(hours=1)
-"""Tokens used beyond a limit delay calls no longer than this: an absurd count must not stop a profile for years."""
+"""Tokens push the next call no further ahead: an absurd count must not stop a profile for years."""
 DEFAULT_CONCURRENCY = 64
 
 CUT = 0.7
@@ -72,10 +71,11 @@ class Bucket:
     def free_at(self, now: datetime, tokens: int) -> datetime:
         """The earliest moment at which a call of `tokens` may be sent.
 
-        What lies further ahead than can have been granted was written by a clock that has been set back since.
+        What lies further ahead than can have been granted was written by a clock that has been set back since, or under
+        a limit that was raised since; it holds nobody up.
         """
-        slot = min(self.next_slot_at, now + LOOKAHEAD + self.interval)
-        at = max(now, slot, min(self.tokens_at, now + LONGEST_DEBT))
+        slot = believed(self.next_slot_at, now, LOOKAHEAD + 2 * self.interval)
+        at = max(now, slot, believed(self.tokens_at, now, LOOKAHEAD + LONGEST_DEBT))
         if self.tokens_per_day is not None:
             today = day_of(now)
             used = self.day_tokens if self.day == today else 0
@@ -95,12 +95,17 @@ class Bucket:
         if self.tokens_per_minute is not None:
             rate = self.tokens_per_minute * PACE * self.factor
             seconds = min(60 * abs(tokens) / rate, LONGEST_DEBT.total_seconds())
-            earned = max(self.tokens_at, now) + timedelta(seconds=seconds if tokens > 0 else -seconds)
-            self.tokens_at = min(earned, now + LONGEST_DEBT)
+            owed = max(now, believed(self.tokens_at, now, LOOKAHEAD + LONGEST_DEBT))
+            self.tokens_at = min(owed + timedelta(seconds=seconds if tokens > 0 else -seconds), now + LONGEST_DEBT)
         if self.tokens_per_day is not None:
             today = day_of(now)
             self.day_tokens = max(0, (self.day_tokens if self.day == today else 0) + tokens)
             self.day = today
+
+
+def believed(moment: datetime, now: datetime, furthest: timedelta) -> datetime:
+    """`moment`, or `now` where it lies further ahead than it can have been set."""
+    return moment if moment <= now + furthest else now
 
 
 def day_of(moment: datetime) -> int:
@@ -164,6 +169,9 @@ class Seen:
 
 def observe(health: Health, calls: Iterable[Seen], now: datetime) -> None:
     """Fold finished calls into the health of their profile: cut and recover the rate, open and close the breaker."""
+    health.cut_at = min(health.cut_at, now)
+    if health.breaker_until is not None and health.breaker_until > now + BREAKER_LAST:
+        health.breaker_until = now - BREAKER_LAST  # the clock was set back: what was sent since is a probe
     for call in calls:
         health.refused_in_row = health.refused_in_row + 1 if call.refused else 0
         # 429s of calls that left before the last cut are the same congestion, not a new one.
@@ -219,5 +227,5 @@ def breaker_allows(health: Health, now: datetime, *, in_flight: int) -> int | No
     """How many calls the breaker lets through: None for any number, 0 while it is open, 1 as a probe after that."""
     if health.breaker_until is None:
         return None
-    until = min(health.breaker_until, now + BREAKER_LAST)  # a clock may have been set back
+    until = believed(health.breaker_until, now, BREAKER_LAST)
     return 1 if now >= until and in_flight == 0 else 0

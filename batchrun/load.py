@@ -29,7 +29,7 @@ from batchrun.showing import clean
 from batchrun.spec import JobFile, JobSpec, differences
 from batchrun.store import jobs as store
 from batchrun.store.jobs import NewItem
-from batchrun.tables import Record
+from batchrun.tables import MOST_MONEY, Record
 
 BATCH = 500
 SHOWN = 5
@@ -120,12 +120,37 @@ def check_budget(job: JobSpec, plan: Plan) -> None:
             code="budget-currency",
             remedy=f"write the budget in {currency}; batchrun knows no exchange rates",
         )
+    if job.budget.max_cost > MOST_MONEY:
+        raise UsageError(
+            f"a budget of {job.budget.cap} is more than can be counted",
+            code="budget-large",
+            remedy=f"write at most {MOST_MONEY:,} {currency}",
+        )
     if plan.output_bound() is None:
         raise UsageError(
             f"a budget needs a bound of the answer's length, and none is known for {job.model}",
             code="budget-unbounded",
             remedy="set params.max_tokens",
         )
+
+
+@dataclass(slots=True, kw_only=True)
+class Earlier:
+    """The items that were there before this load, and which of them a row has named so far."""
+
+    last: int
+    """The highest id among them."""
+    named: bytearray
+    """A bit for each id up to that: a set would take 90 MB for a million rows."""
+
+    def is_repeated(self, item_id: int) -> bool:
+        """Whether a row of this load named this item before; remembers that one does now."""
+        if item_id > self.last:
+            return True
+        place, bit = item_id // 8, 1 << item_id % 8
+        before = self.named[place] & bit
+        self.named[place] |= bit
+        return bool(before)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -141,13 +166,14 @@ class Loader:
     def load(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
         loaded = self.job_row(job, plan, endpoint)
         last = store.last_item(self.connection)
+        earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
         changed: list[str] = []
         most: int | None = 0
         rows = read_rows(job, self.base)
         while batch := list(islice(rows, BATCH)):
-            made = [new_item(plan, row) for row in batch]
-            self.add(loaded, made, batch, last, changed)
-            if loaded.created and not self.rows:
+            made = [new_item(job, plan, row) for row in batch]
+            self.add(loaded, made, batch, earlier, changed)
+            if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
             most = None if most is None else highest(most, made)
             self.rows += len(batch)
@@ -165,6 +191,7 @@ class Loader:
         if found is not None:
             refuse_other_identity(job, found)
             refuse_other_folder(job, found, self.base, Path(str(values["media_root"])))
+            refuse_other_currency(job, found)
             changed = changed_settings(job, found)
             if found.paused == "budget" and "budget" in changed:
                 values |= {"paused": None, "pause_message": None}
@@ -209,14 +236,20 @@ class Loader:
             **{name: getattr(job.limits, name) for name in store.LIMIT_NAMES},
         }
 
-    def add(self, loaded: Loaded, made: Sequence[NewItem], rows: Sequence[Row], last: int, changed: list[str]) -> None:
+    def add(
+        self, loaded: Loaded, made: Sequence[NewItem], rows: Sequence[Row], earlier: Earlier, changed: list[str]
+    ) -> None:
         """Add what is new of a batch, pass over what is known, note what has changed since it was called."""
         known = store.items_named(self.connection, loaded.job_id, [item.custom_id for item in made])
         new: dict[str, NewItem] = {}
         for item, row in zip(made, rows, strict=True):
             before = known.get(item.custom_id)
-            if item.custom_id in new or (before is not None and before.id > last):
-                raise duplicate(item, row)
+            if item.custom_id in new or (before is not None and earlier.is_repeated(before.id)):
+                raise bad_row(
+                    row,
+                    f"the id {clean(item.custom_id)!r} stands twice in the source",
+                    "give every row an id of its own in the column `id`",
+                )
             if before is None:
                 new[item.custom_id] = item
             elif before.row_hash == item.row_hash:
@@ -230,15 +263,21 @@ class Loader:
         loaded.added += len(new)
 
 
-def new_item(plan: Plan, row: Row) -> NewItem:
-    """The item of a row. Raises SpecError where its prompt can't be filled."""
+def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
+    """The item of a row. Raises SpecError where it can't become a request, or its cost has no bound under a cap."""
     try:
         texts = plan.texts(row.variables)
     except TemplateError as error:
-        problem = Problem(
-            file=None, line=None, column=None, field=row.place, message=error.message, remedy=error.remedy
+        raise bad_row(row, error.message, error.remedy) from error
+    if row.media and not plan.model.images:
+        raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
+    bound = plan.input_bound(texts, len(row.media))
+    if bound is None and job.budget is not None:
+        raise bad_row(
+            row,
+            f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
+            "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
-        raise SpecError([problem], code="rows") from error
     media: list[Mapping[str, JsonValue]] = [
         {key: value for key in ("kind", "path", "url", "size") if (value := getattr(reference, key)) is not None}
         for reference in row.media
@@ -249,7 +288,7 @@ def new_item(plan: Plan, row: Row) -> NewItem:
         row_hash=hashlib.sha256(hashed).hexdigest()[:32],
         variables=row.variables,
         media=media,
-        input_bound=plan.input_bound(texts, len(media)),
+        input_bound=bound,
     )
 
 
@@ -289,6 +328,16 @@ def refuse_other_folder(job: JobSpec, found: Record, base: Path, root: Path) -> 
         )
 
 
+def refuse_other_currency(job: JobSpec, found: Record) -> None:
+    """A cap and what was spent can only be compared in one currency."""
+    if job.budget is not None and found.currency not in (None, job.budget.currency):
+        raise ChangedError(
+            f"job {job.name!r} has spent in {found.currency}, its budget is now in {job.budget.currency}",
+            code="job-changed",
+            remedy=f"give the job a new name, such as {job.name}-2, or delete `budget`",
+        )
+
+
 def shown(value: JsonValue) -> str:
     return "nothing" if value is None else clean(json.dumps(value, ensure_ascii=False), 200)
 
@@ -306,11 +355,9 @@ def changed_settings(job: JobSpec, found: Record) -> list[str]:
 def difference(before: Record, item: NewItem) -> str:
     if list(before.media) != list(item.media):
         return f"its picture was {shown(before.media)}, now {shown(item.media)}"
-    names = [name for name in item.variables if before.variables.get(name) != item.variables[name]]
-    return "; ".join(
-        f"{clean(name)} was {shown(before.variables.get(name))}, now {shown(item.variables[name])}"
-        for name in names[:3]
-    )
+    old, new = before.variables, item.variables
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return "; ".join(f"{clean(name)} was {shown(old.get(name))}, now {shown(new.get(name))}" for name in names[:3])
 
 
 def rows_changed(job: JobSpec, changed: Sequence[str]) -> ChangedError:
@@ -324,15 +371,8 @@ def rows_changed(job: JobSpec, changed: Sequence[str]) -> ChangedError:
     )
 
 
-def duplicate(item: NewItem, row: Row) -> SpecError:
-    problem = Problem(
-        file=None,
-        line=None,
-        column=None,
-        field=row.place,
-        message=f"the id {clean(item.custom_id)!r} stands twice in the source",
-        remedy="give every row an id of its own in the column `id`",
-    )
+def bad_row(row: Row, message: str, remedy: str) -> SpecError:
+    problem = Problem(file=None, line=None, column=None, field=row.place, message=message, remedy=remedy)
     return SpecError([problem], code="rows")
 
 

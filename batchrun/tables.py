@@ -80,10 +80,10 @@ metadata = MetaData(
 def limit_columns() -> list[Column[object]]:
     """Limits of a profile or a job, and how much of them is used up. NULL is no limit."""
     return [
-        Column("requests_per_minute", Integer),
+        Column("requests_per_minute", BigInteger),
         Column("tokens_per_minute", BigInteger),
         Column("tokens_per_day", BigInteger),
-        Column("concurrency", Integer),
+        Column("concurrency", BigInteger),
         Column("next_slot_at", Instant, nullable=False, server_default="0"),
         Column("tokens_at", Instant, nullable=False, server_default="0"),
         Column("day", Integer, nullable=False, server_default="0"),

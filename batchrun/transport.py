@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from errno import ETIMEDOUT
 from functools import lru_cache
 from types import TracebackType
 from typing import Self, cast
@@ -19,7 +20,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from batchrun.dialects.base import Body
-from batchrun.errors import ErrorKind, MediaError, ProviderError
+from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError
 
 CONNECT_SECONDS = 30.0
 KEEPALIVE_SECONDS = 20.0
@@ -150,6 +151,8 @@ def translated(error: BaseException) -> ProviderError | MediaError:
     cause = error.__cause__ or error
     if isinstance(cause.__cause__, MediaError):
         return cause.__cause__
+    if isinstance(cause, aiohttp.ClientConnectorError) and cause.errno in PASSING_ERRNOS - {ETIMEDOUT}:
+        return ProviderError(ErrorKind.LOCAL, f"no connection can be opened: {words(cause)}")
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
         return ProviderError(
             ErrorKind.NOT_SENT,

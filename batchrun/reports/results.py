@@ -78,7 +78,6 @@ class ItemResult:
     answer_id: int | None
     """The attempt that brought the answer."""
     attempts: Sequence[AttemptResult]
-    first_tried_at: datetime | None
 
     @property
     def answered(self) -> AttemptResult | None:
@@ -196,7 +195,6 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             media=row.media,
             answer_id=row.answer_id,
             attempts=tried.get(row.id, []),
-            first_tried_at=row.first_tried_at,
         )
 
 

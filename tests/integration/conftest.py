@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.simulator import Running
-from tests.integration.running import Bench, open_bench, running_simulator
+from tests.integration.running import Bench, opened_bench, running_simulator
 from tests.servers import Postgres
 
 
@@ -25,17 +25,15 @@ def simulator() -> Iterator[Running]:
 @pytest.fixture
 def bench(database_url: str, tmp_path: Path, simulator: Running) -> Iterator[Bench]:
     """On SQLite and on PostgreSQL, with the session's simulator."""
-    made = open_bench(database_url, tmp_path, simulator)
-    yield made
-    made.engine.dispose()
+    with opened_bench(database_url, tmp_path, simulator) as made:
+        yield made
 
 
 @pytest.fixture
 def sqlite_bench(sqlite_url: str, tmp_path: Path, simulator: Running) -> Iterator[Bench]:
     """On SQLite alone, for what the database has no part in."""
-    made = open_bench(sqlite_url, tmp_path, simulator)
-    yield made
-    made.engine.dispose()
+    with opened_bench(sqlite_url, tmp_path, simulator) as made:
+        yield made
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -109,6 +109,7 @@ class Bench:
     catalogue: Catalogue
     first_row: int
     """Rows that the book had before."""
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def settings(self) -> Settings:
@@ -183,13 +184,15 @@ class Bench:
             "faults": list(self.faults()),
             "jobs": list(ids),
         }
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", __name__, json.dumps(order)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.processes.append(process)
+        return process
 
     def faults(self) -> Iterator[str]:
         """The fault specs of the catalogue's endpoints."""
@@ -199,7 +202,8 @@ class Bench:
                 yield found[1]
 
 
-def open_bench(url: str, folder: Path, simulator: Running, *faults: str) -> Bench:
+@contextmanager
+def opened_bench(url: str, folder: Path, simulator: Running, *faults: str) -> Iterator[Bench]:
     made = Bench(
         url=url,
         engine=connect(url),
@@ -209,7 +213,13 @@ def open_bench(url: str, folder: Path, simulator: Running, *faults: str) -> Benc
         first_row=len(simulator.book()),
     )
     made.at(*faults)
-    return made
+    try:
+        yield made
+    finally:
+        for process in made.processes:
+            process.kill()
+            process.communicate()
+        made.engine.dispose()
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
@@ -294,14 +304,15 @@ def check_money(bench: Bench, job_ids: Iterable[int]) -> None:
     """The ledger encloses the bill, in all and for each request that can be told by its id."""
     ids = list(job_ids)
     rows = bench.rows(usage, usage.c.job_id.in_(ids))
-    request = {row.id: row.request_id for job_id in ids for row in bench.attempts_of(job_id)}
+    made = {row.id: row for job_id in ids for row in bench.attempts_of(job_id)}
     book = {name: row for row in bench.book() for name in (row.request_id, row.chat_id)}
     for row in rows:
-        billed = book.get(request[row.attempt_id] or "")
+        attempt = made[row.attempt_id]
+        billed = book.get(attempt.request_id or "")
         if billed is None or billed.amount is None or row.cost_low is None:
             continue
         assert row.cost_low <= billed.amount <= row.cost_high, (billed, row)
-        if row.input_tokens is not None:
+        if attempt.outcome == "complete" and row.input_tokens is not None:
             assert row.cost_low == billed.amount == row.cost_high, (billed, row)
     priced = [row for row in rows if row.cost_low is not None]
     bill = sum((row.amount for row in bench.book() if row.amount is not None), Decimal(0))
@@ -330,7 +341,7 @@ def check_file(bench: Bench) -> None:
 @contextmanager
 def oracle(simulator: Running) -> Iterator[Callable[[Mapping[str, JsonValue], JsonValue], str]]:
     """Asks what the answer to a prompt is when nothing goes wrong."""
-    address = urlsplit(simulator.base_url(ORACLE_REGION))
+    address = urlsplit(simulator.base_url(ORACLE_REGION, "ttft=0+tps=0"))
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE)
 
     def ask(spec: Mapping[str, JsonValue], text: JsonValue) -> str:

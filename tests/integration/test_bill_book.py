@@ -16,11 +16,11 @@ import pytest
 from batchrun.database import reading
 from batchrun.reports.cost import CostLine, cost_by, totals
 from batchrun.run import RunEnd
-from batchrun.simulator import Bill, BookRow, Running
+from batchrun.simulator import Bill, BookRow
 from batchrun.spec import JobSpec
 from batchrun.tables import Record, attempts, items, prices, usage
 from tests.both_databases import KINDS
-from tests.integration.running import Bench, check, check_money, job, open_bench, running_simulator
+from tests.integration.running import Bench, check, check_money, job, opened_bench, running_simulator
 
 TIER = 32_768
 """Input tokens of the longest request of the first tier (contract 8.4)."""
@@ -111,10 +111,9 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def night(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
-    with running_simulator() as simulator:
-        bench = open_bench(module_database_url, tmp_path_factory.mktemp("night"), simulator)
+    folder = tmp_path_factory.mktemp("night")
+    with running_simulator() as simulator, opened_bench(module_database_url, folder, simulator) as bench:
         yield night_of(bench)
-        bench.engine.dispose()
 
 
 def test_every_item_has_come_to_its_end(night: Night) -> None:
@@ -265,19 +264,19 @@ def test_what_was_simulated_is_marked_so(night: Night) -> None:
 
 @pytest.mark.parametrize("bill", list(Bill))
 def test_the_interval_holds_whoever_pays_for_broken_calls(sqlite_url: str, tmp_path: Path, bill: Bill) -> None:
-    faults = "500-pct=15-once+502-pct=15-once+reset-pct=15-once+reset-after=3-pct=20-once+truncate=2-pct=20-once"
-    with running_simulator(bill=bill) as simulator:
-        bench = billed_run(sqlite_url, tmp_path, simulator, faults + "+usage=missing-pct=10")
-        lines = bench.rows(usage)
+    fault = "+".join(
+        [
+            "500-pct=7-once",
+            "502-pct=7-once",
+            "reset-pct=7-once",
+            "reset-after=3-pct=12-once",
+            "truncate=2-pct=20-once",
+            "usage=missing-pct=10",
+        ]
+    )
+    with running_simulator(bill=bill) as simulator, opened_bench(sqlite_url, tmp_path, simulator, fault) as bench:
+        bench.go(job("streamed", 60, fault=fault), job("thinking", 30, fault=fault, thinking={"enabled": True}))
         check_money(bench, [1, 2])
-        broken = [row for row in bench.book() if not row.complete]
-        assert len(broken) > 30
-        assert len({(line.cost_low, line.cost_high) for line in lines}) > 10
+        assert sum(not row.complete for row in bench.book()) > 15
+        assert len({(line.cost_low, line.cost_high) for line in bench.rows(usage)}) > 10
         assert {row.state for row in bench.rows(items)} == {"done"}
-        bench.engine.dispose()
-
-
-def billed_run(url: str, folder: Path, simulator: Running, fault: str) -> Bench:
-    bench = open_bench(url, folder, simulator, fault)
-    bench.go(job("streamed", 60, fault=fault), job("thinking", 30, fault=fault, thinking={"enabled": True}))
-    return bench

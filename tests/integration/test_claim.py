@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -127,13 +128,11 @@ def test_every_claim_of_an_item_has_a_higher_fence(engine: Engine, worker: str) 
     assert fences == [1, 2, 3]
 
 
-def test_the_first_try_is_remembered(engine: Engine, worker: str) -> None:
+def test_the_tries_so_far_come_with_the_next_one(engine: Engine, worker: str) -> None:
     make_job(engine, size=1)
-    first = take(engine, worker).calls[0]
-    store_results(engine, broken(first))
-    second = take(engine, worker).calls[0]
-    assert second.first_tried_at == first.claimed_at < second.claimed_at
-    assert (second.free_tries, second.paid_tries) == (0, 1)
+    store_results(engine, replace(broken(take(engine, worker).calls[0]), free_tries=2, free_since=LONG_AGO))
+    call = take(engine, worker).calls[0]
+    assert (call.free_tries, call.paid_tries, call.free_since) == (2, 1, LONG_AGO)
 
 
 def test_the_time_of_a_claim_is_that_of_the_database(engine: Engine, worker: str) -> None:
@@ -246,7 +245,9 @@ def test_jobs_of_one_priority_share_the_room(engine: Engine, worker: str) -> Non
 
 def test_what_a_small_job_leaves_of_its_share_goes_to_the_others(engine: Engine, worker: str) -> None:
     small, large = make_job(engine, "a", size=1), make_job(engine, "b", size=20)
-    assert counts(take(engine, worker, 10)) == {small: 1, large: 9}
+    first = counts(take(engine, worker, 10))
+    assert first[small] == 1
+    assert first[large] + counts(take(engine, worker, 9 - first[large])).get(large, 0) == 9
 
 
 def test_the_job_with_the_fewest_calls_in_flight_goes_first(engine: Engine, worker: str) -> None:
@@ -385,7 +386,8 @@ def test_a_lower_limit_takes_effect_at_the_next_claim(engine: Engine, worker: st
 
 def test_an_open_breaker_lets_nothing_through(engine: Engine, worker: str) -> None:
     job = make_job(engine)
-    change_profile(engine, job_of(engine, job).profile_id, breaker_until=future(), failures_in_row=10)
+    until = datetime.now(UTC) + timedelta(minutes=5)
+    change_profile(engine, job_of(engine, job).profile_id, breaker_until=until, failures_in_row=10)
     claimed = take(engine, worker)
     assert (claimed.calls, claimed.brakes) == ([], {job: "breaker"})
 
@@ -403,6 +405,23 @@ def test_ten_failures_open_the_breaker(engine: Engine, worker: str) -> None:
     calls = take(engine, worker, 10).calls
     store_results(engine, *(broken(call, ErrorKind.UNAVAILABLE) for call in calls))
     assert take(engine, worker).calls == []
+
+
+def test_what_failed_in_an_outage_waits_behind_what_was_never_tried(engine: Engine, worker: str) -> None:
+    """Else the probes would meet the same few items again and again."""
+    job = make_job(engine, size=12)
+    calls = take(engine, worker, 10).calls
+    store_results(engine, *(broken(call, ErrorKind.UNAVAILABLE) for call in calls))
+    change_profile(engine, job_of(engine, job).profile_id, breaker_until=None, failures_in_row=0)
+    assert names(take(engine, worker))[:2] == ["10", "11"]
+
+
+def test_a_job_that_can_not_afford_the_next_item_takes_a_cheaper_one(engine: Engine, worker: str) -> None:
+    job = make_job(engine, size=3, cap=D("0.015"))
+    with writing(engine) as connection:
+        connection.execute(sa.update(items).where(items.c.custom_id == "1").values(input_bound=9_999))
+    claimed = take(engine, worker, reserve=lambda _, bound: D("0.005") if bound == 100 else D("0.02"))
+    assert (names(claimed), claimed.brakes) == (["0", "2"], {job: "cap"})
 
 
 # The cap

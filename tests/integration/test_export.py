@@ -176,7 +176,7 @@ def test_a_record_holds_everything_on_both_databases(database_url: str) -> None:
     engine = connect(database_url)
     with engine.connect() as connection:
         fill = Filling(connection)
-        item = fill.item(fill.job("captions"), path="cats/a.jpg", state=State.DONE, first_tried_at=NOON)
+        item = fill.item(fill.job("captions"), path="cats/a.jpg", state=State.DONE)
         attempt = fill.attempt(item, text="A cat.", reasoning="Whiskers.", http_status=200, request_id="r-1")
         fill.usage(attempt, low="0.25", cached_tokens=0, raw={"total_tokens": 110})
         found = record(fill)
@@ -209,7 +209,6 @@ def test_a_record_holds_everything_on_both_databases(database_url: str) -> None:
         "cost": {"low": "0.25", "high": "0.25", "currency": "USD", "unknown_attempts": 0},
         "variables": {"path": "cats/a.jpg", "filename": "a.jpg", "stem": "a"},
         "media": [{"kind": "image", "path": "cats/a.jpg", "size": 1}],
-        "first_tried_at": noon,
         "finished_at": noon,
         "attempts": [
             {

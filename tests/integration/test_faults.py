@@ -26,7 +26,7 @@ from tests.integration.running import (
     check_money,
     check_reservations,
     job,
-    open_bench,
+    opened_bench,
     oracle,
 )
 
@@ -221,27 +221,28 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def ran(module_database_url: str, tmp_path_factory: pytest.TempPathFactory, simulator: Running) -> Iterator[Ran]:
-    bench = open_bench(module_database_url, tmp_path_factory.mktemp("work"), simulator)
-    bench.at(*(row.spec if isinstance(row, Broken) else row.fault for row in ROWS))
-    specs = [row.job for row in ROWS]
-    ids = bench.load(*specs)
-    bench.run(ids)
-    names = dict(zip(ids, (spec.name for spec in specs), strict=True))
-    with oracle(simulator) as ask:
-        yield Ran(
-            bench=bench,
-            items={names[job_id]: bench.items_of(job_id) for job_id in ids},
-            attempts={names[job_id]: [row for row in bench.attempts_of(job_id) if row.fence == 1] for job_id in ids},
-            answers={row.attempt_id: row for row in bench.rows(answers)},
-            usage={row.attempt_id: row for row in bench.rows(usage)},
-            spoken={
-                names[row.id]: {
-                    item.custom_id: ask(row.spec, item.variables["text"]) for item in bench.items_of(row.id)
-                }
-                for row in bench.rows(jobs)
-            },
-        )
-    bench.engine.dispose()
+    with opened_bench(module_database_url, tmp_path_factory.mktemp("work"), simulator) as bench:
+        bench.at(*(row.spec if isinstance(row, Broken) else row.fault for row in ROWS))
+        specs = [row.job for row in ROWS]
+        ids = bench.load(*specs)
+        bench.run(ids)
+        names = dict(zip(ids, (spec.name for spec in specs), strict=True))
+        with oracle(simulator) as ask:
+            yield Ran(
+                bench=bench,
+                items={names[job_id]: bench.items_of(job_id) for job_id in ids},
+                attempts={
+                    names[job_id]: [row for row in bench.attempts_of(job_id) if row.fence == 1] for job_id in ids
+                },
+                answers={row.attempt_id: row for row in bench.rows(answers)},
+                usage={row.attempt_id: row for row in bench.rows(usage)},
+                spoken={
+                    names[row.id]: {
+                        item.custom_id: ask(row.spec, item.variables["text"]) for item in bench.items_of(row.id)
+                    }
+                    for row in bench.rows(jobs)
+                },
+            )
 
 
 def named(row: Broken | Whole) -> str:

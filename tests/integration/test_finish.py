@@ -517,9 +517,37 @@ def test_a_new_run_lifts_pauses_of_errors_but_not_of_people(engine: Engine) -> N
 
 
 def test_429s_are_remembered_by_the_profile(engine: Engine) -> None:
-    calls = calls_of(engine, 10)
+    calls = calls_of(engine, 20)
     store_results(engine, *(broken(call, ErrorKind.RATE_LIMITED) for call in calls))
     assert profile_of(engine, calls[0].job_id).rate_factor == pytest.approx(0.7)
+
+
+OUTAGE = [ErrorKind.UNAVAILABLE, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.SERVER] * 3
+
+
+def test_an_outage_uses_up_no_paid_tries(engine: Engine) -> None:
+    calls = calls_of(engine, 12, tries=1)
+    results = [broken(call, kind, state=State.FAILED) for call, kind in zip(calls, OUTAGE, strict=True)]
+    store_results(engine, *results)
+    assert states_of(engine, calls[0].job_id) == {"pending": 12}
+    assert {item_of(engine, call.item_id).paid_tries for call in calls} == {0}
+
+
+def test_an_outage_that_is_longer_than_the_job_waits_fails_its_items(engine: Engine, worker: str) -> None:
+    calls = calls_of(engine, 12)
+    store_results(engine, *(broken(call, kind) for call, kind in zip(calls, OUTAGE, strict=True)))
+    change_profile(engine, calls[0].profile_id, breaker_until=LONG_AGO)
+    probe = take(engine, worker).calls[0]
+    late = replace(probe, free_since=probe.claimed_at - timedelta(hours=24))
+    store_results(engine, broken(late, ErrorKind.UNAVAILABLE))
+    assert item_of(engine, probe.item_id).state == "failed"
+
+
+def test_a_bad_item_fails_in_an_outage_too(engine: Engine) -> None:
+    calls = calls_of(engine, 12)
+    last = broken(calls[11], ErrorKind.INVALID, state=State.FAILED)
+    store_results(engine, *(broken(call, ErrorKind.UNAVAILABLE) for call in calls[:11]), last)
+    assert item_of(engine, calls[11].item_id).state == "failed"
 
 
 def test_faults_of_our_own_say_nothing_about_the_service(engine: Engine) -> None:
@@ -531,8 +559,8 @@ def test_faults_of_our_own_say_nothing_about_the_service(engine: Engine) -> None
 
 def test_two_profiles_are_settled_apart(engine: Engine, worker: str) -> None:
     with writing(engine) as connection:
-        good = add_job(connection, "good", size=10)
-        bad = add_job(connection, "bad", size=10, profile=add_profile(connection, "other"))
+        good = add_job(connection, "good", size=20)
+        bad = add_job(connection, "bad", size=20, profile=add_profile(connection, "other"))
     results = [
         answered(call) if call.job_id == good else broken(call, ErrorKind.RATE_LIMITED)
         for call in take(engine, worker).calls

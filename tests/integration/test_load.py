@@ -140,11 +140,10 @@ def test_every_row_becomes_an_item(desk: Desk) -> None:
 
 
 def test_an_item_has_the_variables_of_its_row(desk: Desk) -> None:
-    desk.write([{"id": "ключ 1", "x": "😀\u2028\\", "n": 1.5, "none": None, "list": [1, "two"]}])
+    row: Row = {"id": "ключ 1", "x": "😀\u2028\\", "n": 1.5, "none": None, "list": [1, "two"]}
+    desk.write([row])
     desk.load(FREE)
-    assert desk.item("ключ 1").variables == {
-        "id": "ключ 1", "x": "😀\u2028\\", "n": 1.5, "none": None, "list": [1, "two"],
-    }  # fmt: skip
+    assert desk.item("ключ 1").variables == row
 
 
 def test_items_stand_in_the_order_of_their_rows(desk: Desk) -> None:
@@ -379,7 +378,7 @@ def test_a_variable_that_is_gone_is_shown(desk: Desk) -> None:
     desk.load(prompt)
     desk.answer()
     desk.write([{"id": "a"}, {"id": "b", "x": "two"}])
-    with pytest.raises(ChangedError, match='rows.jsonl:1: x was "one", now nothing'):
+    with pytest.raises(ChangedError, match=r'rows\.jsonl:1: x was "one", now nothing'):
         desk.load(prompt)
 
 

@@ -35,13 +35,13 @@ def after(
     *,
     free: int = 0,
     paid: int = 0,
-    first_at: datetime = NOW,
+    since: datetime | None = None,
     attempts: int = 4,
     retry_after: float | None = None,
     random: Callable[[], float] = lambda: NEARLY_ONE,
 ) -> Decision:
     error = ProviderError(kind, "it broke", retry_after=retry_after)
-    tries = Tries(free=free, paid=paid, first_at=first_at)
+    tries = Tries(free=free, paid=paid, free_since=since)
     return decide(error, tries, Policy(attempts=attempts, max_elapsed=DAY), NOW, random)
 
 
@@ -57,12 +57,21 @@ def test_a_free_failure_uses_up_no_paid_try(kind: ErrorKind) -> None:
 
 @pytest.mark.parametrize("kind", sorted(FREE))
 def test_a_thousand_free_failures_fail_no_item_before_its_time_is_over(kind: ErrorKind) -> None:
-    assert after(kind, free=1_000, first_at=NOW - DAY + timedelta(seconds=1)).state is State.WAITING
+    assert after(kind, free=1_000, since=NOW - DAY + timedelta(seconds=1)).state is State.WAITING
 
 
 @pytest.mark.parametrize("kind", sorted(FREE))
 def test_free_failures_end_with_the_time_allowed(kind: ErrorKind) -> None:
-    assert after(kind, first_at=NOW - DAY).state is State.FAILED
+    assert after(kind, since=NOW - DAY).state is State.FAILED
+
+
+def test_the_time_allowed_begins_with_the_first_free_failure() -> None:
+    assert after(ErrorKind.RATE_LIMITED).tries.free_since == NOW
+
+
+def test_the_time_allowed_does_not_begin_anew() -> None:
+    earlier = NOW - timedelta(hours=1)
+    assert after(ErrorKind.RATE_LIMITED, since=earlier).tries.free_since == earlier
 
 
 @pytest.mark.parametrize("kind", sorted(MAYBE_BILLED))
@@ -77,7 +86,7 @@ def test_one_attempt_means_no_second_purchase() -> None:
 
 
 def test_a_billed_failure_is_tried_again_also_after_a_day() -> None:
-    assert after(ErrorKind.SERVER, first_at=NOW - 2 * DAY).state is State.WAITING
+    assert after(ErrorKind.SERVER, since=NOW - 2 * DAY).state is State.WAITING
 
 
 @pytest.mark.parametrize("kind", sorted(ITEM_IS_BAD))
@@ -89,7 +98,7 @@ def test_a_bad_item_fails_at_once_and_uses_up_nothing(kind: ErrorKind) -> None:
 def test_without_money_the_profile_stops_and_the_item_keeps_its_tries() -> None:
     decision = after(ErrorKind.ARREARS, free=1, paid=1)
     assert (decision.state, decision.pauses) == (State.PENDING, "arrears")
-    assert decision.tries == Tries(free=1, paid=1, first_at=NOW)
+    assert decision.tries == Tries(free=1, paid=1, free_since=None)
 
 
 @pytest.mark.parametrize("kind", sorted(PROFILE_IS_REFUSED))
@@ -138,22 +147,30 @@ def test_a_hint_does_not_give_a_bad_item_another_try() -> None:
 
 
 def test_a_hint_does_not_lengthen_the_time_allowed() -> None:
-    assert after(ErrorKind.RATE_LIMITED, retry_after=1, first_at=NOW - DAY).state is State.FAILED
+    assert after(ErrorKind.RATE_LIMITED, retry_after=1, since=NOW - DAY).state is State.FAILED
+
+
+def test_a_hint_that_did_not_help_does_not_keep_the_wait_short() -> None:
+    assert wait(after(ErrorKind.RATE_LIMITED, free=9, retry_after=1)) == pytest.approx(300)
+
+
+def test_a_long_hint_counts_however_often_it_came() -> None:
+    assert wait(after(ErrorKind.RATE_LIMITED, free=9, retry_after=900, random=lambda: 0.0)) == 900
 
 
 @given(
     kind=st.sampled_from(ErrorKind),
     free=st.integers(0, 10**6),
     paid=st.integers(0, 200),
-    age=st.integers(0, 10**7),
+    age=st.none() | st.integers(0, 10**7),
     hint=st.none() | st.floats(),
     random=st.floats(0, 1, exclude_max=True),
 )
 def test_every_decision_is_legal_and_bounded(
-    kind: ErrorKind, free: int, paid: int, age: int, hint: float | None, random: float
+    kind: ErrorKind, free: int, paid: int, age: int | None, hint: float | None, random: float
 ) -> None:
-    first_at = NOW - timedelta(seconds=age)
-    decision = after(kind, free=free, paid=paid, first_at=first_at, retry_after=hint, random=lambda: random)
+    since = None if age is None else NOW - timedelta(seconds=age)
+    decision = after(kind, free=free, paid=paid, since=since, retry_after=hint, random=lambda: random)
     assert decision.state in MOVES[State.CLAIMED]
     assert 0 <= wait(decision) <= 990
     assert free <= decision.tries.free <= free + 1
