@@ -18,7 +18,7 @@ from decimal import Decimal
 import msgspec
 
 from batchrun import transport
-from batchrun.answer import DONE_REASONS, Answer
+from batchrun.answer import DONE_REASONS, Answer, Usage
 from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
@@ -390,8 +390,8 @@ def ended(
         http_status=exchange.http_status,
         error_kind=None if error is None else error.kind,
         error=None if error is None else storable(masked(error.message, plan.secrets)[:ERROR_CHARS]),
-        vendor_code=None if error is None or error.vendor_code is None else storable(error.vendor_code[:200]),
-        request_id=None if request_id is None else storable(request_id[:200]),
+        vendor_code=None if error is None else short(error.vendor_code, plan.secrets),
+        request_id=short(request_id, plan.secrets),
         request_hash=exchange.request_hash,
         answer=None if answer is None else without_secrets(answer, plan.secrets),
         charge=charge(call, plan, exchange, maybe_billed=maybe_billed),
@@ -400,15 +400,30 @@ def ended(
     )
 
 
+def short(word: str | None, secrets: Sequence[str]) -> str | None:
+    return None if word is None else storable(masked(word, secrets)[:200])
+
+
 def without_secrets(answer: Answer, secrets: Sequence[str]) -> Answer:
     text, reasoning = masked(answer.text, secrets), masked(answer.reasoning, secrets)
-    same = text == answer.text and reasoning == answer.reasoning
-    return answer if same else replace(answer, text=text, reasoning=reasoning)
+    finish_reason = short(answer.finish_reason, secrets)
+    same = (text, reasoning, finish_reason) == (answer.text, answer.reasoning, answer.finish_reason)
+    return answer if same else replace(answer, text=text, reasoning=reasoning, finish_reason=finish_reason)
+
+
+def counted(exchange: Exchange, secrets: Sequence[str]) -> Usage | None:
+    """The usage that arrived; the vendor's own words in it without keys, as in any other text."""
+    usage = exchange.fold.usage
+    if usage is None:
+        return None
+    raw = msgspec.json.encode(usage.raw).decode()
+    clean = masked(raw, secrets)
+    return usage if clean == raw else replace(usage, raw=msgspec.json.decode(clean))
 
 
 def charge(call: Call, plan: Plan, exchange: Exchange, *, maybe_billed: bool) -> Charge | None:
     """What the attempt cost: exact where usage arrived, else between nothing and what was reserved for it."""
-    usage = exchange.fold.usage
+    usage = counted(exchange, plan.secrets)
     if usage is None and not maybe_billed:
         return None
     price = plan.model.price_at(exchange.sent_at or call.claimed_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +13,8 @@ DEFAULT_DATABASE = Path(".batchrun") / "batchrun.db"
 MASK = "***"
 SHORTEST_SECRET = 8
 """Shorter values aren't searched for in texts: they would mask ordinary words."""
+TELLING = 12
+"""Characters of a key by which it is found, where it is that long."""
 
 
 class Secret:
@@ -37,9 +39,9 @@ class Secret:
 class Settings:
     """What the environment says. Keys are looked up by name when a catalogue entry names them."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     catalogue: Path | None
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
 
     def key(self, names: Iterable[str]) -> Secret | None:
         """The first of these variables that is set and not empty. Raises UsageError where it can't be a key."""
@@ -76,8 +78,13 @@ def read_settings(environment: Mapping[str, str], folder: Path) -> Settings:
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """`text` without any of `secrets`. Longest first: a key may begin like another one."""
+    """`text` without any of `secrets`, nor a long beginning of one: a text may have been cut within it. Longest first:
+    a key may begin like another one."""
     for secret in sorted(secrets, key=len, reverse=True):
-        if secret in text:
-            text = text.replace(secret, MASK)
+        head = secret[:TELLING]
+        while (start := text.find(head)) >= 0:
+            length = len(head)
+            while length < len(secret) and text[start + length : start + length + 1] == secret[length]:
+                length += 1
+            text = text[:start] + MASK + text[start + length :]
     return text

@@ -19,7 +19,7 @@ from batchrun.errors import ErrorKind
 from batchrun.states import State
 from batchrun.tables import Record, attempts, items, jobs, usage, workers
 
-OPEN = sa.literal_column("outcome = 'open'", sa.Boolean)
+OPEN: sa.ColumnElement[bool] = sa.literal_column("outcome = 'open'")
 """Spelt out: SQLite uses a partial index only where its condition stands in the statement."""
 LOST_MESSAGE = "the worker died while this call was in flight; it may have been billed"
 

@@ -218,3 +218,11 @@ def change_job(engine: Engine, job: int, **values: object) -> None:
 def change_profile(engine: Engine, profile: int, **values: object) -> None:
     with writing(engine) as connection:
         connection.execute(sa.update(profiles).where(profiles.c.id == profile).values(**values))
+
+
+def wait_for_a_lock(engine: Engine) -> None:
+    """On PostgreSQL, until some connection waits for what another one holds."""
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while not connection.execute(waiting).scalar():
+            pass

@@ -44,7 +44,8 @@ from batchrun.states import TERMINAL, State
 from batchrun.tables import Record, answers, attempts, items, jobs, usage
 
 KEY_VARIABLE = "BATCHRUN_SIMULATOR_KEY"
-KEY = "sk-canary-7d1f0c9ab2e64835"
+KEY = "canary-7d1f0c9ab2e64835"
+"""Doesn't look like a key, so that nothing but its own value can give it away."""
 MODEL = "qwen3-vl-plus"
 REAL = "simulator/model-studio-singapore"
 REGION, ORACLE_REGION = "singapore", "virginia"

@@ -12,13 +12,14 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Engine
+from sqlalchemy import ColumnElement, Engine
 
 from batchrun.database import clock, reading, writing
 from batchrun.errors import ErrorKind
 from batchrun.states import State
 from batchrun.store.claim import SELECT_DUE, SELECT_RUNNABLE, Claimed
 from batchrun.store.jobs import add_items
+from batchrun.store.workers import OPEN
 from batchrun.tables import attempts, items
 from tests.integration.rows import (
     LONG_AGO,
@@ -42,6 +43,7 @@ from tests.integration.rows import (
     store_results,
     take,
     unsent,
+    wait_for_a_lock,
 )
 
 D = Decimal
@@ -337,6 +339,8 @@ def test_600_a_minute_give_the_slots_of_the_next_second(engine: Engine, worker: 
     assert len(claimed.calls) == 10
     assert all(claimed.now <= call.send_at < claimed.now + SECOND for call in claimed.calls)
     assert claimed.brakes == {job: "rate"}
+    assert claimed.next_at is not None
+    assert claimed.now + SECOND <= claimed.next_at <= claimed.now + 1.2 * SECOND
 
 
 def test_two_claims_in_one_second_get_the_slots_of_one(engine: Engine, worker: str) -> None:
@@ -578,14 +582,6 @@ def test_a_claim_waits_for_a_pause_that_is_being_written(postgres_url: str) -> N
             assert claimed.result().calls == []
 
 
-def wait_for_a_lock(engine: Engine) -> None:
-    """Until another connection waits for what this one holds."""
-    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        while not connection.execute(waiting).scalar():
-            pass
-
-
 # The plan of the database
 
 
@@ -610,6 +606,14 @@ def test_what_is_due_is_read_from_the_index_in_its_order(full: Engine, statement
 def test_whether_a_job_is_runnable_takes_two_looks_into_the_index(full: Engine) -> None:
     plan = explained(full, SELECT_RUNNABLE)
     assert plan.count("SEARCH items USING INDEX items_claim (job_id=? AND state=?") == 2
+
+
+@pytest.mark.parametrize(
+    "condition", [attempts.c.worker_id == "w", attempts.c.profile_id == 1], ids=["of a worker", "of a profile"]
+)
+def test_open_attempts_are_found_among_millions_that_ended(full: Engine, condition: ColumnElement[bool]) -> None:
+    wanted = sa.select(attempts.c.job_id).where(OPEN, condition)
+    assert "USING INDEX attempts_open" in explained(full, wanted)
 
 
 def test_the_counts_of_the_states_are_read_from_the_index_alone(full: Engine) -> None:

@@ -56,7 +56,7 @@ def kill_after(bench: Bench, ids: list[int], calls: int) -> None:
     process.communicate()
 
 
-KILLS = (3, 25, 40, 30)
+KILLS = (3, 25, 40)
 """Calls after which each of the processes is killed."""
 WIDTH = 8
 
@@ -68,7 +68,7 @@ def test_killed_again_and_again_it_loses_nothing_and_buys_little_twice(database_
     ):
         settings = {"limits": {"concurrency": WIDTH}, "retry": {"attempts": 20}}
         ids = bench.load(
-            job("killed", 120, **settings),
+            job("killed", 100, **settings),
             job("killed-with-faults", 60, fault="429-pct=5-once+reset-after=3-pct=5-once", **settings),
         )
         for calls in KILLS:
@@ -76,7 +76,7 @@ def test_killed_again_and_again_it_loses_nothing_and_buys_little_twice(database_
         end = bench.run(ids)
         in_flight = 2 * WIDTH * len(KILLS)
         lost = [row for row in bench.rows(attempts) if row.outcome == "lost"]
-        assert [one.states for one in end.jobs] == [{"done": 120}, {"done": 60}]
+        assert [one.states for one in end.jobs] == [{"done": 100}, {"done": 60}]
         assert 0 < len(lost) <= in_flight
         assert all(row.error_kind == "lost" and "may have been billed" in row.error for row in lost)
         check(bench, *ids, after_kills=in_flight)
@@ -119,13 +119,13 @@ def test_a_dead_process_is_noticed_by_the_next_one_at_once(bench: Bench) -> None
 
 
 def test_two_processes_share_the_work_and_no_call_is_made_twice(database_url: str, tmp_path: Path) -> None:
-    with running_simulator(ttft=0.5) as simulator, opened_bench(database_url, tmp_path, simulator) as bench:
-        ids = bench.load(job("shared", 300))
+    with running_simulator(ttft=0.3) as simulator, opened_bench(database_url, tmp_path, simulator) as bench:
+        ids = bench.load(job("shared", 200))
         processes = [bench.drainer(ids) for _ in range(2)]
         done = [ended(process) for process in processes]
         made = Counter(row.worker_id for row in bench.rows(attempts))
         assert sorted(made.values()) == sorted(counts["calls"] for counts in done)
-        assert (len(made), sum(made.values())) == (2, 300)
+        assert (len(made), sum(made.values())) == (2, 200)
         assert simulator.stats().max_open <= limits.DEFAULT_CONCURRENCY
         check(bench, *ids)
 
@@ -138,9 +138,9 @@ def test_running_a_finished_job_again_calls_nobody(bench: Bench) -> None:
     check(bench, *ids)
 
 
-def test_loading_the_same_job_again_adds_nothing(bench: Bench) -> None:
+def test_loading_the_same_job_again_adds_nothing(sqlite_bench: Bench) -> None:
     spec = job("loaded-twice", 5)
-    first, second = bench.loaded(spec)[0], bench.loaded(spec)[0]
+    first, second = sqlite_bench.loaded(spec)[0], sqlite_bench.loaded(spec)[0]
     assert (first.added, second.added, second.unchanged, first.job_id) == (5, 0, 5, second.job_id)
 
 
@@ -201,14 +201,14 @@ def test_stopped_twice_it_hangs_up_and_says_what_may_have_been_billed(bench: Ben
     assert {row.paid_tries for row in bench.items_of(ids[0])} == {0}
 
 
-def test_stopped_twice_it_keeps_the_words_that_had_arrived(bench: Bench) -> None:
-    bench.at(ENDLESS)
-    ids = bench.load(job("half-said", 3, fault=ENDLESS))
-    stopped(bench, ids, 2, in_flight=3)
-    kept = bench.rows(answers)
+def test_stopped_twice_it_keeps_the_words_that_had_arrived(sqlite_bench: Bench) -> None:
+    sqlite_bench.at(ENDLESS)
+    ids = sqlite_bench.load(job("half-said", 3, fault=ENDLESS))
+    stopped(sqlite_bench, ids, 2, in_flight=3)
+    kept = sqlite_bench.rows(answers)
     assert len(kept) == 3
     assert all(row.text.startswith("You wrote") and not row.complete for row in kept)
-    assert all(line.cost_low == 0 < line.cost_high for line in bench.rows(usage))
+    assert all(line.cost_low == 0 < line.cost_high for line in sqlite_bench.rows(usage))
 
 
 def test_after_its_grace_a_stopped_run_does_not_wait_longer(sqlite_bench: Bench) -> None:
@@ -229,12 +229,12 @@ def test_a_stopped_job_goes_on_where_it_was(bench: Bench) -> None:
     check(bench, *ids, after_kills=4)
 
 
-def test_a_stop_before_the_start_calls_nobody(bench: Bench) -> None:
+def test_a_stop_before_the_start_calls_nobody(sqlite_bench: Bench) -> None:
     stop = Stop()
     stop.ask()
-    ids = bench.load(job("never-started", 5))
-    end = bench.run(ids, stop=stop)
-    assert (end.exit_code, end.tally.calls, bench.rows(attempts)) == (130, 0, [])
+    ids = sqlite_bench.load(job("never-started", 5))
+    end = sqlite_bench.run(ids, stop=stop)
+    assert (end.exit_code, end.tally.calls, sqlite_bench.rows(attempts)) == (130, 0, [])
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -255,10 +255,10 @@ def test_a_signal_stops_the_process(bench: Bench, signals: int) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 5])
-def test_no_more_calls_are_open_than_the_job_allows(database_url: str, tmp_path: Path, width: int) -> None:
+def test_no_more_calls_are_open_than_the_job_allows(sqlite_url: str, tmp_path: Path, width: int) -> None:
     with (
         running_simulator(ttft=0.03, tokens_per_second=0) as simulator,
-        opened_bench(database_url, tmp_path, simulator) as bench,
+        opened_bench(sqlite_url, tmp_path, simulator) as bench,
     ):
         bench.go(job("narrow", 10 * width, limits={"concurrency": width}))
         assert simulator.stats().max_open == width
@@ -355,44 +355,46 @@ def test_an_endless_wish_is_capped(sqlite_bench: Bench) -> None:
     assert timedelta(minutes=15) <= item.next_at - attempt.ended_at <= timedelta(minutes=17)
 
 
-def test_an_outage_costs_time_and_no_tries(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_costs_time_and_no_tries(sqlite_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service has no capacity for its first 20 calls. Ten failures open the breaker, with up to five more calls in
     flight by then; after that one call at a time looks whether it is over."""
     pause = timedelta(seconds=0.4)
     monkeypatch.setattr(limits, "BREAKER_FIRST", pause)
     monkeypatch.setattr(limits, "BREAKER_LAST", pause)
     fault = fresh("503-first=20")
-    bench.at(fault)
-    ids = bench.load(job("outage", 30, fault=fault, limits={"concurrency": 5}))
-    end = bench.run(ids)
-    refused = sorted(row.time for row in bench.book() if row.status == 503)
+    sqlite_bench.at(fault)
+    ids = sqlite_bench.load(job("outage", 30, fault=fault, limits={"concurrency": 5}))
+    end = sqlite_bench.run(ids)
+    refused = sorted(row.time for row in sqlite_bench.book() if row.status == 503)
     probes = [later - earlier for earlier, later in pairwise(refused) if later - earlier > pause * 0.8]
     assert end.jobs[0].states == {"done": 30}
-    assert {row.paid_tries for row in bench.items_of(ids[0])} == {0}
-    assert (len(bench.book()), len(refused)) == (50, 20)
+    assert {row.paid_tries for row in sqlite_bench.items_of(ids[0])} == {0}
+    assert (len(sqlite_bench.book()), len(refused)) == (50, 20)
     assert len(probes) >= 5
 
 
-def test_an_address_where_nobody_listens_uses_up_no_tries(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nobody_listens_uses_up_no_tries(sqlite_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BREAKER_FIRST", timedelta(seconds=0.5))
     with running_simulator() as gone:
         address = gone.base_url(REGION)
-    ids = bench.load(job("unreachable", 20, limits={"concurrency": 10}))
-    found = bench.catalogue
+    ids = sqlite_bench.load(job("unreachable", 20, limits={"concurrency": 10}))
+    found = sqlite_bench.catalogue
     endpoint = found.endpoints["sim/none"]
-    bench.catalogue = type(found)(endpoints={**found.endpoints, endpoint.name: endpoint.at(address)})
+    sqlite_bench.catalogue = type(found)(endpoints={**found.endpoints, endpoint.name: endpoint.at(address)})
     stop = Stop()
-    with bench.running(ids, stop) as run:
-        wait_until(lambda: len(bench.rows(attempts, attempts.c.outcome != "open")) >= 11 or run.done(), "it has probed")
+    with sqlite_bench.running(ids, stop) as run:
+        wait_until(
+            lambda: len(sqlite_bench.rows(attempts, attempts.c.outcome != "open")) >= 11 or run.done(), "it has probed"
+        )
         stop.ask()
         run.result(PATIENCE)
-    made = bench.rows(attempts)
-    bench.catalogue = found
-    assert bench.run(ids).jobs[0].states == {"done": 20}
+    made = sqlite_bench.rows(attempts)
+    sqlite_bench.catalogue = found
+    assert sqlite_bench.run(ids).jobs[0].states == {"done": 20}
     assert {row.error_kind for row in made if row.outcome == "failed"} == {"not_sent"}
     assert len(made) <= 14
-    assert {row.paid_tries for row in bench.items_of(ids[0])} == {0}
-    assert len(bench.rows(usage)) == 20
+    assert {row.paid_tries for row in sqlite_bench.items_of(ids[0])} == {0}
+    assert len(sqlite_bench.rows(usage)) == 20
 
 
 def test_one_that_waits_does_not_hold_up_the_others(sqlite_bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -37,8 +38,8 @@ def refused(bench: Bench, fault: str, items: int = 30) -> tuple[int, int, str | 
         ("404", "HTTP 404 model_not_found"),
     ],
 )
-def test_three_refusals_of_a_key_or_a_model_hold_the_profile(bench: Bench, fault: str, words: str) -> None:
-    code, calls, paused, message = refused(bench, fault)
+def test_three_refusals_of_a_key_or_a_model_hold_the_profile(sqlite_bench: Bench, fault: str, words: str) -> None:
+    code, calls, paused, message = refused(sqlite_bench, fault)
     assert (code, paused) == (3, "refused")
     assert calls <= 3 + WIDTH
     assert message is not None
@@ -55,18 +56,18 @@ def test_the_first_word_of_missing_money_holds_the_profile(bench: Bench, fault: 
 
 
 @pytest.mark.parametrize("fault", ["401", "arrearage"])
-def test_a_held_profile_fails_no_item_and_uses_up_no_paid_try(bench: Bench, fault: str) -> None:
-    refused(bench, fault)
-    (profile,) = bench.rows(profiles)
-    found = {(item.state, item.paid_tries) for item in bench.items_of(1)}
+def test_a_held_profile_fails_no_item_and_uses_up_no_paid_try(sqlite_bench: Bench, fault: str) -> None:
+    refused(sqlite_bench, fault)
+    (profile,) = sqlite_bench.rows(profiles)
+    found = {(item.state, item.paid_tries) for item in sqlite_bench.items_of(1)}
     assert profile.paused is not None
     assert found <= {("pending", 0), ("waiting", 0)}
 
 
 @pytest.mark.parametrize("fault", ["401", "arrearage"])
-def test_a_refusal_is_in_no_bill(bench: Bench, fault: str) -> None:
-    refused(bench, fault)
-    assert bench.rows(usage) == []
+def test_a_refusal_is_in_no_bill(sqlite_bench: Bench, fault: str) -> None:
+    refused(sqlite_bench, fault)
+    assert sqlite_bench.rows(usage) == []
 
 
 def test_running_again_after_the_cause_was_mended_finishes_the_job(bench: Bench) -> None:
@@ -77,10 +78,10 @@ def test_running_again_after_the_cause_was_mended_finishes_the_job(bench: Bench)
     assert bench.states(ids[0]) == {"done": 20}
 
 
-def test_a_refused_job_does_not_hold_another_models_job(bench: Bench) -> None:
-    bench.at("401")
-    ids = bench.load(job("held", 10, fault="401"), job("free", 10))
-    end = bench.run(ids)
+def test_a_refused_job_does_not_hold_another_models_job(sqlite_bench: Bench) -> None:
+    sqlite_bench.at("401")
+    ids = sqlite_bench.load(job("held", 10, fault="401"), job("free", 10))
+    end = sqlite_bench.run(ids)
     assert [one.paused for one in end.jobs] == ["refused", None]
     assert end.jobs[1].states == {"done": 10}
 
@@ -90,16 +91,16 @@ def test_ten_equal_errors_before_any_success_hold_the_job(bench: Bench) -> None:
     assert (code, paused) == (3, "errors")
     assert 10 <= calls <= 10 + 2 * WIDTH
     assert message is not None
-    assert "the first 10 items all failed with the same error (invalid)" in message
+    assert re.search(r"the first 1\d items all failed with the same error \(invalid\)", message)
     assert "Refused by a fault." in message
 
 
-def test_errors_in_a_row_after_a_success_hold_nothing(bench: Bench) -> None:
+def test_errors_in_a_row_after_a_success_hold_nothing(sqlite_bench: Bench) -> None:
     """The first call succeeds, the next fifteen fail."""
     fault = fresh("+".join(f"400-every={prime}" for prime in (2, 3, 5, 7, 11, 13)))
-    bench.at(fault)
-    ids = bench.load(job("succeeded-once", 20, fault=fault, limits={"concurrency": 1}))
-    end = bench.run(ids)
+    sqlite_bench.at(fault)
+    ids = sqlite_bench.load(job("succeeded-once", 20, fault=fault, limits={"concurrency": 1}))
+    end = sqlite_bench.run(ids)
     assert (end.exit_code, end.jobs[0].paused, end.jobs[0].states) == (1, None, {"done": 3, "failed": 17})
 
 

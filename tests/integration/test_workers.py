@@ -39,6 +39,7 @@ from tests.integration.rows import (
     store_results,
     take,
     usage_of,
+    wait_for_a_lock,
 )
 
 D = Decimal
@@ -211,14 +212,6 @@ def test_items_of_several_jobs_are_settled_each_with_its_own(engine: Engine, wor
 
 
 # Two at once
-
-
-def wait_for_a_lock(engine: Engine) -> None:
-    """Until another connection waits for what this one holds."""
-    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        while not connection.execute(waiting).scalar():
-            pass
 
 
 def reaped(connection: Connection, dead: str) -> Reaped:
