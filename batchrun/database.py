@@ -18,6 +18,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, Operational
 from batchrun.errors import EXIT_USAGE, DatabaseError
 from batchrun.tables import SCHEMA
 
+UNREACHABLE = "database-unreachable"
+"""Code of the errors that may pass by themselves."""
+FOREIGN_SCHEMA = ("no such table", "no such column", "table ", "near ")
+"""How SQLite's messages begin about tables that aren't ours; it reports them like a lock that doesn't come free."""
+
 BUSY_SECONDS = 60
 """How long a writer waits for another one. Loading a million rows is one transaction of tens of seconds."""
 
@@ -165,9 +170,15 @@ def database_errors() -> Iterator[None]:
         if not (isinstance(error, OperationalError | InternalError) or error.connection_invalidated):
             raise
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "unknown"
+        if reason.startswith(FOREIGN_SCHEMA):
+            raise DatabaseError(
+                f"the database has other tables than this version of batchrun needs: {reason}",
+                code="database-damaged",
+                remedy="restore it from a backup, or name another one with DATABASE_URL",
+            ) from error
         raise DatabaseError(
             f"the database doesn't answer: {reason}",
-            code="database-unreachable",
+            code=UNREACHABLE,
             remedy="check DATABASE_URL, and that the server runs and the disk isn't full",
         ) from error
 

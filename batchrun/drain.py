@@ -44,9 +44,15 @@ class Stop:
 
     def __init__(self) -> None:
         self.level = 0
+        self.asked_at = 0.0
 
     def ask(self) -> None:
         self.level += 1
+        self.asked_at = time.monotonic()
+
+    def urgent(self, grace: float) -> bool:
+        """Asked for twice, or once and longer ago than `grace` seconds."""
+        return self.level > 1 or (self.level == 1 and time.monotonic() - self.asked_at > grace)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,7 +130,7 @@ async def drain(
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
 
-    with Beat(engine, note_reaped) as beat, Writer(engine, hurry=lambda: stop.level > 1) as writer:
+    with Beat(engine, note_reaped) as beat, Writer(engine, hurry=lambda: stop.urgent(grace)) as writer:
         async with Transport() as transport:
             worker = Worker(
                 beat=beat,
@@ -271,6 +277,8 @@ class Worker:
                 if not live.expired and live.task is not None and (reason := live.overdue(now)):
                     live.expired = reason
                     live.task.cancel()
+            if self.writer.trouble:
+                self.tally.last_error = self.writer.trouble
             if self.stop.level:
                 self.woken.set()  # a signal handler can't
 

@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 
-from batchrun.database import writing
+from batchrun.database import UNREACHABLE, writing
 from batchrun.errors import DatabaseError, ErrorKind
 from batchrun.states import State
 from batchrun.store.finish import Result, finish
@@ -39,6 +39,8 @@ class Writer:
         """`hurry` says that the process has to end now, so that a database that stays away isn't waited for."""
         self.engine = engine
         self.hurry = hurry
+        self.trouble = ""
+        """Why nothing is stored at the moment."""
         self.condition = threading.Condition()
         self.results: list[Result] = []
         self.work: list[tuple[Work, Future[object]]] = []
@@ -82,7 +84,9 @@ class Writer:
                 work, self.work = (self.work, []) if not self.results else ([], self.work)
                 work = [(act, future) for act, future in work if future.set_running_or_notify_cancel()]
                 if not results and not work:
-                    return
+                    if self.closing and not self.results:
+                        return
+                    continue
             try:
                 self.commit(results, work)
             except BaseException as error:  # noqa: BLE001 - handed to the loop, which ends the drain with it
@@ -121,11 +125,15 @@ class Writer:
                 with writing(self.engine) as connection:
                     if results:
                         finish(connection, results)
-                    return [act(connection) for act in work]
-            except DatabaseError:
-                if time.monotonic() > last or self.hurry():
+                    returned = [act(connection) for act in work]
+            except DatabaseError as error:
+                if error.code != UNREACHABLE or time.monotonic() > last or self.hurry():
                     raise
+                self.trouble = error.message
                 time.sleep(PAUSE)
+            else:
+                self.trouble = ""
+                return returned
 
     def give_up(self, error: BaseException, work: Iterable[tuple[Work, Future[object]]]) -> None:
         with self.condition:

@@ -36,8 +36,15 @@ def sqlite_bench(sqlite_url: str, tmp_path: Path, simulator: Running) -> Iterato
         yield made
 
 
+@pytest.fixture(scope="session")
+def frozen() -> None:
+    """What stands in memory before the first run, libraries above all, is not looked through after each test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
-def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def nothing_left_behind(frozen: None, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No task was destroyed while it was pending, and no exception was never retrieved."""
     with caplog.at_level(logging.WARNING, logger="asyncio"):
         yield

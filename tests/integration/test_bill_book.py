@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -263,7 +264,10 @@ def test_what_was_simulated_is_marked_so(night: Night) -> None:
 
 
 @pytest.mark.parametrize("bill", list(Bill))
-def test_the_interval_holds_whoever_pays_for_broken_calls(sqlite_url: str, tmp_path: Path, bill: Bill) -> None:
+def test_the_interval_holds_whoever_pays_for_broken_calls(
+    sqlite_url: str, tmp_path: Path, bill: Bill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchrun.limits.BREAKER_FIRST", timedelta(milliseconds=100))
     fault = "+".join(
         [
             "500-pct=7-once",
@@ -275,7 +279,9 @@ def test_the_interval_holds_whoever_pays_for_broken_calls(sqlite_url: str, tmp_p
         ]
     )
     with running_simulator(bill=bill) as simulator, opened_bench(sqlite_url, tmp_path, simulator, fault) as bench:
-        bench.go(job("streamed", 60, fault=fault), job("thinking", 30, fault=fault, thinking={"enabled": True}))
+        # Few at once: refusals come back sooner than answers, and ten of them in a row would open the breaker.
+        few = {"fault": fault, "limits": {"concurrency": 4}}
+        bench.go(job("streamed", 60, **few), job("thinking", 30, **few, thinking={"enabled": True}))
         check_money(bench, [1, 2])
         assert sum(not row.complete for row in bench.book()) > 15
         assert len({(line.cost_low, line.cost_high) for line in bench.rows(usage)}) > 10

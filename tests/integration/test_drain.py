@@ -119,13 +119,13 @@ def test_a_dead_process_is_noticed_by_the_next_one_at_once(bench: Bench) -> None
 
 
 def test_two_processes_share_the_work_and_no_call_is_made_twice(database_url: str, tmp_path: Path) -> None:
-    with running_simulator(ttft=0.3) as simulator, opened_bench(database_url, tmp_path, simulator) as bench:
-        ids = bench.load(job("shared", 200))
+    with running_simulator(ttft=0.5) as simulator, opened_bench(database_url, tmp_path, simulator) as bench:
+        ids = bench.load(job("shared", 400))
         processes = [bench.drainer(ids) for _ in range(2)]
         done = [ended(process) for process in processes]
         made = Counter(row.worker_id for row in bench.rows(attempts))
         assert sorted(made.values()) == sorted(counts["calls"] for counts in done)
-        assert (len(made), sum(made.values())) == (2, 200)
+        assert (len(made), sum(made.values())) == (2, 400)
         assert simulator.stats().max_open <= limits.DEFAULT_CONCURRENCY
         check(bench, *ids)
 

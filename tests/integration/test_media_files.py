@@ -10,7 +10,7 @@ import pytest
 
 from batchrun.drain import Stop
 from batchrun.spec import JobSpec
-from batchrun.tables import usage
+from batchrun.tables import profiles, usage
 from tests.integration.running import MODEL, PATIENCE, Bench, check_items, check_money, check_reservations, faulty
 
 PICTURES = Path(__file__).parents[2] / "batchrun" / "demo" / "pictures"
@@ -64,7 +64,9 @@ def test_a_picture_that_changes_between_opening_and_sending_fails_its_item_for_n
     sqlite_bench: Bench, folder: Path, change: Callable[[Path], None]
 ) -> None:
     """The second call has been claimed and its file opened; its slot is half a second after the first one's."""
-    (job_id,) = sqlite_bench.load(captions(limits={"requests_per_minute": 120}))
+    (job_id,) = sqlite_bench.load(captions())
+    with sqlite_bench.engine.begin() as connection:
+        connection.execute(profiles.update().values(requests_per_minute=120))
     with sqlite_bench.running([job_id], Stop()) as run:
         while not sqlite_bench.book():
             assert not run.done()
