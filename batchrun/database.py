@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
 
-from batchrun.errors import EXIT_USAGE, DatabaseError
+from batchrun.errors import DatabaseError
 from batchrun.tables import SCHEMA
 
 UNREACHABLE = "database-unreachable"
@@ -26,11 +27,18 @@ FOREIGN_SCHEMA = ("no such table", "no such column", "table ", "near ")
 BUSY_SECONDS = 60
 """How long a writer waits for another one. Loading a million rows is one transaction of tens of seconds."""
 
+KNOWN_KINDS = frozenset({"postgres", "postgresql", "sqlite", "mysql", "mariadb", "oracle", "mssql", "cockroachdb"})
+"""Words before `://` that a message may repeat; another one may be a password that stands in the wrong place."""
+SECRET_OPTIONS = frozenset({"password", "sslpassword", "passfile"})
+
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "lustre"})
 
 
 def parse_url(text: str) -> URL:
-    """The address as SQLAlchemy wants it. `postgres://` and `postgresql://` mean psycopg 3."""
+    """The address as SQLAlchemy wants it. `postgres://` and `postgresql://` mean psycopg 3.
+
+    Raises DatabaseError, which repeats nothing that may be secret.
+    """
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):  # the latter for a port that is no number
@@ -40,21 +48,47 @@ def parse_url(text: str) -> URL:
             remedy="write DATABASE_URL as sqlite:///path/to/batchrun.db or postgresql://user@host/name",
         ) from None
     if url.drivername in {"postgres", "postgresql"}:
-        return url.set(drivername="postgresql+psycopg")
+        url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in {"sqlite", "postgresql+psycopg"}:
+        kind, _, driver = url.drivername.partition("+")
+        named = f" of kind {kind!r}{' with this driver' if driver else ''}" if kind in KNOWN_KINDS else " of this kind"
         raise DatabaseError(
-            f"no support for databases of kind {url.drivername!r}",
+            f"no support for databases{named}",
             code="database-url",
             remedy="use sqlite:///path or postgresql://user@host/name",
         )
+    if url.drivername != "sqlite":
+        refuse_misplaced_secrets(text, url)
     return url
+
+
+def refuse_misplaced_secrets(text: str, url: URL) -> None:
+    """A password that isn't read as one would be shown as a host, a name or an option."""
+    if text.count("@") > (url.username is not None):
+        raise DatabaseError(
+            "the database address has an `@` too many, so that its host can't be told from its password",
+            code="database-url",
+            remedy="write @ in a password as %40, / as %2F, : as %3A: postgresql://user:pass%40word@host/name; "
+            "or sqlite:///path/to/batchrun.db",
+        )
+    if found := sorted(SECRET_OPTIONS.intersection(name.lower() for name in url.query)):
+        raise DatabaseError(
+            f"the database address has a secret behind its `?`: {', '.join(found)}",
+            code="database-url",
+            remedy="write postgresql://user:password@host/name, or use ~/.pgpass; or sqlite:///path/to/batchrun.db",
+        )
+
+
+def shown_url(url: URL) -> str:
+    """The address for people: without its password, and without its options, which may hold secrets too."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def sqlite_path(url: URL) -> Path | None:
     """The file of an SQLite database; None for PostgreSQL."""
     if url.get_backend_name() != "sqlite":
         return None
-    if url.host or url.query:
+    if any((url.host, url.port, url.username, url.password, url.query)) or "\x00" in (url.database or ""):
         raise DatabaseError(
             "the address of an SQLite database is a path and nothing else",
             code="database-url",
@@ -198,30 +232,45 @@ def lock_loading(connection: Connection) -> None:
 
 
 def prepare_file(path: Path, *, create: bool) -> None:
-    if not path.exists():
-        if not create:
-            raise no_database(path)
-        try:
+    """Make the file if it isn't there, refuse what isn't a file or isn't ours. Raises DatabaseError."""
+    try:
+        if not exists_as_file(path):
+            if not create:
+                raise no_database(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as error:
-            raise DatabaseError(
-                f"can't create the database {path}: {error.strerror}",
-                code="database-not-writable",
-                remedy="run in a folder that you may write to, or set DATABASE_URL=sqlite:////other/folder/batchrun.db",
-            ) from error
+    except OSError as error:
+        raise DatabaseError(
+            f"can't {'create' if create else 'open'} the database {path}: {error.strerror}",
+            code="database-not-writable",
+            remedy="run in a folder that you may write to, or set DATABASE_URL=sqlite:////other/folder/batchrun.db",
+        ) from error
     refuse_network_filesystem(path)
     refuse_foreign(path)
 
 
+def exists_as_file(path: Path) -> bool:
+    """Whether a file is there; links are followed. Raises DatabaseError for a folder, a pipe, a device."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISREG(mode):
+        return True
+    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+    raise DatabaseError(
+        f"{path} is {kind}, and a database is a file",
+        code="database-not-a-file",
+        remedy=f"name a file: sqlite:///{path}/batchrun.db" if stat.S_ISDIR(mode) else "name a file with DATABASE_URL",
+    )
+
+
 def no_database(path: Path) -> DatabaseError:
-    error = DatabaseError(
+    return DatabaseError(
         f"there is no database at {path}",
         code="no-database",
         remedy="go to the folder where you ran `batchrun run`, or set DATABASE_URL",
     )
-    error.exit_code = EXIT_USAGE
-    return error
 
 
 def refuse_network_filesystem(path: Path) -> None:

@@ -82,9 +82,24 @@ class ChangedError(BatchrunError):
 
 
 class DatabaseError(BatchrunError):
-    """The database can't be reached or used as it is."""
+    """The database can't be reached, or can't be used as it is."""
 
-    exit_code = EXIT_UNREACHABLE
+    MISUSES = frozenset(
+        [
+            "database-url",
+            "database-not-a-file",
+            "database-foreign",
+            "database-damaged",
+            "no-database",
+            "schema-older",
+            "schema-newer",
+        ]
+    )
+    """Codes for what trying again doesn't mend: they end as wrong use does."""
+
+    def __init__(self, message: str, *, code: str, remedy: str = "") -> None:
+        super().__init__(message, code=code, remedy=remedy)
+        self.exit_code = EXIT_USAGE if code in self.MISUSES else EXIT_UNREACHABLE
 
 
 class MediaError(BatchrunError):

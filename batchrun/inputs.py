@@ -92,11 +92,20 @@ def _from_images(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[R
     root = MediaRoot(listing.root)
     for path in list_files(listing, complaints):
         try:
-            media = MediaRef(path=check_name(path), size=root.size(path))
+            check_name(path)
         except ReferenceProblem as problem:
             complaints.add(problem.message, problem.remedy)
             continue
+        media = MediaRef(path=path, size=_size(root, path))
         yield Row(custom_id=id_of(media), variables=variables_of(media), media=(media,), place=path)
+
+
+def _size(root: MediaRoot, path: str) -> int | None:
+    """None for a picture that can't be sent, such as a dangling link: its own item fails and says why, no other one."""
+    try:
+        return root.size(path)
+    except ReferenceProblem:
+        return None
 
 
 def _from_urls(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:

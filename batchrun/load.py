@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +40,11 @@ BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
 TOKENS_PER_ANSWER = 300
 """Guesses that pace a job under a limit of tokens until its first answers tell their mean."""
+
+
+_QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+_USER = re.compile(r"(https?://)[^\s\"'<>/]*@", re.IGNORECASE)
+_DATA = re.compile(r"(data:image/[\w.+-]*;base64,)[\w+/=]{20,}", re.IGNORECASE)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -252,7 +258,7 @@ class Loader:
                 )
             if before is None:
                 new[item.custom_id] = item
-            elif before.row_hash == item.row_hash:
+            elif before.row_hash == item.row_hash or only_readable(before, item):
                 loaded.unchanged += 1
             elif before.fence == 0:
                 store.replace_item(self.connection, before.id, item)
@@ -339,7 +345,13 @@ def refuse_other_currency(job: JobSpec, found: Record) -> None:
 
 
 def shown(value: JsonValue) -> str:
-    return "nothing" if value is None else clean(json.dumps(value, ensure_ascii=False), 200)
+    """A value for a message. The query of a URL may be a signature, so it isn't shown."""
+    return "nothing" if value is None else clean(without_queries(value), 200)
+
+
+def without_queries(value: JsonValue) -> str:
+    text = _USER.sub(r"\1…@", json.dumps(value, ensure_ascii=False))
+    return _DATA.sub(r"\1…", _QUERY.sub(r"\1?…", text))
 
 
 def changed_settings(job: JobSpec, found: Record) -> list[str]:
@@ -353,11 +365,28 @@ def changed_settings(job: JobSpec, found: Record) -> list[str]:
 
 
 def difference(before: Record, item: NewItem) -> str:
-    if list(before.media) != list(item.media):
-        return f"its picture was {shown(before.media)}, now {shown(item.media)}"
+    old_media, new_media = list(before.media), [dict(reference) for reference in item.media]
+    if old_media != new_media:
+        return f"its picture: {change(old_media, new_media)}"
     old, new = before.variables, item.variables
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return "; ".join(f"{clean(name)} was {shown(old.get(name))}, now {shown(new.get(name))}" for name in names[:3])
+    return "; ".join(f"{clean(name)}: {change(old.get(name), new.get(name))}" for name in names[:3])
+
+
+def change(old: JsonValue, new: JsonValue) -> str:
+    if without_queries(old) == without_queries(new):
+        return "what isn't shown of its address changed: the query, or the data"
+    return f"was {shown(old)}, now {shown(new)}"
+
+
+def only_readable(before: Record, item: NewItem) -> bool:
+    """Whether a row differs only in that its picture could not be read, then or now: its size wasn't known."""
+    if dict(before.variables) != dict(item.variables) or len(before.media) != len(item.media):
+        return False
+    pairs = list(zip(before.media, item.media, strict=True))
+    return all(old.get("size") == new.get("size") or "size" not in old or "size" not in new for old, new in pairs) and (
+        [{**old, "size": 0} for old, _ in pairs] == [{**new, "size": 0} for _, new in pairs]
+    )
 
 
 def rows_changed(job: JobSpec, changed: Sequence[str]) -> ChangedError:

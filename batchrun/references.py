@@ -31,7 +31,10 @@ _SCHEME = re.compile(
 )
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/?#-]*)?", re.ASCII)
 """What nearly every URL looks like; the others are looked at part by part."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""With the marks that turn the direction of writing: a text that shows as another one is no name."""
+_USER = re.compile(r":\s*[/\\].*@", re.DOTALL)
+_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.-]+(?=[:/?#]|$)", re.ASCII)
 _LINKED_FOLDERS = 65_536
 """Folders whose real path is remembered."""
 
@@ -83,7 +86,7 @@ class MediaRoot:
             if stat.S_ISLNK(status.st_mode):
                 real, status = os.path.realpath(full), os.stat(full)
         except OSError as error:
-            message = f"`{clean(path)}` can't be read below {self.folder}: {error.strerror}"
+            message = f"{_named(path)} can't be read below {self.folder}: {error.strerror}"
             raise ReferenceProblem(message, "Correct the path, or take the row out") from error
         if real != self.folder and not real.startswith(self.folder.rstrip("/") + "/"):
             message = f"`{clean(path)}` is a link that leads out of {self.folder}"
@@ -98,18 +101,16 @@ def check_path(text: str) -> str:
     if not text.strip():
         raise ReferenceProblem("the path of the picture is empty", "Name a file, or take the row out")
     if _CONTROL.search(text):
-        raise ReferenceProblem(f"`{clean(text)}` has a control character", "Write a plain path")
+        raise ReferenceProblem(f"{_named(text)} has a control character", "Write a plain path")
     if "\\" in text:
-        raise ReferenceProblem(
-            f"`{clean(text)}` has a backslash", "Write the path with `/`, relative to the media root"
-        )
+        raise ReferenceProblem(f"{_named(text)} has a backslash", "Write the path with `/`, relative to the media root")
     if _SCHEME.match(text):
         raise ReferenceProblem(f"{_named(text)} has a scheme other than http, https or data", "Write a path")
     if text.startswith(("/", "~")):
         remedy = "Write a path relative to the media root" + ("; `./~…` for such a name" if text[0] == "~" else "")
-        raise ReferenceProblem(f"`{clean(text)}` is not relative", remedy)
+        raise ReferenceProblem(f"{_named(text)} is not relative", remedy)
     if ".." in text.split("/") or ("%" in text and _leaves(text)):
-        raise ReferenceProblem(f"`{clean(text)}` leads out of its folder", "Write a path without `..`")
+        raise ReferenceProblem(f"{_named(text)} leads out of its folder", "Write a path without `..`")
     path = str(PurePosixPath(text))
     if path == ".":
         raise ReferenceProblem(f"`{clean(text)}` names a folder", "Name a file")
@@ -135,8 +136,10 @@ def check_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         host, user, _ = parts.hostname, parts.username, parts.port
-    except ValueError as error:
-        raise ReferenceProblem(f"the URL {named} can't be read: {clean(str(error))}", "Correct the URL") from error
+    except ValueError:  # its text repeats parts of the URL
+        raise ReferenceProblem(
+            f"the URL {_origin(text)} can't be read: its host or its port is malformed", "Correct the URL"
+        ) from None
     if user is not None or parts.password is not None:
         raise ReferenceProblem("the URL has a user name or password", "Use a signed or public URL")
     if parts.scheme.lower() not in ("http", "https") or not host:
@@ -199,8 +202,16 @@ def variables_of(media: MediaRef) -> dict[str, str]:
 
 
 def _named(url: str) -> str:
-    """A URL for a message, without what may be secret in it."""
-    return f"`{clean(re.sub(r'//[^/]*@', '//…@', url.split('?')[0]))}`"
+    """A URL for a message, without what may be secret in it: its query, and all of it where it may name a user."""
+    if _USER.search(url):
+        return f"`{clean(url.partition(':')[0])}://…`"
+    return f"`{clean(re.split('[?#]', url, maxsplit=1)[0] if '://' in url else url)}`"
+
+
+def _origin(url: str) -> str:
+    """Scheme and host of a URL that can't be read; the scheme alone where even they aren't clear."""
+    host = None if "@" in url else _HOST.match(url)
+    return f"`{host[0] if host else url.partition(':')[0] + '://'}…`"
 
 
 def _stem(filename: str) -> str:

@@ -62,6 +62,8 @@ class RunEnd:
     tally: Tally
     seconds: float
     interrupted: bool
+    unwritten: int = 0
+    """Answers that could not be written as files."""
 
     @property
     def exit_code(self) -> int:
@@ -71,7 +73,7 @@ class RunEnd:
             return EXIT_STOPPED
         if any(job.paused for job in self.jobs):
             return EXIT_UNREACHABLE
-        return EXIT_ITEMS_FAILED if any(job.bad for job in self.jobs) else EXIT_DONE
+        return EXIT_ITEMS_FAILED if self.unwritten or any(job.bad for job in self.jobs) else EXIT_DONE
 
 
 def run(

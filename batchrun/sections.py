@@ -27,7 +27,7 @@ from pydantic import (
 
 from batchrun.errors import TemplateError
 from batchrun.quantities import Money, check_duration, format_duration, parse_duration, parse_money, refusal
-from batchrun.showing import clean, listing
+from batchrun.showing import SECRET, clean, listing
 from batchrun.template import Template
 
 SECRET_KEYS = frozenset(
@@ -45,6 +45,11 @@ SECRET_KEYS = frozenset(
         "credentials",
     ]
 )
+SECRET_ENDINGS = ("_key", "_token", "_secret", "password")
+HARMLESS_KEYS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token"})
+"""They end like keys, and vendors know them as something else."""
+SCHEMA_NAMES = frozenset({"properties", "$defs", "definitions"})
+"""Mappings of JSON Schema whose keys name the fields of an answer, not settings."""
 URL_KEYS = frozenset(["base_url", "baseurl", "endpoint", "api_base", "host", "proxy"])
 IMAGE_VARIABLES = frozenset({"path", "filename", "stem", "folder"})
 URL_VARIABLES = frozenset({"url", "filename", "stem"})
@@ -155,10 +160,10 @@ class ParamsSpec(Section):
     @field_validator("extra")
     @classmethod
     def _not_ours(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        for key in extra:
-            if key.lower() in SECRET_KEYS | URL_KEYS:
+        for key, value in extra.items():
+            if key.lower() in URL_KEYS or _holds_secret({key: value}):
                 remedy = "Keys belong in the environment, addresses in a catalogue"
-                raise refusal(f"`{clean(key)}` can't be sent with a request", remedy, key)
+                raise refusal(f"`{clean(key)}` {_what_is_wrong(key, value)}", remedy, key)
             if key in cls.RESERVED:
                 raise refusal(f"`{key}` is set by batchrun itself", "Delete it; see `thinking` and `stream`", key)
             if key in cls.model_fields:
@@ -245,6 +250,35 @@ class OutputSpec(Section):
         if not template.names:
             raise refusal("all answers would go into the same file", "Use a variable, such as `{{ stem }}.txt`")
         return sidecar
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a value of this name would be a credential."""
+    plain = name.lower().replace("-", "_")
+    return name.lower() in SECRET_KEYS or (plain.endswith(SECRET_ENDINGS) and plain not in HARMLESS_KEYS)
+
+
+def _holds_secret(value: JsonValue, *, fields: bool = False) -> bool:
+    """Whether there is a credential at any depth, by its name or by its looks. In the `fields` of a schema a name is
+    only a name."""
+    if isinstance(value, str):
+        return SECRET.search(value) is not None
+    if isinstance(value, list):
+        return any(_holds_secret(part) for part in value)
+    if not isinstance(value, dict):
+        return False
+    return any(
+        SECRET.search(name) is not None
+        or (is_secret_name(name) and not (fields and isinstance(part, dict)))
+        or _holds_secret(part, fields=name in SCHEMA_NAMES)
+        for name, part in value.items()
+    )
+
+
+def _what_is_wrong(key: str, value: JsonValue) -> str:
+    if key.lower() in URL_KEYS or is_secret_name(key):
+        return "can't be sent with a request"
+    return "holds what looks like a key" if isinstance(value, str) else "has something inside that looks like a key"
 
 
 def parsed(source: str) -> Template:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,13 +67,25 @@ def checked(name: str, value: str) -> str:
     return value
 
 
+def current_folder() -> Path:
+    """Where the command was started. Raises UsageError where that folder is gone."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            f"the current folder can't be read: {error.strerror}; it may have been deleted",
+            code="no-folder",
+            remedy="go to a folder that exists and run the command again",
+        ) from error
+
+
 def read_settings(environment: Mapping[str, str], folder: Path) -> Settings:
     """Settings from `environment`; `folder` is where the default database stands."""
     url = environment.get("DATABASE_URL", "").strip()
     catalogue = environment.get("BATCHRUN_CATALOGUE", "").strip()
     return Settings(
         database_url=url or f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
-        catalogue=Path(catalogue).expanduser() if catalogue else None,
+        catalogue=Path(os.path.expanduser(catalogue)) if catalogue else None,
         environment=environment,
     )
 

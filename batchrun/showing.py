@@ -6,8 +6,12 @@ import re
 
 SECRET = re.compile(
     r"""(?<![A-Za-z0-9])(?:
-        sk-(?:(?=[\w-]*\d)[\w-]{8,}|[\w-]{20,})          # the form most vendors give their keys
+        sk-(?:(?=[\w-]*\d)[\w-]{8,}|[\w-]{20,}|[A-Za-z]{15,}[\w-]*)  # the form most vendors give their keys
       | LTAI[A-Za-z0-9]{12,}                              # access key ids of the cloud behind Model Studio
+      | (?:AKIA|ASIA)[A-Z0-9]{12,}                        # the same of Amazon
+      | gh[opsur]_[A-Za-z0-9]{16,} | github_pat_\w{16,}   # tokens of GitHub
+      | AIza[\w-]{20,}                                    # keys of Google
+      | [sr]k_(?:live|test)_\w{8,}                        # keys of Stripe
       | (?i:bearer)\s+(?:(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}|[\w.~+/=-]{20,})
     )""",
     re.VERBOSE,

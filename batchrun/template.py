@@ -128,6 +128,8 @@ def _parse(text: str, source: str, start: int) -> Expression:
         raise _refused_at(source, start, f"`{clean(text)}`: {clean(error.message or '')}") from error
     except RecursionError as error:
         raise _refused_at(source, start, "nested too deeply") from error
+    except ValueError as error:  # Python reads no number of thousands of digits
+        raise _refused_at(source, start, "a number is too long") from error
     output = body[0] if len(body) == 1 else None
     if not isinstance(output, nodes.Output) or len(output.nodes) != 1:
         raise _refused_at(source, start, f"`{clean(text)}` is not one value")

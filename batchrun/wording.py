@@ -10,12 +10,15 @@ from typing import Union, get_args, get_origin
 from pydantic_core import ErrorDetails
 
 from batchrun.document import KeyPath, Place
-from batchrun.sections import SECRET_KEYS, URL_KEYS, Section
+from batchrun.sections import URL_KEYS, Section, is_secret_name
 from batchrun.showing import clean, shown
 from batchrun.spec import JobsDocument, JobSpec
 
 Advice = tuple[str, str]
 """Message and remedy."""
+
+LONG = 10**18
+"""From here on a number is shown with an exponent."""
 
 _KINDS = {
     "int_type": "a whole number",
@@ -65,7 +68,7 @@ def _is_container(value: object) -> bool:
 
 def _number(value: object) -> str:
     if isinstance(value, int | float | Decimal):
-        return f"{value:,}"
+        return f"{value:,}" if abs(value) < LONG else f"{Decimal(value):.6g}"
     return clean(str(value))
 
 
@@ -73,7 +76,7 @@ def unknown_key(path: KeyPath) -> Advice:
     """Message and remedy for a key that no section has at `path`."""
     key, section = str(path[-1]), _section(path[:-1])
     found = f"unknown key `{clean(key)}`"
-    if key.lower() in SECRET_KEYS:
+    if is_secret_name(key):
         return f"{found}: keys don't belong in a job file", "Put it in the environment, such as DASHSCOPE_API_KEY"
     if key.lower() in URL_KEYS:
         return f"{found}: a job file names no addresses", "Add an entry to your catalogue, and name it as `provider`"

@@ -9,6 +9,7 @@ command that takes a `typer.Context` finds them, and the two consoles, by `rende
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ from batchrun.errors import EXIT_INTERRUPTED, EXIT_USAGE, BatchrunError, SpecErr
 EXIT_INTERNAL = 70
 EXIT_PIPE = 141
 """What a shell reports for a program that was stopped because nobody reads what it writes."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""So writing to standard output fails; errors of opening name a file besides."""
 
 EPILOG = (
     "Exit codes: 0 done; 1 some items failed or were cut, or some files were not written; 2 wrong use or job file; "
@@ -176,7 +180,20 @@ def root(
 
 
 def main() -> None:
+    open_missing_streams()
     sys.exit(carry_out(sys.argv[1:]))
+
+
+def open_missing_streams() -> None:
+    """A standard stream that the caller closed would be None, and the next file opened would get its number: what is
+    printed would end up in the database."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, this one
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the end
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def carry_out(arguments: Sequence[str]) -> int:
@@ -188,6 +205,7 @@ def carry_out(arguments: Sequence[str]) -> int:
         code = typer.main.get_command(app).main(
             list(arguments), prog_name="batchrun", standalone_mode=False, obj=switches
         )
+        sys.stdout.flush()
     except BatchrunError as error:
         complain(switches, error.code, _lines_of(error), error.remedy)
         return error.exit_code
@@ -196,9 +214,20 @@ def carry_out(arguments: Sequence[str]) -> int:
         return EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        silence_stdout()
+        return EXIT_PIPE
     except SystemExit:  # so rich and typer end when a pipe breaks; our commands raise typer.Exit
         silence_stdout()
         return EXIT_PIPE
+    except OSError as error:
+        if error.filename is not None or error.errno not in FULL:
+            internal(switches, error)
+            return EXIT_INTERNAL
+        silence_stdout()
+        remedy = "free some space, or send the output somewhere else"
+        complain(switches, "not-writable", [f"the output can't be written: {error.strerror}"], remedy)
+        return EXIT_USAGE
     except Exception as error:  # noqa: BLE001 - the end of a command
         internal(switches, error)
         return EXIT_INTERNAL

@@ -8,12 +8,12 @@ from batchrun.cli.options import AsJson, Database, settings_for
 from batchrun.cli.render import count_text, screen
 from batchrun.database import (
     make_engine,
-    no_database,
     parse_url,
     prepare_file,
     read_revision,
     reading,
     require_upgradable,
+    shown_url,
     sqlite_path,
     upgrade,
 )
@@ -38,8 +38,8 @@ def status(context: typer.Context, database: Database = None, as_json: AsJson = 
     shell = screen(context)
     url = parse_url(settings_for(database).database_url)
     path = sqlite_path(url)
-    if path is not None and not path.exists():
-        raise no_database(path)
+    if path is not None:
+        prepare_file(path, create=False)
     engine = make_engine(url)
     try:
         revision = read_revision(engine)
@@ -50,7 +50,7 @@ def status(context: typer.Context, database: Database = None, as_json: AsJson = 
                 sizes = row_counts(connection)
     finally:
         engine.dispose()
-    address = url.render_as_string(hide_password=True)
+    address = shown_url(url)
     if as_json:
         shell.json({"address": address, "schema": revision, "needed": SCHEMA, "current": current, "rows": sizes})
     else:

@@ -9,6 +9,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -30,14 +31,23 @@ def command(
     Example: batchrun demo
     """
     from batchrun.cli.run import execute
+    from batchrun.errors import UsageError
+    from batchrun.settings import DEFAULT_DATABASE
 
-    folder = folder.resolve()
-    lay_out(folder)
+    try:
+        folder = folder.resolve()
+        lay_out(folder)
+    except OSError as error:
+        raise UsageError(
+            f"can't write the demo to {folder}: {error.strerror or 'some of its files could not be copied'}",
+            code="not-writable",
+            remedy="name a folder that you may write to with --folder",
+        ) from error
     book = folder / ".batchrun" / "simulator-book.jsonl"
     code = execute(
         folder / "jobs.yaml",
         catalogue=None,
-        database=f"sqlite:///{folder / '.batchrun' / 'batchrun.db'}",
+        database=f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
         folder=folder,
         grace=10.0,
         book=book,

@@ -30,12 +30,13 @@ def command(
     from batchrun.cli.summary import loaded_document, print_loaded
     from batchrun.database import connect
     from batchrun.jobfile import read_job_file
-    from batchrun.load import load
-    from batchrun.settings import read_settings
+    from batchrun.load import load, prepared_all
+    from batchrun.settings import current_folder, read_settings
 
-    settings = read_settings(os.environ, Path.cwd())
+    settings = read_settings(os.environ, current_folder())
     jobs = read_job_file(job_file)
     known = load_catalogue(catalogue or settings.catalogue)
+    prepared_all(jobs, known)  # a file that can't be loaded leaves no database behind
     engine = connect(database or settings.database_url, create=True)
     try:
         with reading_rows(quiet=False) as on_rows:

@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from batchrun.database import connect
-from batchrun.settings import Settings, read_settings
+from batchrun.settings import Settings, current_folder, read_settings
 from batchrun.states import State
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ States = Annotated[
 
 
 def settings_for(database: str | None) -> Settings:
-    settings = read_settings(os.environ, Path.cwd())
+    settings = read_settings(os.environ, current_folder())
     return settings if database is None else replace(settings, database_url=database)
 
 

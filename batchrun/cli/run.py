@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,12 +50,14 @@ def command(
 
     Example: batchrun run jobs.example.yaml
     """
+    from batchrun.settings import current_folder
+
     raise typer.Exit(
         execute(
             job_file,
             catalogue=catalogue,
             database=database,
-            folder=Path.cwd(),
+            folder=current_folder(),
             grace=grace,
             book=book,
             quiet=quiet,
@@ -81,13 +84,14 @@ def execute(
     from batchrun.cli.summary import print_loaded, print_summary
     from batchrun.database import connect
     from batchrun.jobfile import read_job_file
-    from batchrun.load import load
+    from batchrun.load import load, prepared_all
     from batchrun.plan import require_keys
     from batchrun.settings import read_settings
 
     settings = read_settings(os.environ, folder)
     jobs = read_job_file(path)
     known = load_catalogue(catalogue or settings.catalogue)
+    prepared_all(jobs, known)  # a file that can't be loaded leaves no database behind
     with ExitStack() as stack:
         known, settings = stack.enter_context(with_simulator(jobs, known, settings, book))
         require_keys(jobs, known, settings)
@@ -99,6 +103,7 @@ def execute(
             print_loaded(loaded)
         end = drained(engine, loaded, known, settings, grace=grace, quiet=quiet)
         files = written_files(engine, loaded, jobs)
+        end = replace(end, unwritten=sum(written.sidecars.problems for written in files.values()))
         print_summary(engine, end, files, as_json=as_json)
     return end.exit_code
 

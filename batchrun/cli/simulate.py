@@ -14,6 +14,11 @@ def command(context: typer.Context) -> NoReturn:
 
     Example: batchrun simulate --port 8080 --book bills.jsonl
     """
+    from batchrun.cli.known import catalogue_for
+    from batchrun.cli.simulated import without_secrets
+
+    environment = without_secrets(os.environ, catalogue_for(None))
     sys.stdout.flush()
     # Signals and the exit code are the simulator's own if it takes the place of this process.
-    os.execv(sys.executable, [sys.executable, "-m", "batchrun.simulator", *context.args])  # noqa: S606 - no shell
+    arguments = [sys.executable, "-m", "batchrun.simulator", *context.args]
+    os.execve(sys.executable, arguments, environment)  # noqa: S606 - no shell

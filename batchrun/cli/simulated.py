@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from batchrun.catalogue import Catalogue
+from batchrun.errors import UsageError
 from batchrun.settings import Settings
 from batchrun.simulator.keys import KEY_VARIABLE
 from batchrun.simulator.options import Options
-from batchrun.simulator.running import start
+from batchrun.simulator.running import Running, SimulatorFailed, start
 from batchrun.spec import JobFile
 
 
@@ -24,6 +25,8 @@ def with_simulator(
 
     It is started only if a job names it and no catalogue of the user's gives it an address. Its key is made up for
     this run.
+
+    Raises UsageError where it doesn't start.
     """
     named = {job.provider for job in jobs.jobs}
     waiting = [
@@ -35,12 +38,37 @@ def with_simulator(
         yield catalogue, settings
         return
     environment = {**settings.environment, KEY_VARIABLE: "sk-sim-" + secrets.token_hex(16)}
-    with start(Options(book=book), environment=environment) as simulator:
+    with ExitStack() as stack:
+        simulator = started_in(stack, Options(book=book), without_secrets(environment, catalogue))
         started = {endpoint.name: endpoint.at(simulator.base_url(region_of(endpoint.name))) for endpoint in waiting}
         yield (
             replace(catalogue, endpoints={**catalogue.endpoints, **started}),
             replace(settings, environment=environment),
         )
+
+
+def started_in(stack: ExitStack, options: Options, environment: Mapping[str, str]) -> Running:
+    try:
+        return stack.enter_context(start(options, environment=environment))
+    except SimulatorFailed as error:
+        raise UsageError(
+            str(error),
+            code="simulator",
+            remedy="check that --simulator-book names a file in a folder that exists and that you may write to",
+        ) from error
+
+
+SECRET_ENDINGS = ("_API_KEY", "_TOKEN", "_SECRET", "_SECRET_KEY", "_ACCESS_KEY", "_CREDENTIALS", "PASSWORD")
+
+
+def without_secrets(environment: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
+    """What the simulator may know of the environment: its own key, and nobody else's."""
+    keys = {name for endpoint in catalogue.endpoints.values() for name in endpoint.key_env} | {"DATABASE_URL"}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name == KEY_VARIABLE or (name not in keys and not name.upper().endswith(SECRET_ENDINGS))
+    }
 
 
 def region_of(name: str) -> str:

@@ -171,8 +171,12 @@ def job_document(job: JobEnd, costs: Sequence[CostLine], files: Files | None) ->
             }
             for line in costs
         ],
-        "files": None if files is None else {"written": files.sidecars.written, "present": files.sidecars.present},
+        "files": None if files is None else files_document(files.sidecars),
     }
+
+
+def files_document(made: Sidecars) -> dict[str, object]:
+    return {"written": made.written, "present": made.present, "problems": made.problems, "shown": made.shown}
 
 
 def money(amount: Decimal | None) -> str | None:
