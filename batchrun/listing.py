@@ -82,9 +82,9 @@ def _entries(
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     found.append((path, after, True))
-                elif entry.is_dir():
+                elif _leads_to_folder(entry):
                     _refuse_outside(listing, path, complaints)
-                elif pattern.end in after and (entry.is_file() or entry.is_symlink()):
+                elif pattern.end in after and (entry.is_symlink() or entry.is_file()):
                     found.append((path, after, False))
     except FileNotFoundError:
         pass  # the folder isn't there, or went while we looked; an empty result is an error of its own
@@ -93,6 +93,13 @@ def _entries(
             f"`{clean(folder or str(listing.root))}` can't be listed: {error.strerror}", "Check its permissions"
         )
     return sorted(found)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: a picture that can't be read, not a folder that can't be listed
+        return False
 
 
 def _refuse_outside(listing: Listing, path: str, complaints: Complaints) -> None:

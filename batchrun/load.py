@@ -367,16 +367,18 @@ def changed_settings(job: JobSpec, found: Record) -> list[str]:
 def difference(before: Record, item: NewItem) -> str:
     old_media, new_media = list(before.media), [dict(reference) for reference in item.media]
     if old_media != new_media:
-        return f"its picture: {change(old_media, new_media)}"
+        return change("its picture", old_media, new_media)
     old, new = before.variables, item.variables
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return "; ".join(f"{clean(name)}: {change(old.get(name), new.get(name))}" for name in names[:3])
+    return "; ".join(change(clean(name), old.get(name), new.get(name)) for name in names[:3])
 
 
-def change(old: JsonValue, new: JsonValue) -> str:
-    if without_queries(old) == without_queries(new):
-        return "what isn't shown of its address changed: the query, or the data"
-    return f"was {shown(old)}, now {shown(new)}"
+def change(name: str, old: JsonValue, new: JsonValue) -> str:
+    if without_queries(old) != without_queries(new):
+        return f"{name} was {shown(old)}, now {shown(new)}"
+    if "data:image/" in without_queries(old):
+        return f"{name} has other data or another query in its URL"
+    return f"{name}: its query changed, in {shown(old)}"
 
 
 def only_readable(before: Record, item: NewItem) -> bool:

@@ -68,7 +68,8 @@ def _is_container(value: object) -> bool:
 
 def _number(value: object) -> str:
     if isinstance(value, int | float | Decimal):
-        return f"{value:,}" if abs(value) < LONG else f"{Decimal(value):.6g}"
+        number = Decimal(value)
+        return f"{value:,}" if -LONG < number < LONG else f"{number:.6g}"
     return clean(str(value))
 
 
@@ -140,7 +141,7 @@ def missing_key(path: KeyPath) -> Advice:
 def _kind_remedy(kind: str, value: object) -> str:
     if kind == "model_type" and isinstance(value, bool):
         return f"Write for example `{{enabled: {str(value).lower()}}}`"
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and abs(value) < LONG and value == int(value):
         return f"Write `{int(value)}`, without point and exponent"
     remedies = {
         "int_type": "Write the number in plain digits, without quotes, units or separators",

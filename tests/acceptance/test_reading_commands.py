@@ -191,6 +191,27 @@ def test_a_closed_pipe_is_exit_code_141(folder: Path) -> None:
     assert (process.returncode, errors) == (141, b"")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has it")
+@pytest.mark.parametrize("command", ["models", "--help", "export captions", "results captions --json", "status"])
+def test_an_output_that_is_full_is_exit_code_2(folder: Path, command: str) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [*BATCHRUN, *command.split()], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error[not-writable]: the output can't be written: No space left")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_fault(folder: Path, closed: str) -> None:
+    before = (folder / ".batchrun" / "batchrun.db").read_bytes()[:16]
+    ended = subprocess.run(
+        f"{shlex.join(BATCHRUN)} status {closed}", shell=True, cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (folder / ".batchrun" / "batchrun.db").read_bytes()[:16] == before
+
+
 @pytest.fixture
 def damaged(folder: Path) -> Path:
     """Nobody but us writes there, so this can only be a fault of ours."""

@@ -19,12 +19,16 @@ from pathlib import Path
 import pytest
 
 from batchrun import simulator
+from batchrun.catalogue import load_catalogue
+from batchrun.cli.simulated import without_secrets
 from batchrun.simulator import Options, Running, read_book
 
 ROOT = Path(__file__).parents[2]
 BATCHRUN = [sys.executable, "-m", "batchrun"]
 KEY = "sk-sim-canary-5e1f7a90cc"
 PICTURES = ROOT / "batchrun" / "demo" / "pictures"
+
+FOREIGN_SECRETS = ("DASHSCOPE_API_KEY", "DATABASE_URL", "HF_TOKEN", "my_secret", "ANY_API_KEY", "PGPASSWORD")
 
 JOB = """
 version: 1
@@ -188,6 +192,56 @@ def test_one_bad_picture_costs_one_item(folder: Path) -> None:
     assert kind == "media"
     assert "notes.jpg" in str(message)
     assert rows(folder, "SELECT count(*) FROM attempts WHERE sent_at IS NOT NULL") == [(4,)]
+
+
+def test_a_dangling_link_costs_one_item_and_mending_it_stops_nothing(folder: Path) -> None:
+    (folder / "photos" / "later.jpg").symlink_to("../nowhere.jpg")
+    assert batchrun(folder, "run", "jobs.yaml").returncode == 1
+    assert states(folder) == {"done": 4, "failed": 1}
+    assert rows(folder, "SELECT error_kind, error LIKE '%later.jpg%' FROM items WHERE state = 'failed'") == [
+        ("media", 1)
+    ]
+    (folder / "photos" / "later.jpg").unlink()
+    shutil.copyfile(PICTURES / "fruit-bowl.jpg", folder / "photos" / "later.jpg")
+    assert "nothing to do" in batchrun(folder, "run", "jobs.yaml").stdout
+
+
+def test_an_answer_that_can_not_be_written_is_exit_code_1(folder: Path) -> None:
+    shutil.copyfile(PICTURES / "receipt.jpg", folder / "photos" / "receipt.png")
+    ended = batchrun(folder, "run", "jobs.yaml", "--json")
+    summary = json.loads(ended.stdout)
+    assert (ended.returncode, summary["exit_code"], summary["jobs"][0]["files"]["problems"]) == (1, 1, 1)
+
+
+def test_an_unknown_model_leaves_no_database_behind(folder: Path) -> None:
+    text = (folder / "jobs.yaml").read_text(encoding="utf-8").replace("qwen3-vl-plus", "qwen-nosuch")
+    (folder / "jobs.yaml").write_text(text, encoding="utf-8")
+    for command in ("load", "run"):
+        assert batchrun(folder, command, "jobs.yaml").returncode == 2
+    assert not (folder / ".batchrun").exists()
+
+
+def test_a_book_that_can_not_be_written_is_wrong_use(folder: Path) -> None:
+    ended = batchrun(folder, "run", "jobs.yaml", "--simulator-book", str(folder / "none" / "book.jsonl"))
+    assert (ended.returncode, "error[simulator]" in ended.stderr) == (2, True)
+
+
+def test_the_simulator_does_not_get_the_keys_of_others() -> None:
+    environment = dict.fromkeys([*FOREIGN_SECRETS, "PATH", "BATCHRUN_SIMULATOR_KEY"], "x")
+    assert set(without_secrets(environment, load_catalogue(None))) == {"PATH", "BATCHRUN_SIMULATOR_KEY"}
+
+
+@pytest.mark.parametrize("name", ["in the way", "in the way/below"])
+def test_a_demo_that_has_no_folder_is_wrong_use(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in the way").touch()
+    ended = batchrun(tmp_path, "demo", "--folder", name)
+    assert (ended.returncode, "error[not-writable]" in ended.stderr) == (2, True)
+
+
+def test_the_folder_of_the_demo_may_have_any_name(tmp_path: Path) -> None:
+    ended = batchrun(tmp_path, "demo", "--folder", "which one? 100%41 #1")
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "which one? 100%41 #1" / ".batchrun" / "batchrun.db").exists()
 
 
 def test_an_answer_cut_by_max_tokens_is_kept_counted_apart_and_exits_1(folder: Path) -> None:

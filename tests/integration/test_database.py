@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import threading
@@ -24,6 +25,7 @@ from batchrun.database import (
     parse_url,
     read_revision,
     reading,
+    shown_url,
     sqlite_path,
     upgrade,
     writing,
@@ -79,6 +81,15 @@ def test_every_way_to_write_postgresql_is_understood(scheme: str) -> None:
         f"postgresql://me:{SECRET}@host:port/name",
         f"postgresql://me@host:{SECRET}/name",
         f"postgresql:/me:{SECRET}@host/name",
+        f"postgresql://me:p@{SECRET}@host/name",
+        f"postgresql://me:p@x/{SECRET}@host/name",
+        f"postgresql://me/x:{SECRET}@host/name",
+        f"postgresql://me:p?{SECRET}@x@host/name",
+        f"postgresql://me@host/name?password={SECRET}",
+        f"postgresql://host/name?sslpassword={SECRET}",
+        f"postgresql://host/name?PassFile={SECRET}",
+        f"postgres+{SECRET}://host/name",
+        f"{SECRET}://host/name",
     ],
 )
 def test_an_address_that_can_not_be_used_is_refused_without_its_password(text: str) -> None:
@@ -197,8 +208,39 @@ def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path: Pat
     assert path.read_bytes() == before
 
 
-def test_a_folder_is_no_database(tmp_path: Path) -> None:
-    assert refusal(f"sqlite:///{tmp_path}", create=True).code in {"database-unreachable", "database-damaged"}
+@pytest.mark.parametrize("create", [True, False])
+def test_a_folder_is_no_database(tmp_path: Path, create: bool) -> None:
+    error = refusal(f"sqlite:///{tmp_path}", create=create)
+    assert (error.message, error.exit_code) == (f"{tmp_path} is a folder, and a database is a file", EXIT_USAGE)
+
+
+def test_a_pipe_is_no_database(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "is a pipe" in refusal(f"sqlite:///{tmp_path / 'pipe'}").message
+
+
+def test_a_device_is_no_database() -> None:
+    assert "is a device" in refusal("sqlite:////dev/null", create=True).message
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("database-url", EXIT_USAGE),
+        ("no-database", EXIT_USAGE),
+        ("schema-older", EXIT_USAGE),
+        ("schema-newer", EXIT_USAGE),
+        ("database-damaged", EXIT_USAGE),
+        ("database-unreachable", EXIT_UNREACHABLE),
+    ],
+)
+def test_what_trying_again_does_not_mend_is_wrong_use(code: str, expected: int) -> None:
+    assert DatabaseError("x", code=code).exit_code == expected
+
+
+def test_an_address_is_shown_without_password_and_options() -> None:
+    url = parse_url(f"postgresql://me:{SECRET}@host/name?options=-c%20x%3D{SECRET}")
+    assert shown_url(url) == "postgresql+psycopg://me:***@host/name"
 
 
 def test_an_empty_file_is_a_database_without_tables(tmp_path: Path) -> None:

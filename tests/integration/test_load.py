@@ -399,6 +399,34 @@ def test_a_picture_that_changed_after_it_was_called_is_refused(desk: Desk) -> No
         desk.load(FREE)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("https://h/a.jpg?sig=canary1", "https://h/a.jpg?sig=canary2", 'its query changed, in [{"kind": "image"'),
+        ("https://h/a.jpg?sig=canary1", "https://h/b.jpg?sig=canary2", "now "),
+    ],
+)
+def test_the_signature_of_a_url_that_changed_is_not_shown(desk: Desk, before: str, after: str, expected: str) -> None:
+    desk.write([{"id": "a", "x": "one", "image": before}])
+    desk.load(FREE)
+    desk.answer()
+    desk.write([{"id": "a", "x": "one", "image": after}])
+    with pytest.raises(ChangedError) as caught:
+        desk.load(FREE)
+    assert (expected in caught.value.message, "canary" in caught.value.message) == (True, False)
+    assert "https://h/a.jpg?…" in caught.value.message
+
+
+def test_a_picture_that_comes_and_goes_stops_no_load(desk: Desk) -> None:
+    (desk.folder / "p").mkdir()
+    (desk.folder / "p" / "a.jpg").symlink_to("real")
+    pictures: dict[str, JsonValue] = {**FREE, "inputs": {"images": "p"}, "prompt": "x"}
+    desk.load(pictures)
+    desk.answer()
+    (desk.folder / "p" / "real").write_bytes(b"12345")
+    assert desk.load(pictures)[0].unchanged == 1
+
+
 def test_a_job_may_move_together_with_its_file(desk: Desk) -> None:
     job = desk.load(FREE)[0].job_id
     shutil.move(desk.folder, desk.folder.with_name("moved"))

@@ -75,6 +75,8 @@ def test_no_urls(tmp_path: Path) -> None:
         ('{"id": 1.5}', "the id must be text or a whole number"),
         ('{"id": true}', "the id must be text or a whole number"),
         ('{"id": "a\\nb"}', "the id `a\\nb` has a control character"),
+        ('{"id": "a\\u202eb"}', "the id `a\\u202eb` has a control character"),
+        ('{"id": "a\\u2066b"}', "the id `a\\u2066b` has a control character"),
         (json.dumps({"id": "€" * 86}), "is longer than 256 bytes"),
         ('{"image": "a.jpg", "images": []}', "the row has both `image` and `images`"),
         ('{"image": 5}', "`image` must be a path or URL, or a list of them"),
@@ -110,7 +112,7 @@ def test_escapes_that_are_fine(tmp_path: Path, line: str) -> None:
         ("file:///etc/passwd", "has a scheme other than http, https or data"),
         ("file:/etc/passwd", "has a scheme other than http, https or data"),
         ("FILE://x/y", "has a scheme other than http, https or data"),
-        ("ftp://user:canary@h/x", "`ftp://…@h/x` has a scheme other than"),
+        ("ftp://user:canary@h/x", "`ftp://…` has a scheme other than"),
         ("C:/x.jpg", "has a scheme other than"),
         ("\\\\host\\share\\a.jpg", "has a backslash"),
         ("a\\b.jpg", "has a backslash"),
@@ -129,8 +131,16 @@ def test_escapes_that_are_fine(tmp_path: Path, line: str) -> None:
         ("http://", "is not an http(s) URL with a host"),
         ("https:///a.jpg", "is not an http(s) URL with a host"),
         ("https://user:canary@h.example/a.jpg", "the URL has a user name or password"),
-        ("https://h.example:99999/a.jpg", "can't be read: Port out of range"),
-        ("https://[::1/a.jpg", "can't be read"),
+        ("https://h.example:99999/a.jpg", "`https://h.example…` can't be read: its host or its port is malformed"),
+        ("https://[::1/a.jpg", "`https://…` can't be read"),
+        ("https://h.example:canary/a.jpg", "`https://h.example…` can't be read"),
+        ("https://user:p?canary@h.example/ a.jpg", "the URL `https://…` has a character"),
+        ("https://user:p/canary@h.example/ a.jpg", "the URL `https://…` has a character"),
+        ("https://user:canary@[h/a.jpg", "the URL `https://…` can't be read"),
+        ("https:\\\\user:canary@h/a.jpg", "`https://…` has a backslash"),
+        (" https://user:canary@h/a.jpg", "can't be read below"),
+        ("https://h.example/a b.jpg?sig=canary", "the URL `https://h.example/a b.jpg` has a character"),
+        ("a\u202egpj.exe", "has a control character"),
         ("https://h.example/a b.jpg", "has a character that URLs can't have"),
         ("https://h.example/\ta.jpg", "has a character that URLs can't have"),
         ("https://h.example\\@evil/a.jpg", "has a character that URLs can't have"),
@@ -274,11 +284,14 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     assert "the name `caf\\udce9.jpg` has a control character or isn't UTF-8" in problems(tmp_path, images="p")[0]
 
 
-def test_a_link_in_a_folder_that_leads_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["../secret.jpg", "nowhere.jpg", "bad.jpg", "../pipe"])
+def test_a_picture_that_can_not_be_sent_stops_no_other_one(tmp_path: Path, target: str) -> None:
     written(tmp_path, "secret.jpg", "x")
-    (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "a.jpg").symlink_to("../secret.jpg")
-    assert "`a.jpg` is a link that leads out of" in problems(tmp_path, images="p")[0]
+    written(tmp_path, "p/good.jpg", "123")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "p" / "bad.jpg").symlink_to(target)
+    found = {row.custom_id: row.media[0].size for row in read_rows(job(images="p"), tmp_path)}
+    assert found == {"bad.jpg": None, "good.jpg": 3}
 
 
 def test_a_linked_folder_outside_is_told_and_not_followed(tmp_path: Path) -> None:

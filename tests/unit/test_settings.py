@@ -8,7 +8,7 @@ import pytest
 
 from batchrun.database import parse_url, sqlite_path
 from batchrun.errors import UsageError
-from batchrun.settings import Settings, masked, read_settings
+from batchrun.settings import Settings, current_folder, masked, read_settings
 
 KEY = "sk-0123456789abcdef"
 
@@ -40,6 +40,18 @@ def test_a_blank_address_is_none(blank: str) -> None:
 def test_the_own_catalogue_is_found_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert settings(BATCHRUN_CATALOGUE="~/own.yaml").catalogue == Path("/home/me/own.yaml")
+
+
+def test_the_home_of_nobody_is_left_as_it_is_written() -> None:
+    assert settings(BATCHRUN_CATALOGUE="~no-such-user/own.yaml").catalogue == Path("~no-such-user/own.yaml")
+
+
+def test_a_current_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="it may have been deleted"):
+        current_folder()
 
 
 def test_without_a_name_there_is_no_own_catalogue() -> None:

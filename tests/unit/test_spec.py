@@ -41,6 +41,40 @@ def test_known_and_extra_params_are_sent_together() -> None:
     assert found.params == {"max_tokens": 200, "temperature": 1.0, "stop": ["END"], "guided": {"a": None}}
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"a": {"api_key": "canary"}},
+        {"a": [{"b": {"Access-Token": "canary"}}]},
+        {"my_secret": "canary"},
+        {"db_password": "canary"},
+        {"properties": {"api_key": "canary"}},
+        {"user": "sk-abcdefcanaryabc"},
+        {"user": ["AKIACANARY0123456789"]},
+        {"a": {"b": "ghp_canary0123456789abcdef"}},
+        {"a": {"b": "x AIzaCanary0123456789abcdefghijk"}},
+        {"a": {"b": "sk_live_canary01"}},
+        {"a": {"AIzaCanary0123456789abcdefghijk": 1}},
+    ],
+)
+def test_what_looks_like_a_key_is_not_sent_and_not_shown(extra: JsonValue) -> None:
+    with pytest.raises(ValidationError, match=r"like a key|can't be sent") as caught:
+        job(params={"extra": extra})
+    assert "canary" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"prompt_cache_key": "batch-1"},
+        {"response_format": {"schema": {"properties": {"key": {"type": "string"}}, "required": ["key"]}}},
+        {"stop_token_ids": [1, 2]},
+    ],
+)
+def test_what_only_sounds_like_a_key_is_sent(extra: dict[str, JsonValue]) -> None:
+    assert job(params={"extra": extra}).params == extra
+
+
 def test_params_that_were_not_written_are_not_sent() -> None:
     assert job().params == {}
 
