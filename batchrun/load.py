@@ -22,12 +22,12 @@ from sqlalchemy import Connection, Engine
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
 from batchrun.errors import CatalogueError, ChangedError, Problem, SpecError, TemplateError, UsageError
-from batchrun.inputs import Row, media_root, read_rows
+from batchrun.jobfile.spec import JobFile, JobSpec, differences
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan, prepare
+from batchrun.rows.inputs import Row, media_root, read_rows
 from batchrun.showing import clean
-from batchrun.spec import JobFile, JobSpec, differences
 from batchrun.store import jobs as store
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record

@@ -13,12 +13,12 @@ from batchrun.catalogue import Catalogue, Endpoint, Model
 from batchrun.dialects import DIALECTS
 from batchrun.dialects.base import Dialect
 from batchrun.errors import ProviderError, UsageError
+from batchrun.jobfile.spec import JobFile, JobSpec
+from batchrun.jobfile.template import Template
 from batchrun.messages import ChatRequest, JsonValue, Message, TextPart, Thinking
 from batchrun.pricing import upper_bound
 from batchrun.retry import Policy
 from batchrun.settings import Settings
-from batchrun.spec import JobFile, JobSpec
-from batchrun.template import Template
 
 ENVELOPE_TOKENS = 64
 """Room for what a chat template adds around each message: role marks, begin and end of turn."""

@@ -18,9 +18,9 @@ from batchrun.catalogue import Catalogue
 from batchrun.database import clock, lock_loading, reading, writing
 from batchrun.drain import GRACE, STREAMS, Stop, Tally, drain
 from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE
+from batchrun.jobfile.spec import JobSpec
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
-from batchrun.spec import JobSpec
 from batchrun.states import State
 from batchrun.store import jobs as store
 

@@ -1,4 +1,4 @@
-"""CPU for each call and calls per second: a bare aiohttp loop that stores nothing, and the drain that stores everything.
+"""CPU and speed of a call: a bare aiohttp loop that stores nothing, and the drain that stores everything.
 
     python benchmarks/calls.py [--calls 2000] [--streams 64] [--chunks 100] [--seconds 0] [--rounds 3]
 
@@ -25,7 +25,7 @@ import aiohttp
 
 from batchrun.catalogue import load_catalogue
 from batchrun.database import connect
-from batchrun.jobfile import read_job_file
+from batchrun.jobfile.reader import read_job_file
 from batchrun.load import load
 from batchrun.run import run
 from batchrun.settings import read_settings

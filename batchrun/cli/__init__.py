@@ -251,7 +251,7 @@ def complain(switches: Switches, code: str, lines: Sequence[str], remedy: str) -
     from rich.text import Text
 
     from batchrun.cli.render import screen_of
-    from batchrun.visible import visible_lines
+    from batchrun.output.visible import visible_lines
 
     err = screen_of(switches).err
     safe = [line for text in lines for line in visible_lines(text)]

@@ -72,8 +72,8 @@ def lay_out(folder: Path) -> None:
 def print_rest(folder: Path, book: Path) -> None:
     """A few captions, the simulator's own bill, and where to look next."""
     from batchrun.cli.progress import amount_of
+    from batchrun.output.visible import first_line
     from batchrun.simulator import read_book
-    from batchrun.visible import first_line
 
     captions = sorted((folder / "captions").rglob("*.txt"))
     lines = [""]

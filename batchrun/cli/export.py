@@ -12,8 +12,8 @@ import typer
 from batchrun.cli.options import Database, JobName, Simulated, States, chosen, opened
 from batchrun.cli.render import Screen, screen
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, UsageError
-from batchrun.export import ExportSummary, export
-from batchrun.sidecar import Sidecars
+from batchrun.output.export import ExportSummary, export
+from batchrun.output.sidecar import Sidecars
 
 
 class Kind(StrEnum):

@@ -29,7 +29,7 @@ def command(
     from batchrun.cli.progress import reading_rows
     from batchrun.cli.summary import loaded_document, print_loaded
     from batchrun.database import connect
-    from batchrun.jobfile import read_job_file
+    from batchrun.jobfile.reader import read_job_file
     from batchrun.load import load, prepared_all
     from batchrun.settings import current_folder, read_settings
 

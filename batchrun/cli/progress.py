@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from batchrun.drain import Tally
+from batchrun.output.visible import first_line
 from batchrun.run import JobEnd
-from batchrun.visible import first_line
 
 SPAN = 15.0
 """Seconds over which rates are taken."""

@@ -34,7 +34,7 @@ class Screen:
         """A line on standard error, unless --quiet."""
         from rich.text import Text
 
-        from batchrun.visible import visible
+        from batchrun.output.visible import visible
 
         if not self.quiet:
             self.err.print(Text(visible(text)), soft_wrap=True)
@@ -43,13 +43,13 @@ class Screen:
         """Text on standard output, its lines never wrapped."""
         from rich.text import Text
 
-        from batchrun.visible import visible_lines
+        from batchrun.output.visible import visible_lines
 
         self.out.print(Text("\n".join(visible_lines(text)), style=style), soft_wrap=True)
 
     def json(self, value: object) -> None:
         """One document on standard output, always UTF-8."""
-        from batchrun.visible import json_text
+        from batchrun.output.visible import json_text
 
         self.data((json_text(value, indent=2) + "\n").encode())
 
@@ -63,7 +63,7 @@ class Screen:
         from rich.table import Table
         from rich.text import Text
 
-        from batchrun.visible import visible
+        from batchrun.output.visible import visible
 
         cells = [[visible(cell) for cell in row] for row in rows]
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
@@ -115,7 +115,7 @@ def count_text(count: int | None) -> str:
 
 def cost_text(low: Decimal | None, high: Decimal | None, currency: str | None, *, unknown: int) -> str:
     """The exact amount; `≤` its upper bound, `≥` the known part where some isn't known; `unknown`."""
-    from batchrun.visible import money_text
+    from batchrun.output.visible import money_text
 
     if low is None or high is None:
         return "unknown" if unknown else "-"
@@ -126,7 +126,7 @@ def cost_text(low: Decimal | None, high: Decimal | None, currency: str | None, *
 
 def between_text(low: Decimal | None, high: Decimal | None, currency: str | None) -> str:
     """A sentence about an amount that isn't exact; empty for one that is."""
-    from batchrun.visible import money_text
+    from batchrun.output.visible import money_text
 
     if low is None or high is None or low == high:
         return ""

@@ -13,10 +13,10 @@ from batchrun.cli.options import AsJson, Database, JobName, Simulated, States, c
 from batchrun.cli.render import Screen, screen
 from batchrun.database import reading
 from batchrun.errors import UsageError
-from batchrun.export import record
+from batchrun.output.export import record
+from batchrun.output.visible import first_line, json_text, visible, visible_lines
 from batchrun.reports.jobs import one_job
 from batchrun.reports.results import ItemResult, results
-from batchrun.visible import first_line, json_text, visible, visible_lines
 
 
 def command(

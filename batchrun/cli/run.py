@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from batchrun.catalogue import Catalogue
     from batchrun.cli.summary import Files
+    from batchrun.jobfile.spec import JobFile
     from batchrun.load import Loaded
     from batchrun.run import RunEnd
     from batchrun.settings import Settings
-    from batchrun.spec import JobFile
 
 CatalogueOption = Annotated[
     Path | None, typer.Option("--catalogue", help="Your own providers, models and prices.", envvar="BATCHRUN_CATALOGUE")
@@ -83,7 +83,7 @@ def execute(
     from batchrun.cli.simulated import with_simulator
     from batchrun.cli.summary import print_loaded, print_summary
     from batchrun.database import connect
-    from batchrun.jobfile import read_job_file
+    from batchrun.jobfile.reader import read_job_file
     from batchrun.load import load, prepared_all
     from batchrun.plan import require_keys
     from batchrun.settings import read_settings
@@ -137,7 +137,7 @@ def drained(
 def written_files(engine: Engine, loaded: Sequence[Loaded], jobs: JobFile) -> dict[int, Files]:
     """The answers as files, where the job file asks for them; files that are there already stay as they are."""
     from batchrun.cli.summary import Files
-    from batchrun.export import export
+    from batchrun.output.export import export
 
     written: dict[int, Files] = {}
     for job, spec in zip(loaded, jobs.jobs, strict=True):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from batchrun.catalogue import Catalogue
 from batchrun.errors import UsageError
+from batchrun.jobfile.spec import JobFile
 from batchrun.settings import Settings
 from batchrun.simulator.keys import KEY_VARIABLE
 from batchrun.simulator.options import Options
 from batchrun.simulator.running import Running, SimulatorFailed, start
-from batchrun.spec import JobFile
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import typer
 from batchrun.cli.options import AsJson, Database, opened
 from batchrun.cli.render import Column, between_text, cost_text, count_text, screen, title_text, when_text
 from batchrun.database import reading
+from batchrun.output.visible import money_text
 from batchrun.reports.status import JobState, JobStatus, status
 from batchrun.showing import clean
 from batchrun.states import State
 from batchrun.store.workers import dead_here
-from batchrun.visible import money_text
 
 
 def command(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from batchrun.cli.progress import amount_of, span_of
 from batchrun.database import reading
 from batchrun.load import Loaded
+from batchrun.output.sidecar import Sidecars
+from batchrun.output.visible import visible
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.run import JobEnd, RunEnd
-from batchrun.sidecar import Sidecars
 from batchrun.states import State
-from batchrun.visible import visible
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

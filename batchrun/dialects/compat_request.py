@@ -10,8 +10,8 @@ from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
 from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
-from batchrun.image_url import check_image_url
 from batchrun.media import OpenMedia
+from batchrun.media.url import check_image_url
 from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")

@@ -34,12 +34,12 @@ from batchrun import simulator
 from batchrun.catalogue import Catalogue, Limits, load_catalogue
 from batchrun.database import connect, parse_url, reading, sqlite_path
 from batchrun.drain import GRACE, Stop
+from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.load import Loaded, load
 from batchrun.messages import JsonValue
 from batchrun.run import RunEnd, run, signals
 from batchrun.settings import Settings
 from batchrun.simulator import BookRow, Options, Running
-from batchrun.spec import JobFile, JobSpec
 from batchrun.states import TERMINAL, State
 from batchrun.tables import Record, answers, attempts, items, jobs, usage
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from batchrun.database import reading
+from batchrun.jobfile.spec import JobSpec
 from batchrun.reports.cost import CostLine, cost_by, totals
 from batchrun.run import RunEnd
 from batchrun.simulator import Bill, BookRow
-from batchrun.spec import JobSpec
 from batchrun.tables import Record, attempts, items, prices, usage
 from tests.both_databases import KINDS
 from tests.integration.running import Bench, check, check_money, job, opened_bench, running_simulator

@@ -9,7 +9,7 @@ import pytest
 
 from batchrun.drain import Stop
 from batchrun.errors import SpecError
-from batchrun.spec import JobSpec
+from batchrun.jobfile.spec import JobSpec
 from batchrun.tables import usage
 from tests.integration.running import PATIENCE, Bench, check_items, check_money, check_reservations, job
 

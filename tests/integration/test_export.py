@@ -17,8 +17,8 @@ from sqlalchemy import Engine
 
 from batchrun.database import connect, writing
 from batchrun.errors import UsageError
-from batchrun.export import ExportSummary, Format, disarmed, export
-from batchrun.sidecar import Sidecars
+from batchrun.output.export import ExportSummary, Format, disarmed, export
+from batchrun.output.sidecar import Sidecars
 from batchrun.states import State
 from tests.filling import NOON, Filling
 

@@ -12,10 +12,10 @@ from itertools import cycle, islice
 
 import pytest
 
+from batchrun.jobfile.spec import JobSpec
 from batchrun.simulator import Running
 from batchrun.simulator.captions import ODDITIES
 from batchrun.simulator.tokens import pieces
-from batchrun.spec import JobSpec
 from batchrun.tables import Record, answers, jobs, usage
 from tests.both_databases import KINDS
 from tests.integration.running import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.drain import Stop
-from batchrun.spec import JobSpec
+from batchrun.jobfile.spec import JobSpec
 from batchrun.tables import profiles, usage
 from tests.integration.running import MODEL, PATIENCE, Bench, check_items, check_money, check_reservations, faulty
 

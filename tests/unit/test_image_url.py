@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchrun.errors import MediaError
-from batchrun.image_url import check_image_url
+from batchrun.media.url import check_image_url
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from batchrun.errors import SpecError
-from batchrun.inputs import Row, media_root, read_rows
-from batchrun.references import MediaRef, ReferenceProblem, check_id
-from batchrun.rowfiles import parse_object
-from batchrun.spec import JobSpec
+from batchrun.jobfile.spec import JobSpec
+from batchrun.rows.inputs import Row, media_root, read_rows
+from batchrun.rows.references import MediaRef, ReferenceProblem, check_id
+from batchrun.rows.rowfiles import parse_object
 
 
 def job(**inputs: JsonValue) -> JobSpec:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import JsonValue
 
 from batchrun.errors import SpecError
-from batchrun.inputs import read_rows
+from batchrun.rows.inputs import read_rows
 from tests.unit.test_inputs import job, written
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.jobfile import read_job_file
-from batchrun.spec import JobFile
+from batchrun.jobfile.reader import read_job_file
+from batchrun.jobfile.spec import JobFile
 
 JOB = """\
 version: 1

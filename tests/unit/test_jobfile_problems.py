@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.errors import EXIT_USAGE, SpecError
-from batchrun.jobfile import read_job_file
+from batchrun.jobfile.reader import read_job_file
 from tests.unit.test_jobfile import JOB
 
 

@@ -12,9 +12,9 @@ from pydantic import JsonValue
 
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.errors import CatalogueError, TemplateError, UsageError
+from batchrun.jobfile.spec import JobSpec
 from batchrun.plan import ENVELOPE_TOKENS, Plan, prepare
 from batchrun.settings import read_settings
-from batchrun.spec import JobSpec
 
 KEY = "sk-0123456789abcdef"
 SINGAPORE = "model-studio/singapore"

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import ExifTags, Image
 
-from batchrun.jobfile import read_job_file
+from batchrun.jobfile.reader import read_job_file
 from tests.both_databases import shared_name
 from tests.servers import required
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
-from batchrun.quantities import format_duration, parse_duration, parse_money
-from batchrun.spec import JobSpec, differences, job_schema
+from batchrun.jobfile.quantities import format_duration, parse_duration, parse_money
+from batchrun.jobfile.spec import JobSpec, differences, job_schema
 
 MINIMAL: dict[str, JsonValue] = {
     "name": "captions",

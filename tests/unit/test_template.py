@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrun.errors import TemplateError
+from batchrun.jobfile.template import Template
 from batchrun.messages import JsonValue
-from batchrun.template import Template
 
 
 def refusal(source: str) -> str:

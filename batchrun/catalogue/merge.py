@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from batchrun.addresses import is_exposed
-from batchrun.catalogue_file import CatalogueFile, EndpointEntry, Entry, ModelEntry
-from batchrun.catalogue_reader import problem_at
-from batchrun.document import Document, KeyPath
+from batchrun.catalogue.addresses import is_exposed
+from batchrun.catalogue.file import CatalogueFile, EndpointEntry, Entry, ModelEntry
+from batchrun.catalogue.reader import problem_at
 from batchrun.errors import Problem
+from batchrun.jobfile.document import Document, KeyPath
 
 EntryT = TypeVar("EntryT", bound=Entry)
 

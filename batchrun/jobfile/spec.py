@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from batchrun.sections import (
+from batchrun.jobfile.sections import (
     BudgetSpec,
     InputKind,
     InputsSpec,

@@ -6,7 +6,7 @@ import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from batchrun.quantities import refusal
+from batchrun.jobfile.quantities import refusal
 
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from batchrun.errors import TemplateError, UsageError
-from batchrun.placing import Folder
+from batchrun.jobfile.template import Template
+from batchrun.output.placing import Folder
 from batchrun.reports.results import ItemResult
 from batchrun.showing import clean
 from batchrun.states import State
 from batchrun.tables import Record
-from batchrun.template import Template
 
 MAX_NAME = 255
 """Bytes that a file name may have."""

@@ -10,7 +10,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from batchrun.catalogue_file import (
+from batchrun.catalogue.file import (
     CatalogueFile,
     EndpointEntry,
     Entry,
@@ -20,8 +20,8 @@ from batchrun.catalogue_file import (
     RetirementEntry,
     TierEntry,
 )
-from batchrun.document import Document, KeyPath, read_document
 from batchrun.errors import CatalogueError, Problem, SpecError
+from batchrun.jobfile.document import Document, KeyPath, read_document
 from batchrun.messages import JsonValue
 from batchrun.opening import open_regular
 from batchrun.showing import clean

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from batchrun.addresses import check_base_url
-from batchrun.quantities import refusal
+from batchrun.catalogue.addresses import check_base_url
+from batchrun.jobfile.quantities import refusal
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 """`valid_from` of a price that doesn't say since when it holds."""

@@ -9,10 +9,10 @@ from typing import Union, get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
-from batchrun.document import KeyPath, Place
-from batchrun.sections import URL_KEYS, Section, is_secret_name
+from batchrun.jobfile.document import KeyPath, Place
+from batchrun.jobfile.sections import URL_KEYS, Section, is_secret_name
+from batchrun.jobfile.spec import JobsDocument, JobSpec
 from batchrun.showing import clean, shown
-from batchrun.spec import JobsDocument, JobSpec
 
 Advice = tuple[str, str]
 """Message and remedy."""

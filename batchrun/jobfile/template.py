@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from batchrun.errors import TemplateError
-from batchrun.filters import FILTERS, MAX_RENDERED, Constant, Missing, as_text, check_size
+from batchrun.jobfile.filters import FILTERS, MAX_RENDERED, Constant, Missing, as_text, check_size
 from batchrun.messages import JsonValue
 from batchrun.showing import clean, listing
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchrun.complaints import Complaints
+from batchrun.rows.complaints import Complaints
 from batchrun.showing import clean
 
 IMAGE_EXTENSIONS = frozenset({"bmp", "gif", "heic", "heif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})

@@ -26,9 +26,9 @@ from pydantic import (
 )
 
 from batchrun.errors import TemplateError
-from batchrun.quantities import Money, check_duration, format_duration, parse_duration, parse_money, refusal
+from batchrun.jobfile.quantities import Money, check_duration, format_duration, parse_duration, parse_money, refusal
+from batchrun.jobfile.template import Template
 from batchrun.showing import SECRET, clean, listing
-from batchrun.template import Template
 
 SECRET_KEYS = frozenset(
     [

@@ -12,15 +12,15 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from batchrun.document import Document, KeyPath, Lines, Place, read_document
 from batchrun.errors import Problem, SpecError, TemplateError
+from batchrun.jobfile.document import Document, KeyPath, Lines, Place, read_document
+from batchrun.jobfile.sections import IMAGE_VARIABLES, URL_VARIABLES
+from batchrun.jobfile.spec import JobFile, JobsDocument
+from batchrun.jobfile.template import Template
+from batchrun.jobfile.wording import missing_key, unknown_key, wrong_value
 from batchrun.messages import JsonValue
 from batchrun.opening import open_regular
-from batchrun.sections import IMAGE_VARIABLES, URL_VARIABLES
 from batchrun.showing import SECRET, clean
-from batchrun.spec import JobFile, JobsDocument
-from batchrun.template import Template
-from batchrun.wording import missing_key, unknown_key, wrong_value
 
 MAX_BYTES = 5_000_000
 MAX_PROBLEMS = 100

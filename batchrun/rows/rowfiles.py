@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from batchrun.complaints import Complaints
 from batchrun.messages import JsonValue
+from batchrun.rows.complaints import Complaints
 from batchrun.showing import clean, shown
 
 MAX_LINE = 16_777_216

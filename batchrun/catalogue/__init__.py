@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pydantic_core import PydanticCustomError
 
-from batchrun.addresses import check_base_url, is_exposed
-from batchrun.catalogue_file import CatalogueFile, EndpointEntry, ModelEntry, PriceEntry
-from batchrun.catalogue_merge import contradictions, merge_files, merge_models
-from batchrun.catalogue_reader import read_catalogue_file, refuse
+from batchrun.catalogue.addresses import check_base_url, is_exposed
+from batchrun.catalogue.file import CatalogueFile, EndpointEntry, ModelEntry, PriceEntry
+from batchrun.catalogue.merge import contradictions, merge_files, merge_models
+from batchrun.catalogue.reader import read_catalogue_file, refuse
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
 from batchrun.messages import Thinking

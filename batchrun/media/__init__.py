@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from batchrun.errors import MediaError
-from batchrun.image_header import HEAD, name_of, read_size, sniff
-from batchrun.media_path import open_inside, unreadable
+from batchrun.media.header import HEAD, name_of, read_size, sniff
+from batchrun.media.path import open_inside, unreadable
 
 ENCODED_LIMIT = 10_485_760
 """Characters of base64 per picture that vendors accept (contract 5.1)."""

@@ -8,8 +8,8 @@ from binascii import Error as Base64Error
 from urllib.parse import urlsplit
 
 from batchrun.errors import MediaError
-from batchrun.image_header import HEAD, sniff
 from batchrun.media import ENCODED_LIMIT, check_amount
+from batchrun.media.header import HEAD, sniff
 
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]{1,40});base64,", re.IGNORECASE)
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchrun.complaints import Complaints
-from batchrun.listing import find_listing, list_files
+from batchrun.jobfile.spec import InputKind, JobSpec
 from batchrun.messages import JsonValue
 from batchrun.opening import open_regular
-from batchrun.references import (
+from batchrun.rows.complaints import Complaints
+from batchrun.rows.listing import find_listing, list_files
+from batchrun.rows.references import (
     MediaRef,
     MediaRoot,
     ReferenceProblem,
@@ -27,8 +28,7 @@ from batchrun.references import (
     id_of,
     variables_of,
 )
-from batchrun.rowfiles import read_lines, read_records
-from batchrun.spec import InputKind, JobSpec
+from batchrun.rows.rowfiles import read_lines, read_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

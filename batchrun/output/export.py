@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from batchrun.answer import Usage
 from batchrun.database import reading
-from batchrun.placing import whole_file
+from batchrun.output.placing import whole_file
+from batchrun.output.sidecar import Sidecars, place_sidecars
+from batchrun.output.visible import json_text, money_text, time_text
 from batchrun.reports.jobs import one_job
 from batchrun.reports.results import TOKENS, AttemptResult, ItemResult, results
-from batchrun.sidecar import Sidecars, place_sidecars
 from batchrun.states import TERMINAL, State
-from batchrun.visible import json_text, money_text, time_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
