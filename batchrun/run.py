@@ -40,6 +40,8 @@ class JobEnd:
     paused: str | None
     pause_message: str | None
     cap: Decimal | None
+    spent: Decimal
+    """The high bound of what its calls have cost so far, in `currency`."""
     currency: str | None
 
     @property
@@ -156,6 +158,7 @@ def ends(engine: Engine, job_ids: frozenset[int]) -> list[JobEnd]:
                 paused=job.paused or job.profile_paused,
                 pause_message=job.pause_message if job.paused else job.profile_pause_message,
                 cap=job.cap,
+                spent=job.spent,
                 currency=job.currency,
             )
             for job in store.job_rows(connection, job_ids)

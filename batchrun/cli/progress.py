@@ -46,6 +46,8 @@ class Progress:
     ended_before: int
     cap: Mapping[str, Decimal]
     """Caps of the jobs by currency."""
+    spent_before: Mapping[str, Decimal]
+    """What the calls of earlier runs cost at most, by currency."""
     samples: deque[tuple[float, int, int]] = field(default_factory=deque)
     notes: list[str] = field(default_factory=list)
 
@@ -71,9 +73,18 @@ class Progress:
             parts += [f"{items:.1f}/s", f"{tokens:,.0f} tokens/s", f"{span_of((self.total - self.ended) / items)} left"]
         return " · ".join(parts)
 
+    def spent(self, currency: str) -> str:
+        """This run's cost; against the budget, what was spent before counts too."""
+        low, high = self.tally.cost[currency]
+        if currency not in self.cap:
+            return f"{amount_of((low, high))} {currency}"
+        before = self.spent_before.get(currency, Decimal(0))
+        cap = self.cap[currency]
+        return f"{amount_of((before + low, before + high))} of {amount_of((cap, cap))} {currency}"
+
     def details(self) -> str:
         parts = [f"{self.tally.in_flight} in flight"]
-        parts += [spent(cost, currency, self.cap.get(currency)) for currency, cost in sorted(self.tally.cost.items())]
+        parts += [self.spent(currency) for currency in sorted(self.tally.cost)]
         if self.tally.unpriced:
             parts.append(f"{self.tally.unpriced} calls without a known price")
         if self.tally.errors:
@@ -97,21 +108,21 @@ class Progress:
 def progress_of(ends: Sequence[JobEnd]) -> Progress:
     """What is known before the calls begin."""
     caps: dict[str, Decimal] = {}
+    spent: dict[str, Decimal] = {}
     for job in ends:
-        if job.cap is not None and job.currency is not None:
-            caps[job.currency] = caps.get(job.currency, Decimal(0)) + job.cap
+        if job.currency is not None:
+            spent[job.currency] = spent.get(job.currency, Decimal(0)) + job.spent
+            caps[job.currency] = caps.get(job.currency, Decimal(0)) + (job.cap or Decimal(0))
+    for job in ends:
+        if job.cap is None and job.currency in caps:
+            del caps[job.currency]  # what has no cap can't be shown against one
     total, left = sum(job.total for job in ends), sum(job.left for job in ends)
-    return Progress(tally=Tally(), total=total, ended_before=total - left, cap=caps)
-
-
-def spent(cost: tuple[Decimal, Decimal], currency: str, cap: Decimal | None) -> str:
-    amount = amount_of(cost)
-    return f"{amount} {currency}" if cap is None else f"{amount} of {cap} {currency}"
+    return Progress(tally=Tally(), total=total, ended_before=total - left, cap=caps, spent_before=spent)
 
 
 def amount_of(cost: tuple[Decimal, Decimal]) -> str:
-    """Money as a person reads it; both ends where they differ."""
-    low, high = (f"{bound:.6f}".rstrip("0").rstrip(".") or "0" for bound in cost)
+    """Money to its last digit, without zeros at the end; both ends where they differ."""
+    low, high = (f"{bound.normalize():f}" for bound in cost)
     return low if low == high else f"{low}–{high}"
 
 
