@@ -76,7 +76,7 @@ def test_every_way_to_write_postgresql_is_understood(scheme: str) -> None:
         f"postgresql+psycopg2://me:{SECRET}@host/name",
         "sqlite+aiosqlite:///x.db",
         "x.db",
-        "/work/x.db",
+        "/srv/x.db",
         "",
         f"postgresql://me:{SECRET}@host:port/name",
         f"postgresql://me@host:{SECRET}/name",
@@ -120,7 +120,7 @@ def test_an_address_that_names_no_file_is_refused(text: str, tmp_path: Path, mon
 
 
 def test_four_slashes_are_an_absolute_path() -> None:
-    assert sqlite_path(parse_url("sqlite:////work/x.db")) == Path("/work/x.db")
+    assert sqlite_path(parse_url("sqlite:////srv/x.db")) == Path("/srv/x.db")
 
 
 def test_three_slashes_are_a_path_from_here() -> None:
@@ -289,7 +289,7 @@ server:/z /mnt/covered 9p rw 0 0
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/work/x.db", "ext4"),
+        ("/srv/x.db", "ext4"),
         ("/mnt/share/x.db", "nfs4"),
         ("/mnt/shared/x.db", "ext4"),
         ("/mnt/share/windows/deep/x.db", "cifs"),

@@ -13,17 +13,17 @@ from batchrun.settings import Settings, current_folder, masked, read_settings
 KEY = "sk-0123456789abcdef"
 
 
-def settings(folder: Path = Path("/work"), **environment: str) -> Settings:
+def settings(folder: Path = Path("/srv"), **environment: str) -> Settings:
     return read_settings(environment, folder)
 
 
 def test_the_database_stands_beside_the_work() -> None:
-    assert settings(Path("/work")).database_url == "sqlite:////work/.batchrun/batchrun.db"
+    assert settings(Path("/srv")).database_url == "sqlite:////srv/.batchrun/batchrun.db"
 
 
 @pytest.mark.parametrize("name", ["which?", "100% done", "a%20b", "c#1", "user@host:8", "two words", "写真", "a=b&c"])
 def test_the_folder_may_have_any_name(name: str) -> None:
-    folder = Path("/work") / name
+    folder = Path("/srv") / name
     url = parse_url(settings(folder).database_url)
     assert sqlite_path(url) == folder / ".batchrun" / "batchrun.db"
 
