@@ -25,7 +25,7 @@ from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
-from batchrun.store.workers import Reaped
+from batchrun.store.workers import Reaped, give_back
 from batchrun.transport import Transport
 from batchrun.writer import Writer
 
@@ -243,6 +243,7 @@ class Worker:
         """Whether nothing can become due any more, here or on another machine."""
 
         def work(connection: Connection) -> bool:
+            give_back(connection, self.beat.worker)
             return has_open_items(connection, self.only)
 
         return not await self.writer.do(work)

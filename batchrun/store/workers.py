@@ -139,6 +139,34 @@ def reap(connection: Connection, dead: Sequence[str]) -> Reaped:
     return Reaped(workers=len(dead), calls=len(lost))
 
 
+def give_back(connection: Connection, worker: str) -> int:
+    """Hand back the calls that `worker` holds without knowing it: the answer to its claim's commit never arrived.
+
+    Only for a worker that has no call in flight and has stored all that it knows. Returns how many there were.
+    """
+    locked = lock_jobs_of(connection, [worker])
+    if not locked:
+        return 0
+    held = connection.execute(
+        sa.select(attempts.c.id, attempts.c.item_id, attempts.c.job_id, attempts.c.fence, attempts.c.reserved).where(
+            OPEN, attempts.c.worker_id == worker, attempts.c.job_id.in_(locked)
+        )
+    ).all()
+    now = clock(connection)
+    for call in held:
+        connection.execute(sa.update(attempts).where(attempts.c.id == call.id).values(outcome="unsent", ended_at=now))
+        connection.execute(
+            sa.update(items)
+            .where(items.c.id == call.item_id, items.c.fence == call.fence, items.c.state == State.CLAIMED)
+            .values(state=State.PENDING, owner=None)
+        )
+        if call.reserved is not None:
+            connection.execute(
+                sa.update(jobs).where(jobs.c.id == call.job_id).values(reserved=jobs.c.reserved - call.reserved)
+            )
+    return len(held)
+
+
 def lock_jobs_of(connection: Connection, dead: Sequence[str]) -> list[int]:
     """Jobs are locked first, as in claims and finishes: none waits in a circle, and no call is settled twice by two
     that find it open at the same time."""

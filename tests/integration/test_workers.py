@@ -105,6 +105,23 @@ def test_a_lost_call_says_so(engine: Engine, worker: str) -> None:
     assert (item.owner, item.error_kind, item.error) == (None, "lost", LOST_MESSAGE)
 
 
+def test_calls_that_a_worker_holds_without_knowing_are_handed_back(engine: Engine, worker: str) -> None:
+    job = make_job(engine, size=2)
+    known, unknown = take(engine, worker).calls
+    store_results(engine, answered(known))
+    with writing(engine) as connection:
+        assert workers.give_back(connection, worker) == 1
+        assert workers.give_back(connection, worker) == 0
+    assert states_of(engine, job) == {"done": 1, "pending": 1}
+    assert (attempt_of(engine, known.attempt_id).outcome, attempt_of(engine, unknown.attempt_id).outcome) == (
+        "complete",
+        "unsent",
+    )
+    assert usage_of(engine, unknown.attempt_id) is None
+    assert job_of(engine, job).reserved == 0
+    assert [call.item_id for call in take(engine, worker).calls] == [unknown.item_id]
+
+
 def test_what_a_lost_call_may_have_cost_is_in_the_ledger(engine: Engine, worker: str) -> None:
     make_job(engine, size=1)
     call = take(engine, worker).calls[0]
