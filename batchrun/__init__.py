@@ -1,10 +1,32 @@
-"""batchrun: run a large batch of multimodal model calls, lose none of them, and know what it cost."""
+"""batchrun: run a large batch of multimodal model calls, lose none of them, and know what it cost.
+
+The functions of this package do what the commands of the same names do; see `batchrun.api`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchrun.api import export, load, report, results, run, status
+    from batchrun.errors import BatchrunError
+
+    __version__: str
+
+__all__ = ["BatchrunError", "__version__", "export", "load", "report", "results", "run", "status"]
 
 
-def __getattr__(name: str) -> str:
-    """`__version__`, looked up when it is asked for: reading the metadata would cost every start 50 ms."""
+def __getattr__(name: str) -> object:
+    """Looked up when they are asked for: what they import would cost `--help` and every start half a second."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("batchrun")
+    if name in __all__:
+        return getattr(import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

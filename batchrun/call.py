@@ -26,7 +26,7 @@ from batchrun.media import OpenMedia, open_media
 from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
-from batchrun.retry import Tries, decide
+from batchrun.retries import Tries, decide
 from batchrun.settings import masked
 from batchrun.sse import Splitter, looks_plain
 from batchrun.states import State

@@ -17,7 +17,7 @@ from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
 from batchrun.messages import ChatRequest, JsonValue, Message, TextPart, Thinking
 from batchrun.pricing import upper_bound
-from batchrun.retry import Policy
+from batchrun.retries import Policy
 from batchrun.settings import Settings
 
 ENVELOPE_TOKENS = 64

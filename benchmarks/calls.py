@@ -26,8 +26,8 @@ import aiohttp
 from batchrun.catalogue import load_catalogue
 from batchrun.database import connect
 from batchrun.jobfile.reader import read_job_file
-from batchrun.load import load
-from batchrun.run import run
+from batchrun.loading import load
+from batchrun.running import run
 from batchrun.settings import read_settings
 
 

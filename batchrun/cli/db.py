@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from batchrun.cli.options import AsJson, Database, settings_for
+from batchrun.api import settings_for
+from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import count_text, screen
 from batchrun.database import (
     make_engine,

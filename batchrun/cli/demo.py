@@ -48,7 +48,6 @@ def command(
         folder / "jobs.yaml",
         catalogue=None,
         database=f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
-        folder=folder,
         grace=10.0,
         book=book,
         quiet=quiet,
@@ -71,8 +70,8 @@ def lay_out(folder: Path) -> None:
 
 def print_rest(folder: Path, book: Path) -> None:
     """A few captions, the simulator's own bill, and where to look next."""
-    from batchrun.cli.progress import amount_of
     from batchrun.output.visible import first_line
+    from batchrun.progress import amount_of
     from batchrun.simulator import read_book
 
     captions = sorted((folder / "captions").rglob("*.txt"))

@@ -9,10 +9,11 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from batchrun.cli.options import Database, JobName, Simulated, States, chosen, opened
+from batchrun import api
+from batchrun.cli.options import Database, JobName, Simulated, States, chosen
 from batchrun.cli.render import Screen, screen
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, UsageError
-from batchrun.output.export import ExportSummary, export
+from batchrun.output.export import ExportSummary
 from batchrun.output.sidecar import Sidecars
 
 
@@ -50,17 +51,16 @@ def command(
     Example: batchrun export caption-catalogue --format csv --out captions.csv
     """
     shell = screen(context)
-    with opened(database) as engine:
-        summary = export(
-            engine,
-            job,
-            kind.value,
-            target(kind, out),
-            states=chosen(states),
-            simulated=simulated,
-            overwrite=overwrite,
-            raw=raw,
-        )
+    summary = api.export(
+        job,
+        kind.value,
+        target(kind, out),
+        states=chosen(states),
+        simulated=simulated,
+        overwrite=overwrite,
+        raw=raw,
+        database=database,
+    )
     if summary.sidecars is None:
         where = "standard output" if out in (None, "-") else out
         shell.note(f"rows written to {where}: {summary.written:,}, sha256 {summary.sha256}")

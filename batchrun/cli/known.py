@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from batchrun.api import settings_for
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.cli.options import settings_for
 
 CatalogueFile = Annotated[
     Path | None,

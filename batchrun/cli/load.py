@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,24 +24,12 @@ def command(
 
     Example: batchrun load jobs.example.yaml
     """
-    from batchrun.catalogue import load_catalogue
-    from batchrun.cli.progress import reading_rows
+    from batchrun import api
     from batchrun.cli.summary import loaded_document, print_loaded
-    from batchrun.database import connect
-    from batchrun.jobfile.reader import read_job_file
-    from batchrun.load import load, prepared_all
-    from batchrun.settings import current_folder, read_settings
+    from batchrun.progress import reading_rows
 
-    settings = read_settings(os.environ, current_folder())
-    jobs = read_job_file(job_file)
-    known = load_catalogue(catalogue or settings.catalogue)
-    prepared_all(jobs, known)  # a file that can't be loaded leaves no database behind
-    engine = connect(database or settings.database_url, create=True)
-    try:
-        with reading_rows(quiet=False) as on_rows:
-            loaded = load(engine, jobs, known, base=job_file.resolve().parent, on_rows=on_rows)
-    finally:
-        engine.dispose()
+    with reading_rows(quiet=False) as on_rows:
+        loaded = api.load(job_file, database=database, catalogue=catalogue, on_rows=on_rows)
     print_loaded(loaded)
     if as_json:
         sys.stdout.write(json.dumps([loaded_document(job) for job in loaded], ensure_ascii=False, indent=2) + "\n")

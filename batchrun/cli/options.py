@@ -1,21 +1,13 @@
-"""Options that several commands share, and what they open."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable
+from typing import Annotated
 
 import typer
 
-from batchrun.database import connect
-from batchrun.settings import Settings, current_folder, read_settings
 from batchrun.states import State
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
 
 Database = Annotated[
     str | None,
@@ -27,21 +19,6 @@ Simulated = Annotated[bool, typer.Option("--simulated", help="The simulated job 
 States = Annotated[
     list[State] | None, typer.Option("--state", help="Only items in this state. May be given several times.")
 ]
-
-
-def settings_for(database: str | None) -> Settings:
-    settings = read_settings(os.environ, current_folder())
-    return settings if database is None else replace(settings, database_url=database)
-
-
-@contextmanager
-def opened(database: str | None) -> Iterator[Engine]:
-    """The database, which must exist. Raises DatabaseError."""
-    engine = connect(settings_for(database).database_url)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def chosen(states: Iterable[State] | None) -> frozenset[State] | None:

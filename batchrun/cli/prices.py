@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from batchrun.api import opened, settings_for
 from batchrun.catalogue import Catalogue
 from batchrun.cli.known import CatalogueFile, catalogue_for
-from batchrun.cli.options import AsJson, Database, opened, settings_for
+from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import Column, Screen, screen
 from batchrun.database import parse_url, reading, sqlite_path
 from batchrun.errors import UsageError

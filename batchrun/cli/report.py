@@ -9,12 +9,11 @@ from typing import Annotated
 
 import typer
 
-from batchrun.cli.options import AsJson, Database, opened
+from batchrun import api
+from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import Column, Screen, between_text, cost_text, count_text, screen
-from batchrun.database import reading
 from batchrun.errors import UsageError
-from batchrun.reports.cost import CostLine, cost_by, totals
-from batchrun.reports.jobs import find_jobs
+from batchrun.reports.cost import CostLine, totals
 from batchrun.showing import clean
 
 command = typer.Typer(add_completion=False)
@@ -54,9 +53,7 @@ def cost(
     first, last = day("--since", since), day("--until", until)
     if first is not None and last is not None and last < first:
         raise UsageError("--until is before --since", code="usage", remedy="both days are inclusive")
-    with opened(database) as engine, reading(engine) as connection:
-        ids = [row.id for row in find_jobs(connection, jobs)] if jobs else None
-        lines = cost_by(connection, by.value, job_ids=ids, since=first, until=last)
+    lines = api.report(by.value, jobs=jobs or None, since=first, until=last, database=database)
     if as_json:
         shell.json(document(by, first, last, lines))
         return

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.cells import cell_len, set_cell_size
 
-from batchrun.cli.options import AsJson, Database, JobName, Simulated, States, chosen, opened
+from batchrun.api import opened
+from batchrun.cli.options import AsJson, Database, JobName, Simulated, States, chosen
 from batchrun.cli.render import Screen, screen
 from batchrun.database import reading
 from batchrun.errors import UsageError

@@ -15,7 +15,7 @@ def command(context: typer.Context) -> NoReturn:
     Example: batchrun simulate --port 8080 --book bills.jsonl
     """
     from batchrun.cli.known import catalogue_for
-    from batchrun.cli.simulated import without_secrets
+    from batchrun.simulated import without_secrets
 
     environment = without_secrets(os.environ, catalogue_for(None))
     sys.stdout.flush()

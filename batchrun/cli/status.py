@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from batchrun.cli.options import AsJson, Database, opened
+from batchrun import api
+from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import Column, between_text, cost_text, count_text, screen, title_text, when_text
-from batchrun.database import reading
 from batchrun.output.visible import money_text
-from batchrun.reports.status import JobState, JobStatus, status
+from batchrun.reports.status import JobState, JobStatus
 from batchrun.showing import clean
 from batchrun.states import State
-from batchrun.store.workers import dead_here
 
 
 def command(
@@ -28,8 +27,7 @@ def command(
     Example: batchrun status caption-catalogue
     """
     shell = screen(context)
-    with opened(database) as engine, reading(engine) as connection:
-        found = status(connection, jobs or None, dead=dead_here(connection))
+    found = api.status(jobs or None, database=database)
     if as_json:
         shell.json({"jobs": [as_record(job) for job in found]})
         return

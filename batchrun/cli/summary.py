@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from batchrun.cli.progress import amount_of, span_of
 from batchrun.database import reading
-from batchrun.load import Loaded
+from batchrun.loading import Loaded
 from batchrun.output.sidecar import Sidecars
 from batchrun.output.visible import visible
+from batchrun.progress import amount_of, span_of
 from batchrun.reports.cost import CostLine, cost_by
-from batchrun.run import JobEnd, RunEnd
+from batchrun.running import JobEnd, RunEnd
 from batchrun.states import State
 
 if TYPE_CHECKING:
@@ -31,15 +30,6 @@ SHOWN = (
     State.PENDING,
     State.BLOCKED,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """Answers that were written as files."""
-
-    folder: str | None
-    """As the job file names it; None for beside the pictures."""
-    sidecars: Sidecars
 
 
 def print_loaded(loaded: Sequence[Loaded]) -> None:
@@ -74,13 +64,13 @@ def title(name: str, simulated: bool) -> str:
     return f"{name} (simulated)" if simulated else name
 
 
-def print_summary(engine: Engine, end: RunEnd, files: Mapping[int, Files], *, as_json: bool) -> None:
+def print_summary(engine: Engine, end: RunEnd, *, as_json: bool) -> None:
     """The end of a run on standard output."""
     with reading(engine) as connection:
         costs = {job.job_id: cost_by(connection, "job", job_ids=[job.job_id]) for job in end.jobs}
     if as_json:
         document = {
-            "jobs": [job_document(job, costs[job.job_id], files.get(job.job_id)) for job in end.jobs],
+            "jobs": [job_document(job, costs[job.job_id], end.files.get(job.job_id)) for job in end.jobs],
             "calls": end.tally.calls,
             "seconds": round(end.seconds, 3),
             "interrupted": end.interrupted,
@@ -89,12 +79,12 @@ def print_summary(engine: Engine, end: RunEnd, files: Mapping[int, Files], *, as
         }
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
         return
-    lines = [line for job in end.jobs for line in job_lines(job, costs[job.job_id], files.get(job.job_id))]
+    lines = [line for job in end.jobs for line in job_lines(job, costs[job.job_id], end.files.get(job.job_id))]
     sys.stdout.write("\n".join([*lines, this_run(end)]) + "\n")
     sys.stdout.flush()
 
 
-def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Files | None) -> list[str]:
+def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) -> list[str]:
     states = [f"{job.states[state]:,} {state}" for state in SHOWN if job.states.get(state)]
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} of {job.total:,}"]
     lines += [f"  {cost_line(line)}" for line in costs]
@@ -119,12 +109,9 @@ def count(tokens: int | None) -> str:
     return "unknown" if tokens is None else f"{tokens:,}"
 
 
-def file_lines(files: Files) -> list[str]:
-    where = files.folder or "beside the pictures"
-    made = files.sidecars
-    parts = [
-        f"{made.written:,} files written to {where}" if files.folder else f"{made.written:,} files written {where}"
-    ]
+def file_lines(made: Sidecars) -> list[str]:
+    where = made.folder or "beside the pictures"
+    parts = [f"{made.written:,} files written to {where}" if made.folder else f"{made.written:,} files written {where}"]
     if made.present:
         parts.append(f"{made.present:,} were there already")
     if made.problems:
@@ -151,7 +138,7 @@ def this_run(end: RunEnd) -> str:
     return text
 
 
-def job_document(job: JobEnd, costs: Sequence[CostLine], files: Files | None) -> dict[str, object]:
+def job_document(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) -> dict[str, object]:
     return {
         "name": job.name,
         "simulated": job.simulated,
@@ -171,7 +158,7 @@ def job_document(job: JobEnd, costs: Sequence[CostLine], files: Files | None) ->
             }
             for line in costs
         ],
-        "files": None if files is None else files_document(files.sidecars),
+        "files": None if files is None else files_document(files),
     }
 
 

@@ -44,6 +44,8 @@ class Collision(NameProblem):
 class Sidecars:
     """What became of the files."""
 
+    folder: str | None = None
+    """Where they are, as the job file names it; None for beside the pictures."""
     written: int = 0
     present: int = 0
     """Left as they were found."""

@@ -20,7 +20,7 @@ from batchrun.answer import Answer, Usage
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
 from batchrun.limits import REFUSALS, Bucket, Health, Seen, observe
-from batchrun.retry import DOWN, PROFILE_IS_REFUSED
+from batchrun.retries import DOWN, PROFILE_IS_REFUSED
 from batchrun.states import State, sources
 from batchrun.store.claim import BUCKET_COLUMNS, HEALTH_COLUMNS, JOB_COLUMNS, Call, Pool, bucket_of, lock_profiles
 from batchrun.tables import MOST_MONEY, Record, answers, attempts, items, jobs, profiles, usage

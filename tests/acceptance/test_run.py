@@ -20,7 +20,7 @@ import pytest
 
 from batchrun import simulator
 from batchrun.catalogue import load_catalogue
-from batchrun.cli.simulated import without_secrets
+from batchrun.simulated import without_secrets
 from batchrun.simulator import Options, Running, read_book
 
 ROOT = Path(__file__).parents[2]

@@ -35,9 +35,9 @@ from batchrun.catalogue import Catalogue, Limits, load_catalogue
 from batchrun.database import connect, parse_url, reading, sqlite_path
 from batchrun.drain import GRACE, Stop
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.load import Loaded, load
+from batchrun.loading import Loaded, load
 from batchrun.messages import JsonValue
-from batchrun.run import RunEnd, run, signals
+from batchrun.running import RunEnd, run, signals
 from batchrun.settings import Settings
 from batchrun.simulator import BookRow, Options, Running
 from batchrun.states import TERMINAL, State

@@ -17,7 +17,7 @@ import pytest
 from batchrun.database import reading
 from batchrun.jobfile.spec import JobSpec
 from batchrun.reports.cost import CostLine, cost_by, totals
-from batchrun.run import RunEnd
+from batchrun.running import RunEnd
 from batchrun.simulator import Bill, BookRow
 from batchrun.tables import Record, attempts, items, prices, usage
 from tests.both_databases import KINDS

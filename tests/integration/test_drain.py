@@ -15,7 +15,7 @@ import pytest
 
 from batchrun import limits
 from batchrun.drain import Stop
-from batchrun.run import RunEnd
+from batchrun.running import RunEnd
 from batchrun.tables import answers, attempts, items, profiles, usage, workers
 from tests.integration.running import (
     PATIENCE,

@@ -19,7 +19,7 @@ from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import reading
 from batchrun.errors import ChangedError, SpecError
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.load import BATCH, Loaded, load
+from batchrun.loading import BATCH, Loaded, load
 from batchrun.tables import Record, items, jobs, profiles
 from tests.integration.rows import (
     add_worker,

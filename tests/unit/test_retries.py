@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun import retry
 from batchrun.errors import ErrorKind, ProviderError
-from batchrun.retry import (
+from batchrun.retries import (
     DOWN,
     FREE,
     ITEM_IS_BAD,
@@ -185,8 +184,3 @@ def test_every_kind_of_error_is_in_one_class() -> None:
 
 def test_what_the_breaker_counts_is_about_the_service_not_the_item() -> None:
     assert not DOWN & (ITEM_IS_BAD | PROFILE_IS_REFUSED | MONEY_IS_GONE | {ErrorKind.RATE_LIMITED})
-
-
-def test_every_kind_of_error_belongs_to_exactly_one_class() -> None:
-    classes = (retry.FREE, retry.MAYBE_BILLED, retry.ITEM_IS_BAD, retry.PROFILE_IS_REFUSED, retry.MONEY_IS_GONE)
-    assert sorted(kind for members in classes for kind in members) == sorted(ErrorKind)

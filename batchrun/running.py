@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from batchrun.database import clock, lock_loading, reading, writing
 from batchrun.drain import GRACE, STREAMS, Stop, Tally, drain
 from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE
 from batchrun.jobfile.spec import JobSpec
+from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
 from batchrun.states import State
@@ -64,8 +67,13 @@ class RunEnd:
     tally: Tally
     seconds: float
     interrupted: bool
-    unwritten: int = 0
-    """Answers that could not be written as files."""
+    files: Mapping[int, Sidecars] = field(default_factory=dict)
+    """Answers that were written as files, by job."""
+
+    @property
+    def unwritten(self) -> int:
+        """Answers that could not be written as files."""
+        return sum(made.problems for made in self.files.values())
 
     @property
     def exit_code(self) -> int:
@@ -103,19 +111,34 @@ def run(
     began = time.monotonic()
     with writing(engine) as connection:
         store.lift_pauses(connection, only)
-    asyncio.run(
-        drain(
-            engine,
-            plans.__getitem__,
-            reserve=reserve,
-            only=only,
-            stop=stop,
-            tally=tally,
-            streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
-            grace=grace,
-        )
+    draining = drain(
+        engine,
+        plans.__getitem__,
+        reserve=reserve,
+        only=only,
+        stop=stop,
+        tally=tally,
+        streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
+        grace=grace,
     )
+    finished(draining, stop)
     return RunEnd(jobs=ends(engine, only), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0)
+
+
+def finished(draining: Coroutine[object, object, Tally], stop: Stop) -> None:
+    """Run it to its end: here, or on a thread of its own where a loop runs in this one already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(draining)
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batchrun-drain") as pool:
+        running = pool.submit(asyncio.run, draining)
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            stop.ask()
+            raise
 
 
 def open_files() -> int:
@@ -167,7 +190,11 @@ def ends(engine: Engine, job_ids: frozenset[int]) -> list[JobEnd]:
 
 @contextmanager
 def signals(on_signal: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `on_signal`, which may only set a flag; what stood before is put back."""
+    """SIGINT and SIGTERM call `on_signal`, which may only set a flag; what stood before is put back. On another thread
+    than the main one, where Python lets nobody listen to signals, nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(_number: int, _frame: object) -> None:
         on_signal()

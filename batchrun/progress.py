@@ -19,7 +19,7 @@ from rich.text import Text
 
 from batchrun.drain import Tally
 from batchrun.output.visible import first_line
-from batchrun.run import JobEnd
+from batchrun.running import JobEnd
 
 SPAN = 15.0
 """Seconds over which rates are taken."""
