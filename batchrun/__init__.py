@@ -9,12 +9,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchrun.api import export, load, report, results, run, status
+    from batchrun.api import (
+        export,
+        load,
+        report,
+        results,
+        run,
+        status,
+    )
     from batchrun.errors import BatchrunError
 
     __version__: str
 
-__all__ = ["BatchrunError", "__version__", "export", "load", "report", "results", "run", "status"]
+__all__ = [
+    "BatchrunError",
+    "__version__",
+    "export",
+    "load",
+    "report",
+    "results",
+    "run",
+    "status",
+]
 
 
 def __getattr__(name: str) -> object:
