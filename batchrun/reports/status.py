@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -59,10 +59,19 @@ class JobStatus:
     """When the first of the waiting items may be tried again."""
     last_activity: datetime | None
     """When the last call that may have cost money began or ended."""
+    total: int = field(init=False)
+    """Items of the job."""
+    done: int = field(init=False)
+    failed: int = field(init=False)
+    truncated: int = field(init=False)
+    left: int = field(init=False)
+    """Items that haven't ended."""
 
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", sum(self.counts.values()))
+        for state in (State.DONE, State.FAILED, State.TRUNCATED):
+            object.__setattr__(self, state.value, self.counts.get(state, 0))
+        object.__setattr__(self, "left", sum(self.counts.get(state, 0) for state in OPEN))
 
 
 def status(
