@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchrun.api import (
+        db_status,
+        db_upgrade,
+        demo,
         export,
         load,
+        models,
+        prices,
         report,
         results,
         run,
+        schema,
+        simulate,
         status,
     )
     from batchrun.errors import BatchrunError
@@ -24,11 +31,18 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchrunError",
     "__version__",
+    "db_status",
+    "db_upgrade",
+    "demo",
     "export",
     "load",
+    "models",
+    "prices",
     "report",
     "results",
     "run",
+    "schema",
+    "simulate",
     "status",
 ]
 

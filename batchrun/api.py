@@ -10,20 +10,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.database import connect, reading
+from batchrun.catalogue.lines import ModelLine, model_lines
+from batchrun.database import (
+    connect,
+    make_engine,
+    parse_url,
+    prepare_file,
+    read_revision,
+    reading,
+    require_upgradable,
+    shown_url,
+    sqlite_path,
+    upgrade,
+)
+from batchrun.demonstration import BOOK, FOLDER, lay_out
 from batchrun.drain import GRACE, Stop
-from batchrun.jobfile.reader import read_job_file
+from batchrun.errors import UsageError
+from batchrun.jobfile.reader import read_job_file, read_job_mapping
+from batchrun.jobfile.schema import job_schema
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
 from batchrun.loading import load as load_jobs
@@ -34,19 +49,34 @@ from batchrun.plan import require_keys
 from batchrun.progress import progress_of, showing
 from batchrun.reports.cost import By, CostLine, cost_by
 from batchrun.reports.jobs import find_jobs, one_job
+from batchrun.reports.prices import PriceLine, booked_prices, price_lines
 from batchrun.reports.results import ItemResult
 from batchrun.reports.results import results as read_results
+from batchrun.reports.sizes import DatabaseStatus, row_counts
 from batchrun.reports.status import JobStatus
 from batchrun.reports.status import status as read_status
 from batchrun.running import RunEnd, ends, signals
 from batchrun.running import run as drain_jobs
-from batchrun.settings import Settings, current_folder, read_settings
-from batchrun.simulated import with_simulator
+from batchrun.settings import DEFAULT_DATABASE, Settings, current_folder, read_settings
+from batchrun.showing import clean
+from batchrun.simulated import Running, simulator, with_simulator, without_secrets
 from batchrun.states import State
 from batchrun.store.workers import dead_here
+from batchrun.tables import SCHEMA
 
 Place = str | Path | None
 """A database: its address, or the path of an SQLite file; None for the one of the environment."""
+
+Jobs = str | Path | Mapping[str, object]
+"""A job file: its path, or what would stand in it; its paths are then relative to the current folder."""
+
+
+def read_jobs(job_file: Jobs) -> tuple[JobFile, Path]:
+    """The checked job file, and the folder that its paths are relative to. Raises SpecError."""
+    if isinstance(job_file, Mapping):
+        return read_job_mapping(job_file), current_folder()
+    path = Path(job_file)
+    return read_job_file(path), path.resolve().parent
 
 
 def settings_for(database: Place = None) -> Settings:
@@ -73,7 +103,7 @@ def opened(database: Place = None) -> Iterator[Engine]:
 
 
 def load(
-    job_file: str | Path,
+    job_file: Jobs,
     *,
     database: Place = None,
     catalogue: str | Path | None = None,
@@ -83,19 +113,19 @@ def load(
 
     Raises SpecError, CatalogueError, UsageError, ChangedError, DatabaseError; then nothing was written.
     """
-    path, settings = Path(job_file), settings_for(database)
-    jobs = read_job_file(path)
+    settings = settings_for(database)
+    jobs, base = read_jobs(job_file)
     known = catalogue_for(catalogue, settings)
     prepared_all(jobs, known)  # a file that can't be loaded leaves no database behind
     engine = connect(settings.database_url, create=True)
     try:
-        return load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
+        return load_jobs(engine, jobs, known, base=base, on_rows=on_rows)
     finally:
         engine.dispose()
 
 
 def run(
-    job_file: str | Path,
+    job_file: Jobs,
     *,
     database: Place = None,
     catalogue: str | Path | None = None,
@@ -114,8 +144,8 @@ def run(
 
     Raises what `load` raises, UsageError where a key is missing, and DatabaseError where the database stays away.
     """
-    path, settings = Path(job_file), settings_for(database)
-    jobs = read_job_file(path)
+    settings = settings_for(database)
+    jobs, base = read_jobs(job_file)
     known = catalogue_for(catalogue, settings)
     prepared_all(jobs, known)
     with ExitStack() as stack:
@@ -124,7 +154,7 @@ def run(
         require_keys(jobs, known, settings)
         engine = connect(settings.database_url, create=True)
         stack.callback(engine.dispose)
-        loaded = load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
+        loaded = load_jobs(engine, jobs, known, base=base, on_rows=on_rows)
         on_loaded(loaded)
         end = drained(engine, loaded, known, settings, grace=grace, progress=progress, stop=stop)
         return replace(end, files=written_files(engine, loaded, jobs))
@@ -226,3 +256,124 @@ def report(
     with opened(database) as engine, reading(engine) as connection:
         ids = None if jobs is None else [row.id for row in find_jobs(connection, list(jobs))]
         return cost_by(connection, by, job_ids=ids, since=since, until=until)
+
+
+def models(provider: str | None = None, *, catalogue: str | Path | None = None) -> list[ModelLine]:
+    """Models that a job can name at a provider, such as `model-studio/singapore` or `model-studio`, or at all.
+
+    Raises CatalogueError for a provider that isn't there.
+    """
+    return model_lines(catalogue_for(catalogue, settings_for()), provider, datetime.now(UTC))
+
+
+def prices(model: str | None = None, *, catalogue: str | Path | None = None, database: Place = None) -> list[PriceLine]:
+    """Prices of the catalogue, and those that the database has booked with, of one model or of all.
+
+    Without a database there, and none named, those of the catalogue alone. Raises UsageError for an unknown model.
+    """
+    known = catalogue_for(catalogue, settings_for())
+    path = sqlite_path(parse_url(settings_for(database).database_url))
+    stored = {}
+    if database is not None or path is None or path.exists():
+        with opened(database) as engine, reading(engine) as connection:
+            stored = booked_prices(connection)
+    found = price_lines(known, stored, datetime.now(UTC), model)
+    if model is not None and not found:
+        raise UsageError(
+            f"no price of a model `{clean(model)}`", code="unknown-model", remedy="`batchrun models` lists the models"
+        )
+    return found
+
+
+def schema() -> dict[str, object]:
+    """The JSON Schema of a job file, for editors and checkers."""
+    return job_schema()
+
+
+def demo(
+    folder: str | Path = FOLDER,
+    *,
+    progress: bool = False,
+    on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> RunEnd:
+    """Caption a dozen pictures through the simulator, for no money, in a folder that has a database of its own."""
+    place = current_folder() / folder
+    lay_out(place)
+    return run(
+        place / "jobs.yaml",
+        database=place / DEFAULT_DATABASE,
+        progress=progress,
+        grace=10.0,
+        simulator_book=place / BOOK,
+        on_loaded=on_loaded,
+        stop=stop,
+    )
+
+
+@contextmanager
+def simulate(
+    *,
+    port: int = 0,
+    fault: str = "",
+    book: str | Path | None = None,
+    time_to_first_token: float = 0.0,
+    tokens_per_second: float = 0.0,
+    limits: bool = False,
+) -> Iterator[Running]:
+    """Serve the simulated provider on this machine while the block lasts, for tests of your own.
+
+    `base_url(region)` of what it yields is the address for a client or a catalogue, `keys[region]` the accepted key,
+    `book()` what was billed. `fault` is a fault of `batchrun simulate --list-faults`, such as `429-every=5`. It answers
+    at once and without limits unless told otherwise: seconds to the first token, tokens per second of a stream (0 is as
+    fast as possible), the vendor's rate limits.
+    """
+    settings = settings_for()
+    with simulator(
+        port=port,
+        book=None if book is None else Path(book),
+        fault=fault,
+        time_to_first_token=time_to_first_token,
+        tokens_per_second=tokens_per_second,
+        limits=limits,
+        environment=without_secrets(settings.environment, catalogue_for(None, settings)),
+    ) as running:
+        yield running
+
+
+def db_status(*, database: Place = None) -> DatabaseStatus:
+    """Where the database is, its schema, and how much there is in it."""
+    url = parse_url(settings_for(database).database_url)
+    with unchecked(url, create=False) as engine:
+        revision, rows = read_revision(engine), {}
+        if revision == SCHEMA:
+            with reading(engine) as connection:
+                rows = row_counts(connection)
+    return DatabaseStatus(address=shown_url(url), schema=revision, needed=SCHEMA, rows=rows)
+
+
+def db_upgrade(*, database: Place = None) -> tuple[str | None, str]:
+    """Bring the schema to what this version needs, and make an SQLite file that doesn't exist; safe to repeat.
+
+    Returns the revision before (None for no tables) and after.
+    """
+    address = settings_for(database).database_url
+    with unchecked(parse_url(address), create=True) as engine:
+        before = read_revision(engine)
+    if before != SCHEMA:
+        require_upgradable(before, automatic=True)
+        upgrade(address)
+    return before, SCHEMA
+
+
+@contextmanager
+def unchecked(url: URL, *, create: bool) -> Iterator[Engine]:
+    """The database at this address, whatever its schema is."""
+    path = sqlite_path(url)
+    if path is not None:
+        prepare_file(path, create=create)
+    engine = make_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()

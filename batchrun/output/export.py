@@ -168,7 +168,7 @@ def _usage_record(counted: Usage) -> Record:
 
 
 def _tokens_column(name: str) -> Callable[[ItemResult], int | None]:
-    return lambda item: getattr(item, name)  # type: ignore[no-any-return]  # each of TOKENS is a field
+    return lambda item: item.tokens[name]
 
 
 COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
