@@ -1,9 +1,9 @@
 """What the commands do, as functions: `import batchrun` offers them under the same names.
 
-Each takes `database`, an address or the path of an SQLite file (None: `DATABASE_URL`, else `.batchrun/batchrun.db` in
-the current folder), and where models are named `catalogue`, a catalogue file of your own (None: `BATCHRUN_CATALOGUE`).
-What goes wrong is raised as a BatchrunError with a code, a message and a remedy. Nothing is printed, except for the
-progress that `run` is asked for.
+Each takes `database`: an address, or the path of an SQLite file as a `Path` (None: `DATABASE_URL`, else
+`.batchrun/batchrun.db` in the current folder), and where models are named `catalogue`, a catalogue file of your own
+(None: `BATCHRUN_CATALOGUE`). What goes wrong is raised as a BatchrunError with a code, a message and a remedy. Nothing
+is printed, except for the progress that `run` is asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 from urllib.parse import quote
 
 from sqlalchemy import URL, Engine
@@ -211,18 +211,20 @@ def status(jobs: Iterable[str] | None = None, *, database: Place = None) -> list
 def results(
     job: str,
     *,
-    states: Collection[State] | None = None,
+    states: Collection[State | str] | None = None,
     limit: int | None = None,
     simulated: bool = False,
     database: Place = None,
 ) -> list[ItemResult]:
     """What came of each item of a job, in the order of its source; `pandas.DataFrame` takes the list as it is.
 
-    `simulated` takes the simulated job of that name where a real one has it too.
+    `states` are those to take, such as `{"failed"}`; None means all. `simulated` takes the simulated job of that name
+    where a real one has it too.
     """
+    wanted = states_of(states)
     with opened(database) as engine, reading(engine) as connection:
         row = one_job(connection, job, simulated=simulated)
-        return list(read_results(connection, row, states=states, limit=limit))
+        return list(read_results(connection, row, states=wanted, limit=limit))
 
 
 def export(
@@ -230,18 +232,47 @@ def export(
     output_format: Format = "jsonl",
     out: str | Path | BinaryIO | None = None,
     *,
-    states: Collection[State] | None = None,
+    states: Collection[State | str] | None = None,
     simulated: bool = False,
     overwrite: bool = False,
     raw: bool = False,
     database: Place = None,
 ) -> ExportSummary:
-    """Write the results of a job to a file, whole or not at all; see `output.export.export`."""
-    target = Path(out) if isinstance(out, str) else out
+    """Write the results of a job to a file, whole or not at all; for `sidecar`, a text file for each item to a folder.
+
+    `out` is a path, or a binary file that stays open; for `sidecar` None takes the folder that the job names. `raw`
+    leaves cells of a CSV alone that a spreadsheet would take for formulas.
+    """
+    one_of("output_format", output_format, get_args(Format))
+    if out is None and output_format != "sidecar":
+        raise UsageError(f"{output_format} needs a file to go to", code="usage", remedy="give it as `out`")
+    target, wanted = Path(out) if isinstance(out, str) else out, states_of(states)
     with opened(database) as engine:
         return export_job(
-            engine, job, output_format, target, states=states, simulated=simulated, overwrite=overwrite, raw=raw
+            engine,
+            job,
+            output_format,
+            target,
+            states=wanted,
+            simulated=simulated,
+            overwrite=overwrite,
+            raw=raw,
         )
+
+
+def states_of(states: Collection[State | str] | None) -> frozenset[State] | None:
+    if states is None:
+        return None
+    named = [states] if isinstance(states, str) else states
+    for state in named:
+        one_of("states", state, [known.value for known in State])
+    return frozenset(map(State, named))
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Raises UsageError where `value` isn't one of the words that the argument `name` takes."""
+    if value not in known:
+        raise UsageError(f"{name} can't be `{clean(value)}`", code="usage", remedy=f"there are: {', '.join(known)}")
 
 
 def report(
@@ -252,7 +283,11 @@ def report(
     until: date | None = None,
     database: Place = None,
 ) -> list[CostLine]:
-    """What the calls cost, failed ones included, from `since` to `until`, days of UTC, both inclusive."""
+    """What the calls cost, failed ones included, from `since` to `until`, days of UTC, both inclusive.
+
+    `pandas.DataFrame` takes the list as it is. Simulated money stands in lines of its own; leave them out of sums.
+    """
+    one_of("by", by, get_args(By))
     with opened(database) as engine, reading(engine) as connection:
         ids = None if jobs is None else [row.id for row in find_jobs(connection, list(jobs))]
         return cost_by(connection, by, job_ids=ids, since=since, until=until)

@@ -39,6 +39,8 @@ class BatchrunError(Exception):
         self.message = message
         self.code = code
         self.remedy = remedy
+        if remedy:
+            self.add_note(f"→ {remedy}")  # a traceback shows it below the message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
