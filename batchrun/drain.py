@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
+from batchrun.errors import DatabaseError
 from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, claim
@@ -123,7 +124,7 @@ async def drain(
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
     `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound)` gives the most that one can cost. Raises
-    DatabaseError when the database stays away; results that were not stored by then are lost with the process.
+    DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a file then.
     """
     stop, tally = stop or Stop(), tally or Tally()
 
@@ -200,6 +201,9 @@ class Worker:
                     break
                 await self.rest(claimed)
             await self.wind_down()
+        except DatabaseError:
+            await self.wind_down()  # what is in flight is paid for, and its answers can be kept in a file
+            raise
         finally:
             watchdog.cancel()
             await self.cancel([live for live in self.live.values() if live.task is not None])

@@ -24,6 +24,7 @@ from batchrun.jobfile.spec import JobSpec
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
+from batchrun.spill import restore, spill_folder
 from batchrun.states import State
 from batchrun.store import jobs as store
 
@@ -109,6 +110,7 @@ def run(
         return plans[job_id].most(input_bound)
 
     began = time.monotonic()
+    restore(engine, spill_folder(engine))
     with writing(engine) as connection:
         store.lift_pauses(connection, only)
     draining = drain(
