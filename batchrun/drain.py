@@ -26,6 +26,7 @@ from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
+from batchrun.store.sample import Sample, is_open
 from batchrun.store.workers import Reaped, give_back
 from batchrun.transport import Transport
 from batchrun.writer import Writer
@@ -116,6 +117,7 @@ async def drain(
     *,
     reserve: Callable[[int, int | None], Decimal | None],
     only: frozenset[int] | None = None,
+    sample: Sample | None = None,
     stop: Stop | None = None,
     tally: Tally | None = None,
     streams: int = STREAMS,
@@ -123,6 +125,7 @@ async def drain(
 ) -> Tally:
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
+    With a `sample` of these jobs, of each job that is in `only`, nothing but its items is called.
     `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound)` gives the most that one can cost. Raises
     DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a file then.
     """
@@ -140,6 +143,7 @@ async def drain(
                 plans=lru_cache(maxsize=None)(plans),
                 reserve=each_minute(reserve),
                 only=only,
+                sample=sample,
                 stop=stop,
                 tally=tally,
                 streams=streams,
@@ -171,6 +175,7 @@ class Worker:
     plans: Callable[[int], Plan]
     reserve: Callable[[int, int | None], Decimal | None]
     only: frozenset[int] | None
+    sample: Sample | None
     stop: Stop
     tally: Tally
     streams: int
@@ -214,7 +219,14 @@ class Worker:
 
         def work(connection: Connection) -> tuple[float, Claimed]:
             began = time.monotonic()  # beside the database's clock: the commit that follows may take its time
-            return began, claim(connection, worker=self.beat.worker, room=room, only=self.only, reserve=self.reserve)
+            return began, claim(
+                connection,
+                worker=self.beat.worker,
+                room=room,
+                only=self.only,
+                reserve=self.reserve,
+                sample=self.sample,
+            )
 
         began, claimed = await self.writer.do(work)
         self.clock.set(claimed.now, began)
@@ -248,6 +260,8 @@ class Worker:
 
         def work(connection: Connection) -> bool:
             give_back(connection, self.beat.worker)
+            if self.sample is not None:
+                return is_open(connection, self.sample)
             return has_open_items(connection, self.only)
 
         return not await self.writer.do(work)
