@@ -39,6 +39,7 @@ from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
 from batchrun.jobfile.reader import read_job_file, read_job_mapping
 from batchrun.jobfile.schema import job_schema
+from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
 from batchrun.loading import load as load_jobs
@@ -61,6 +62,7 @@ from batchrun.settings import DEFAULT_DATABASE, Settings, current_folder, read_s
 from batchrun.showing import clean
 from batchrun.simulated import Running, simulator, with_simulator, without_secrets
 from batchrun.states import State
+from batchrun.store.sample import draw
 from batchrun.store.workers import dead_here
 from batchrun.tables import SCHEMA
 
@@ -127,6 +129,7 @@ def load(
 def run(
     job_file: Jobs,
     *,
+    sample: int | None = None,
     database: Place = None,
     catalogue: str | Path | None = None,
     progress: bool = False,
@@ -138,14 +141,19 @@ def run(
 ) -> RunEnd:
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
-    `progress` shows how far it is on standard error. `grace` is how many seconds calls in flight get after the first
-    Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills. `stop` ends the run from
-    another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is stored.
+    `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
+    sample is never bought twice, and a later run goes on with the others. `progress` shows how far it is on standard
+    error. `grace` is how many seconds calls in flight get after the first Ctrl-C. `simulator_book` is where a simulator
+    that is started here writes its bills. `stop` ends the run from another thread; without it, Ctrl-C does, and
+    KeyboardInterrupt is raised once everything is stored.
 
     Raises what `load` raises, UsageError where a key is missing, and DatabaseError where the database stays away.
     """
     settings = settings_for(database)
     jobs, base = read_jobs(job_file)
+    check_sample(sample)
+    path, settings = Path(job_file), settings_for(database)
+    jobs = read_job_file(path)
     known = catalogue_for(catalogue, settings)
     prepared_all(jobs, known)
     with ExitStack() as stack:
@@ -156,8 +164,15 @@ def run(
         stack.callback(engine.dispose)
         loaded = load_jobs(engine, jobs, known, base=base, on_rows=on_rows)
         on_loaded(loaded)
-        end = drained(engine, loaded, known, settings, grace=grace, progress=progress, stop=stop)
+        end = drained(engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, stop=stop)
         return replace(end, files=written_files(engine, loaded, jobs))
+
+
+def check_sample(size: int | None) -> None:
+    if size is not None and size < 1:
+        raise UsageError(
+            f"a sample of {size} items", code="sample-size", remedy="take at least one item, or leave the sample out"
+        )
 
 
 def drained(
@@ -166,13 +181,18 @@ def drained(
     catalogue: Catalogue,
     settings: Settings,
     *,
+    sample: int | None,
     grace: float,
     progress: bool,
     stop: Stop | None,
 ) -> RunEnd:
     """Make the calls, with the progress on standard error and Ctrl-C as the way to stop."""
     ids = frozenset(job.job_id for job in loaded)
-    shown, asked = progress_of(ends(engine, ids)), stop or Stop()
+    drawn = None
+    if sample is not None:
+        with reading(engine) as connection:
+            drawn = draw(connection, ids, sample)
+    shown, asked = progress_of(ends(engine, ids, drawn)), stop or Stop()
 
     def interrupt() -> None:
         asked.ask()
@@ -185,7 +205,7 @@ def drained(
             os.write(2, (shown.notes[0] + "\n").encode())
 
     with signals(interrupt), showing(shown, quiet=not progress):
-        end = drain_jobs(engine, ids, catalogue, settings, stop=asked, tally=shown.tally, grace=grace)
+        end = drain_jobs(engine, ids, catalogue, settings, sample=drawn, stop=asked, tally=shown.tally, grace=grace)
     if stop is None and asked.level:
         raise KeyboardInterrupt
     return end
