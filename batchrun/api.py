@@ -39,7 +39,6 @@ from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
 from batchrun.jobfile.reader import read_job_file, read_job_mapping
 from batchrun.jobfile.schema import job_schema
-from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
 from batchrun.loading import load as load_jobs
@@ -149,11 +148,9 @@ def run(
 
     Raises what `load` raises, UsageError where a key is missing, and DatabaseError where the database stays away.
     """
+    check_sample(sample)
     settings = settings_for(database)
     jobs, base = read_jobs(job_file)
-    check_sample(sample)
-    path, settings = Path(job_file), settings_for(database)
-    jobs = read_job_file(path)
     known = catalogue_for(catalogue, settings)
     prepared_all(jobs, known)
     with ExitStack() as stack:
