@@ -47,15 +47,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Looked up when they are asked for: what they import would cost `--help` and every start half a second."""
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a checker would believe that there is every name
 
-        return version("batchrun")
-    if name in __all__:
-        return getattr(import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Looked up when they are asked for: what they import would cost `--help` and every start half a second."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("batchrun")
+        if name in __all__:
+            return getattr(import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

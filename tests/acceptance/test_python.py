@@ -27,6 +27,7 @@ from batchrun import api, simulator
 from batchrun.cli import COMMANDS
 from batchrun.database import connect
 from batchrun.reports.cost import By
+from batchrun.running import RunEnd
 from batchrun.simulator import Options, Running
 from batchrun.states import State
 from tests.filling import Filling
@@ -321,7 +322,7 @@ def test_the_schema_is_that_of_the_command() -> None:
 def test_it_works_inside_a_running_event_loop(tmp_path: Path) -> None:
     import asyncio
 
-    async def notebook() -> batchrun.api.RunEnd:
+    async def notebook() -> RunEnd:
         return api.run(jobs(), database=tmp_path / "x.db")
 
     assert asyncio.run(notebook()).jobs[0].states == {"done": 3}
