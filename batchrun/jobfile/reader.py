@@ -25,6 +25,8 @@ from batchrun.opening import open_regular
 from batchrun.showing import SECRET, clean
 
 MAX_BYTES = 5_000_000
+PICTURE = b"\xff\xd8\xff"
+"""So begins a JPEG; other binary files have a NUL near their start."""
 MAX_PROBLEMS = 100
 _A_KEY = (
     "this looks like a key, and a key doesn't belong in a job file",
@@ -83,6 +85,8 @@ def _decode(data: bytes, path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\x00" in data[:8_000] or data.startswith(PICTURE):
+            raise SpecError([_file_problem(path, "is not a text", "Name the job file, a text in YAML")]) from error
         # Bytes before the error are UTF-8; the mark at the start, if any, is cut off as above.
         before = data[: error.start].decode("utf-8-sig")
         line, column = Lines(before).at(len(before))
