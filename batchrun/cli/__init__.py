@@ -239,7 +239,10 @@ def _lines_of(error: BatchrunError) -> list[str]:
     if not isinstance(error, SpecError):
         return [error.message]
     count = len(error.problems)
-    return [f"{count} problem{'' if count == 1 else 's'}", *(f"  {problem}" for problem in error.problems)]
+    lines = [f"{count} problem{'' if count == 1 else 's'}"]
+    for problem in error.problems:
+        lines += [f"  {problem.told}", *([f"    → {problem.remedy}"] if problem.remedy else [])]
+    return lines
 
 
 def _help_of(error: TyperException) -> str:
