@@ -80,11 +80,15 @@ class Model:
         the budget, if one can be sent, comes on top.
         """
         answer = self.max_output if max_tokens is None else max_tokens
-        if not self._thinks(self.thinks_by_default if thinking is None else thinking.enabled):
+        if not self.may_think(thinking):
             return answer
         budget = thinking.budget if thinking is not None and self.rules.thinking_budget else None
         thought = self.max_cot if budget is None else budget
         return None if answer is None or thought is None else answer + thought
+
+    def may_think(self, thinking: Thinking | None) -> bool:
+        """Whether a call that asks for this can bring thinking."""
+        return self._thinks(self.thinks_by_default if thinking is None else thinking.enabled)
 
     def price_at(self, moment: datetime) -> Price | None:
         """The price that holds at `moment`, which carries a zone; None where none is known."""
