@@ -80,8 +80,8 @@ class Survey:
         if need is None:
             return
         if item.input_tokens is not None and item.output_tokens is not None:
-            self.input.observe(item.input_tokens, item.input_tokens, least=need.input.low)
-            self.output.observe(item.output_tokens, item.output_tokens, least=need.output.low)
+            self.input.observe(*item.input_tokens, least=need.input.low)
+            self.output.observe(*item.output_tokens, least=need.output.low)
         if need.cost is None or item.cost_low is None or item.cost_high is None:
             return
         if item.currency in (None, self.needs.currency):

@@ -20,13 +20,16 @@ MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One item and all its calls that may have cost money, failed ones included. Unknown is None."""
+    """One item and all its calls that may have cost money, failed ones included. Unknown is None.
+
+    The tokens of failed calls are often not known; then they lie between nothing and what the item's other calls used.
+    """
 
     id: int
     state: State
     calls: int
-    input_tokens: int | None
-    output_tokens: int | None
+    input_tokens: tuple[int, int] | None
+    output_tokens: tuple[int, int] | None
     cost_low: Decimal | None
     cost_high: Decimal | None
     currency: str | None
@@ -77,18 +80,24 @@ def measured(connection: Connection, job_id: int, names: Sequence[str]) -> dict[
 
 
 def _measured(row: Record) -> Measured:
-    counted, priced = row.counted == row.calls, row.priced == row.calls
+    priced = row.priced == row.calls
     return Measured(
         id=row.id,
         state=State(row.state),
         calls=row.calls,
-        input_tokens=int(row.input_tokens or 0) if counted else None,
-        output_tokens=int(row.output_tokens or 0) if counted else None,
+        input_tokens=_tokens(row.input_tokens, row),
+        output_tokens=_tokens(row.output_tokens, row),
         cost_low=_money(row.cost_low) if priced else None,
         cost_high=_money(row.cost_high) if priced else None,
         currency=row.currency,
         seconds=None if row.took is None else Decimal(int(row.took)) / MICROSECONDS,
     )
+
+
+def _tokens(known: int | None, row: Record) -> tuple[int, int] | None:
+    if not row.counted:
+        return None if row.calls else (0, 0)
+    return int(known or 0), -(-int(known or 0) * row.calls // row.counted)
 
 
 def _money(units: int | None) -> Decimal:

@@ -255,7 +255,7 @@ def test_the_narrowest_of_several_limits_counts() -> None:
 
 def test_tokens_of_a_day_let_nights_pass() -> None:
     found = duration(load_of(), [Limits(tokens_per_day=900_000)], 64)
-    assert (found.low, found.high) == (86_400 + 2, 2 * 86_400 + 2)
+    assert (found.low, found.high) == (D(86_400 + 2), D(2 * 86_400 + 2))
 
 
 def test_without_a_timed_answer_it_says_how_long_one_may_take() -> None:
