@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -21,9 +21,10 @@ from urllib.parse import quote
 from sqlalchemy import Engine
 
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.database import connect, reading
+from batchrun.database import connect, connect_to_tables, reading
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
+from batchrun.estimating import Estimate, estimate_all
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
@@ -188,6 +189,52 @@ def written_files(engine: Engine, loaded: Sequence[Loaded], jobs: JobFile) -> di
             if made is not None:
                 written[job.job_id] = replace(made, folder=spec.output.folder)
     return written
+
+
+def estimate(
+    job_file: str | Path,
+    *,
+    sample: int | None = None,
+    database: Place = None,
+    catalogue: str | Path | None = None,
+    progress: bool = False,
+    simulator_book: str | Path | None = None,
+    on_rows: Callable[[int], None] = lambda _: None,
+    on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> Estimate:
+    """What the jobs of a file will cost, and how long they will take.
+
+    Without `sample` no call is made, no key is needed and nothing is written; what a database that exists knows of the
+    jobs is taken into account. With it, the calls of so many items of each job are made first, exactly as
+    `run(sample=...)` makes them: their answers are kept, and what they used narrows the estimate of the others.
+
+    Raises SpecError, CatalogueError, UsageError, DatabaseError, and with `sample` what `run` raises.
+    """
+    path, end = Path(job_file), None
+    if sample is not None:
+        end = run(
+            path,
+            sample=sample,
+            database=database,
+            catalogue=catalogue,
+            progress=progress,
+            simulator_book=simulator_book,
+            on_loaded=on_loaded,
+            stop=stop,
+        )
+    settings = settings_for(database)
+    jobs = read_job_file(path)
+    known = catalogue_for(catalogue, settings)
+    with ExitStack() as stack:
+        engine = connect_to_tables(settings.database_url)
+        connection = None
+        if engine is not None:
+            stack.callback(engine.dispose)
+            connection = stack.enter_context(reading(engine))
+        base, now = path.resolve().parent, datetime.now(UTC)
+        made = estimate_all(jobs, known, base=base, connection=connection, now=now, on_rows=on_rows)
+        return replace(made, run=end)
 
 
 def status(jobs: Iterable[str] | None = None, *, database: Place = None) -> list[JobStatus]:
