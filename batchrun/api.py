@@ -39,6 +39,11 @@ from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
 from batchrun.jobfile.reader import read_job_file, read_job_mapping
 from batchrun.jobfile.schema import job_schema
+from batchrun.database import connect, connect_to_tables, reading
+from batchrun.drain import GRACE, Stop
+from batchrun.errors import UsageError
+from batchrun.estimating import Estimate, estimate_all
+from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
 from batchrun.loading import load as load_jobs
@@ -217,6 +222,51 @@ def written_files(engine: Engine, loaded: Sequence[Loaded], jobs: JobFile) -> di
             if made is not None:
                 written[job.job_id] = replace(made, folder=spec.output.folder)
     return written
+
+
+def estimate(
+    job_file: Jobs,
+    *,
+    sample: int | None = None,
+    database: Place = None,
+    catalogue: str | Path | None = None,
+    progress: bool = False,
+    simulator_book: str | Path | None = None,
+    on_rows: Callable[[int], None] = lambda _: None,
+    on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> Estimate:
+    """What the jobs of a file will cost, and how long they will take.
+
+    Without `sample` no call is made, no key is needed and nothing is written; what a database that exists knows of the
+    jobs is taken into account. With it, the calls of so many items of each job are made first, exactly as
+    `run(sample=...)` makes them: their answers are kept, and what they used narrows the estimate of the others.
+
+    Raises SpecError, CatalogueError, UsageError, DatabaseError, and with `sample` what `run` raises.
+    """
+    end = None
+    if sample is not None:
+        end = run(
+            job_file,
+            sample=sample,
+            database=database,
+            catalogue=catalogue,
+            progress=progress,
+            simulator_book=simulator_book,
+            on_loaded=on_loaded,
+            stop=stop,
+        )
+    settings = settings_for(database)
+    jobs, base = read_jobs(job_file)
+    known = catalogue_for(catalogue, settings)
+    with ExitStack() as stack:
+        engine = connect_to_tables(settings.database_url)
+        connection = None
+        if engine is not None:
+            stack.callback(engine.dispose)
+            connection = stack.enter_context(reading(engine))
+        made = estimate_all(jobs, known, base=base, connection=connection, now=datetime.now(UTC), on_rows=on_rows)
+        return replace(made, run=end)
 
 
 def status(jobs: Iterable[str] | None = None, *, database: Place = None) -> list[JobStatus]:

@@ -160,7 +160,9 @@ def kind_of(error: MediaError | TemplateError) -> ErrorKind:
 
 
 def worded(error: MediaError | TemplateError) -> str:
-    return f"{error.message}; {error.remedy}" if error.remedy else error.message
+    if not error.remedy:
+        return error.message
+    return f"{error.message}{' ' if error.message.endswith('.') else '; '}{error.remedy}"
 
 
 @asynccontextmanager

@@ -138,6 +138,23 @@ def connect(text: str, *, create: bool = False) -> Engine:
     return engine
 
 
+def connect_to_tables(text: str) -> Engine | None:
+    """An engine on the database at `text`; None where there is none, or it has no tables yet. Nothing is made.
+
+    Raises DatabaseError.
+    """
+    url = parse_url(text)
+    path = sqlite_path(url)
+    if path is not None and not exists_as_file(path):
+        return None
+    engine = make_engine(url)
+    try:
+        empty = read_revision(engine) is None
+    finally:
+        engine.dispose()
+    return None if empty else connect(text)
+
+
 def make_engine(url: URL) -> Engine:
     """An engine with our settings. Made after a fork, never before."""
     if url.get_backend_name() == "sqlite":
