@@ -24,6 +24,7 @@ from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.catalogue.lines import ModelLine, model_lines
 from batchrun.database import (
     connect,
+    connect_to_tables,
     make_engine,
     parse_url,
     prepare_file,
@@ -37,13 +38,9 @@ from batchrun.database import (
 from batchrun.demonstration import BOOK, FOLDER, lay_out
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
+from batchrun.estimating import Estimate, estimate_all
 from batchrun.jobfile.reader import read_job_file, read_job_mapping
 from batchrun.jobfile.schema import job_schema
-from batchrun.database import connect, connect_to_tables, reading
-from batchrun.drain import GRACE, Stop
-from batchrun.errors import UsageError
-from batchrun.estimating import Estimate, estimate_all
-from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
 from batchrun.loading import load as load_jobs
