@@ -105,8 +105,8 @@ def run(
     stop, tally = stop or Stop(), tally or Tally()
     plans = make_plans(engine, only, catalogue, settings)
 
-    def reserve(job_id: int, input_bound: int | None) -> Decimal | None:
-        return plans[job_id].most(input_bound)
+    def reserve(job_id: int, input_bound: int | None, output_bound: int | None) -> Decimal | None:
+        return plans[job_id].most(input_bound, output_bound)
 
     began = time.monotonic()
     with writing(engine) as connection:

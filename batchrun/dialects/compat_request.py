@@ -6,13 +6,14 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 
+from batchrun.bodies import is_image, with_url
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
 from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media import OpenMedia
 from batchrun.media.url import check_image_url
-from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart
+from batchrun.messages import ChatRequest, JsonValue, Message, Part, Source, TextPart, WrittenMessage
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
 """Parameters that stand in each image part, beside `image_url` (contract 2.6)."""
@@ -59,16 +60,21 @@ def _check_params(request: ChatRequest, rules: ModelRules) -> None:
         if name in REFUSED_FIELDS:
             raise _invalid(f"The parameter `{name}` can't be given in `params`.", REFUSED_FIELDS[name])
         if name in rules.forbidden:
-            raise _invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}` from `params`.")
-    if request.params.get("n", 1) != 1:
+            raise _invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}`.")
+    if request.params.get("n") not in (None, 1):
         raise _invalid(
             "`n` asks for several answers to one item.", "Remove `n`; repeat the row to get several answers."
         )
-    if not request.messages or any(not message.parts for message in request.messages):
+    empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
+    if not request.messages or empty:
         raise _invalid("The request has a message without text or image.", "Give the item a prompt.")
 
 
-def _message(message: Message, image_fields: Mapping[str, JsonValue], placeholder: str) -> dict[str, JsonValue]:
+def _message(
+    message: Message | WrittenMessage, image_fields: Mapping[str, JsonValue], placeholder: str
+) -> Mapping[str, JsonValue]:
+    if isinstance(message, WrittenMessage):
+        return _written(message, placeholder)
     first = message.parts[0]
     if len(message.parts) == 1 and isinstance(first, TextPart):
         return {"role": message.role, "content": first.text}
@@ -78,18 +84,29 @@ def _message(message: Message, image_fields: Mapping[str, JsonValue], placeholde
 def _part(part: Part, image_fields: Mapping[str, JsonValue], placeholder: str) -> dict[str, JsonValue]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
-    if isinstance(part.source, str):
-        check_image_url(part.source)
-        url = part.source
-    else:
-        url = f"data:{part.source.mime};base64,{placeholder}"
-    return {"type": "image_url", "image_url": {"url": url}, **image_fields}
+    return {"type": "image_url", "image_url": {"url": _url(part.source, placeholder)}, **image_fields}
+
+
+def _written(message: WrittenMessage, placeholder: str) -> Mapping[str, JsonValue]:
+    """The message as it was written, with the addresses of its pictures."""
+    content = message.fields.get("content")
+    if not isinstance(content, list):
+        return message.fields
+    urls = iter([_url(source, placeholder) for source in message.images])
+    parts = [with_url(part, next(urls)) if isinstance(part, Mapping) and is_image(part) else part for part in content]
+    return {**message.fields, "content": parts}
+
+
+def _url(source: Source, placeholder: str) -> str:
+    if not isinstance(source, str):
+        return f"data:{source.mime};base64,{placeholder}"
+    check_image_url(source)
+    return source
 
 
 def _files(request: ChatRequest) -> list[OpenMedia]:
     """The local files in the order of their parts."""
-    parts = [part for message in request.messages for part in message.parts if isinstance(part, ImagePart)]
-    return [part.source for part in parts if not isinstance(part.source, str)]
+    return [source for message in request.messages for source in message.images if not isinstance(source, str)]
 
 
 def _interleave(texts: Sequence[bytes], files: Sequence[OpenMedia]) -> tuple[bytes | OpenMedia, ...]:
