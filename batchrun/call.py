@@ -397,6 +397,9 @@ def short(word: str | None, secrets: Sequence[str]) -> str | None:
 def without_secrets(answer: Answer, secrets: Sequence[str]) -> Answer:
     text, reasoning = masked(answer.text, secrets), masked(answer.reasoning, secrets)
     finish_reason = short(answer.finish_reason, secrets)
+    if answer.tool_calls:
+        calls = masked(msgspec.json.encode(answer.tool_calls).decode(), secrets)
+        answer = replace(answer, tool_calls=msgspec.json.decode(calls))
     same = (text, reasoning, finish_reason) == (answer.text, answer.reasoning, answer.finish_reason)
     return answer if same else replace(answer, text=text, reasoning=reasoning, finish_reason=finish_reason)
 

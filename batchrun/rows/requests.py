@@ -79,10 +79,10 @@ def check_line(fields: Mapping[str, JsonValue]) -> tuple[str, dict[str, JsonValu
     if not isinstance(fields["custom_id"], str):
         raise ReferenceProblem(f"`custom_id` is {shown(fields['custom_id'])}, not text", "Write it in quotes")
     if fields["method"] != METHOD:
-        raise ReferenceProblem(f"`method` is {shown(fields['method'])}", f"Write `{METHOD}`")
+        raise ReferenceProblem(f"`method` is {_found(fields['method'])}", f"Write `{METHOD}`")
     if fields["url"] not in URLS:
         remedy = f"Only chat completions can be run: write `{URL}`, or take the line out"
-        raise ReferenceProblem(f"`url` is {shown(fields['url'])}", remedy)
+        raise ReferenceProblem(f"`url` is {_found(fields['url'])}", remedy)
     body = fields["body"]
     if not isinstance(body, dict):
         raise ReferenceProblem(f"`body` is {shown(body)}, not a mapping", "Write the request's fields in it")
@@ -92,7 +92,7 @@ def check_line(fields: Mapping[str, JsonValue]) -> tuple[str, dict[str, JsonValu
 def check_body(body: Mapping[str, JsonValue], model: str) -> None:
     """Raises ReferenceProblem for what can't be sent, would be paid for in vain, or isn't for `model`."""
     if body.get("model") != model:
-        asked = "names no model" if body.get("model") is None else f"asks for {shown(body['model'])}"
+        asked = "names no model" if body.get("model") is None else f"asks for {_found(body['model'])}"
         remedy = f"Write `{model}`; lines for other models belong into a file and a job of their own"
         raise ReferenceProblem(f"body.model: the line {asked}, the job for `{model}`", remedy)
     for name, value in body.items():
@@ -142,7 +142,7 @@ def _check_thinking(body: Mapping[str, JsonValue]) -> None:
 
 def _check_messages(messages: JsonValue) -> None:
     if not isinstance(messages, list) or not messages:
-        found = "missing" if messages is None else "empty" if messages == [] else shown(messages)
+        found = "empty" if messages == [] else _found(messages)
         raise ReferenceProblem(f"body.messages is {found}", 'Write a list of {"role": …, "content": …}')
     for index, message in enumerate(messages):
         _check_message(f"body.messages[{index}]", message)
@@ -181,9 +181,11 @@ def _check_part(place: str, part: JsonValue) -> None:
             raise ReferenceProblem(f"{place}.image_url has no `url`", 'Write {"image_url": {"url": "https://…"}}')
     else:
         raise ReferenceProblem(
-            f"{place}: a part of the type {shown(kind)} isn't understood", "Known here: text, image_url"
+            f"{place}: a part of the type {_found(kind)} isn't understood", "Known here: text, image_url"
         )
 
 
 def _found(value: JsonValue) -> str:
-    return "missing" if value is None else shown(value)
+    if value is None:
+        return "missing"
+    return f"`{clean(value)}`" if isinstance(value, str) else shown(value)
