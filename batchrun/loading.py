@@ -10,11 +10,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
@@ -43,6 +42,8 @@ from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
 
 BATCH = 500
+HEAVY = 16 * 1024 * 1024
+"""Rows, and characters of data URLs, that are in memory at once."""
 SAME = 80
 """Characters that two long texts may have in common at their start before that is left out of a message."""
 SHOWN = 5
@@ -186,7 +187,7 @@ class Loader:
         changed: list[str] = []
         most: Decimal | None = Decimal(0)
         rows = read_rows(job, self.base, no_check if plan.prompt is not None else checking(job, plan))
-        while batch := list(islice(rows, BATCH)):
+        for batch in batches(rows):
             made = [new_item(job, plan, row) for row in batch]
             self.add(loaded, made, batch, earlier, changed)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
@@ -277,6 +278,19 @@ class Loader:
                 changed.append(f"{clean(row.place)}: {difference(before, item)}" if len(changed) < SHOWN else "")
         store.add_items(self.connection, loaded.job_id, list(new.values()))
         loaded.added += len(new)
+
+
+def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    weight = 0
+    for row in rows:
+        batch.append(row)
+        weight += sum(len(reference.url or "") for reference in row.media)
+        if len(batch) >= BATCH or weight >= HEAVY:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
 
 
 def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:

@@ -18,6 +18,9 @@ from batchrun.messages import ChatRequest, JsonValue, Message, Part, Source, Tex
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
 """Parameters that stand in each image part, beside `image_url` (contract 2.6)."""
 
+LONG_URL = 65_536
+"""Characters."""
+
 REFUSED_FIELDS: dict[str, str] = {
     "model": "Name the model in the job's `model`.",
     "messages": "Write the text into the job's `prompt`.",
@@ -52,7 +55,7 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
         fields |= {"stream": True, "stream_options": {"include_usage": True}}
     fields |= thinking_fields(request.model, request.thinking, rules)
     fields |= {name: request.params[name] for name in sorted(request.params) if name not in images}
-    return Body(pieces=_interleave(_to_json(fields).split(placeholder.encode()), _files(request)))
+    return Body(pieces=_interleave(_to_json(fields).split(placeholder.encode()), _apart(request)))
 
 
 def _check_params(request: ChatRequest, rules: ModelRules) -> None:
@@ -101,15 +104,25 @@ def _url(source: Source, placeholder: str) -> str:
     if not isinstance(source, str):
         return f"data:{source.mime};base64,{placeholder}"
     check_image_url(source)
-    return source
+    return placeholder if _is_long(source) else source
 
 
-def _files(request: ChatRequest) -> list[OpenMedia]:
-    """The local files in the order of their parts."""
-    return [source for message in request.messages for source in message.images if not isinstance(source, str)]
+def _is_long(source: str) -> bool:
+    """Megabytes of base64 are put between the pieces of the request instead of being copied with them."""
+    return len(source) > LONG_URL and source[:5].lower() == "data:"
 
 
-def _interleave(texts: Sequence[bytes], files: Sequence[OpenMedia]) -> tuple[bytes | OpenMedia, ...]:
+def _apart(request: ChatRequest) -> list[bytes | OpenMedia]:
+    """What goes out between the pieces of the request, in the order of the parts: local files, long data URLs."""
+    sources = [source for message in request.messages for source in message.images]
+    return [
+        source.encode() if isinstance(source, str) else source
+        for source in sources
+        if not isinstance(source, str) or _is_long(source)
+    ]
+
+
+def _interleave(texts: Sequence[bytes], files: Sequence[bytes | OpenMedia]) -> tuple[bytes | OpenMedia, ...]:
     """The first text, the first file, the second text, and so on to the last text."""
     pieces: list[bytes | OpenMedia] = [texts[0]]
     for file, text in zip(files, texts[1:], strict=True):
