@@ -15,6 +15,7 @@ from batchrun.messages import JsonValue, Source, Thinking, WrittenMessage
 THINKING = ("enable_thinking", "thinking_budget", "thinking")
 """What a dialect writes itself, as the model wants it."""
 _OF_THE_JOB = ("model", "stream")
+_to_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
 def taken_apart(body: Mapping[str, JsonValue]) -> tuple[dict[str, JsonValue], list[str]]:
@@ -55,7 +56,7 @@ def written_texts(variables: Mapping[str, JsonValue]) -> list[str]:
     Pictures apart, equal texts mean equal requests.
     """
     rest = {name: value for name, value in variables.items() if name != "messages"}
-    return [json.dumps(part, ensure_ascii=False, sort_keys=True) for part in (*_messages(variables), rest)]
+    return [_to_json(part) for part in (*_messages(variables), rest)]
 
 
 def with_url(part: Mapping[str, JsonValue], url: str) -> dict[str, JsonValue]:

@@ -14,6 +14,7 @@ from batchrun.dialects.compat_request import encode
 from batchrun.errors import BatchrunError, MediaError
 from batchrun.media import open_media
 from batchrun.messages import Source
+from batchrun.output.visible import safe_json
 from batchrun.plan import Plan
 from batchrun.reports.results import ItemResult
 from batchrun.rows.requests import METHOD, URL
@@ -57,8 +58,11 @@ def _line(item: ItemResult, plan: Plan) -> bytes:
         length = len(before) + body.length + 1
         if length > MAX_LINE:
             raise MediaError(f"its line would have {length:,} bytes; vendors take {MAX_LINE:,}", code="media-too-large")
-        pieces = [piece if isinstance(piece, bytes) else b"".join(piece.read_encoded()) for piece in body.pieces]
-        return b"".join((before, *pieces, b"}\n"))
+        pieces = [
+            safe_json(piece.decode()).encode() if isinstance(piece, bytes) else b"".join(piece.read_encoded())
+            for piece in (before, *body.pieces)
+        ]
+        return b"".join((*pieces, b"}\n"))
 
 
 def _opened(url: object, path: object, plan: Plan, stack: ExitStack) -> Source:

@@ -49,6 +49,8 @@ _NOT_KEPT = {
 }
 """Fields whose answers would be paid for and lost. Null and false ask for nothing."""
 
+_COUNTS = ("max_tokens", "max_completion_tokens", "thinking_budget")
+
 
 def read_requests(
     file: BinaryIO, model: str, complaints: Complaints
@@ -103,22 +105,25 @@ def check_body(body: Mapping[str, JsonValue], model: str) -> None:
 
 
 def _check_field(name: str, value: JsonValue) -> None:
-    place = f"body.{clean(name)}"
     if name in _REFUSED:
-        raise ReferenceProblem(f"{place}: this can't stand in a body", _REFUSED[name])
+        raise _bad_field(name, ": this can't stand in a body", _REFUSED[name])
     if name in _NOT_KEPT and value not in (None, False):
-        raise ReferenceProblem(f"{place}: what it asks for would be lost", _NOT_KEPT[name])
+        raise _bad_field(name, ": what it asks for would be lost", _NOT_KEPT[name])
     if name == "modalities" and value not in (None, ["text"]):
-        raise ReferenceProblem(f"{place}: only text is kept in this version", 'Write ["text"], or delete it')
+        raise _bad_field(name, ": only text is kept in this version", 'Write ["text"], or delete it')
     if name == "n" and value not in (None, 1):
-        raise ReferenceProblem(f"{place}: one line gets one answer", "Delete it; repeat the line under other ids")
+        raise _bad_field(name, ": one line gets one answer", "Delete it; repeat the line under other ids")
     if name == "stream" and not isinstance(value, bool | None):
-        raise ReferenceProblem(f"{place} is {shown(value)}", "Write true or false, or delete it")
-    if name in ("max_tokens", "max_completion_tokens", "thinking_budget") and not _is_count(value):
-        raise ReferenceProblem(f"{place} is {shown(value)}", "Write a whole number of 1 or more, or delete it")
+        raise _bad_field(name, f" is {shown(value)}", "Write true or false, or delete it")
+    if name in _COUNTS and not _is_count(value):
+        raise _bad_field(name, f" is {shown(value)}", "Write a whole number of 1 or more, or delete it")
     if name.lower() in URL_KEYS or holds_secret({name: value}):
         remedy = "Keys belong in the environment, addresses in a catalogue"
-        raise ReferenceProblem(f"{place}: this {what_is_wrong(name, value)}", remedy)
+        raise _bad_field(name, f": this {what_is_wrong(name, value)}", remedy)
+
+
+def _bad_field(name: str, message: str, remedy: str) -> ReferenceProblem:
+    return ReferenceProblem(f"body.{clean(name)}{message}", remedy)
 
 
 def _is_count(value: JsonValue) -> bool:
