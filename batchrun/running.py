@@ -20,7 +20,7 @@ from batchrun.catalogue import Catalogue
 from batchrun.database import clock, lock_loading, reading, writing
 from batchrun.drain import GRACE, STREAMS, Stop, Tally, drain
 from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE
-from batchrun.jobfile.spec import JobSpec
+from batchrun.jobfile.spec import stored_spec
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
@@ -157,7 +157,7 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
         now = clock(connection)
         plans: dict[int, Plan] = {}
         for job in store.job_rows(connection, job_ids):
-            spec = JobSpec.model_validate({key: value for key, value in job.spec.items() if key != "base"})
+            spec = stored_spec(job.spec)
             rows = [row for price in catalogue.model(spec.provider, spec.model).prices for row in price.rows()]
             ids = store.price_ids(connection, rows, now)
             plans[job.id] = prepare(

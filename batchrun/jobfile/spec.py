@@ -17,6 +17,7 @@ from batchrun.jobfile.sections import (
     MediaSpec,
     OutputSpec,
     ParamsSpec,
+    Priority,
     RetrySpec,
     Section,
     Text,
@@ -41,6 +42,7 @@ __all__ = [
     "TimeoutsSpec",
     "differences",
     "job_schema",
+    "stored_spec",
 ]
 
 
@@ -70,8 +72,7 @@ class JobSpec(Section):
         tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f]([^,\x00-\x1f]{0,98}[^\s,\x00-\x1f])?$")], ...],
         Field(strict=False, max_length=100),
     ] = ()
-    priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
-    """Higher goes first."""
+    priority: Priority = 0
 
     @field_validator("system", "prompt")
     @classmethod
@@ -97,6 +98,11 @@ class JobSpec(Section):
         """The whole job as plain JSON values; `JobSpec.model_validate` makes an equal job of it."""
         snapshot: dict[str, JsonValue] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return snapshot
+
+
+def stored_spec(snapshot: Mapping[str, JsonValue]) -> JobSpec:
+    """The job as it was loaded, from the snapshot in its row, which also holds the folder of the job file."""
+    return JobSpec.model_validate({key: value for key, value in snapshot.items() if key != "base"})
 
 
 class JobsDocument(Section):
