@@ -22,9 +22,10 @@ from sqlalchemy import Connection, Engine
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
 from batchrun.errors import CatalogueError, ChangedError, Problem, SpecError, TemplateError, UsageError
-from batchrun.jobfile.spec import JobFile, JobSpec, differences
+from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.messages import JsonValue
+from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, read_rows
 from batchrun.showing import clean
@@ -35,6 +36,9 @@ from batchrun.tables import MOST_MONEY, Record
 BATCH = 500
 SHOWN = 5
 """Differences or rows that a message lists."""
+
+SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
+"""Columns that both a job file and `batchrun set` write."""
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
@@ -63,6 +67,9 @@ class Loaded:
     """Settings that took effect, such as `limits`."""
     notes: list[str] = field(default_factory=list)
     """What the user should know before it costs money."""
+    cap: Decimal | None = None
+    """The budget that holds: the job file's, or one that was set by hand since."""
+    concurrency: int | None = None
 
 
 def load(
@@ -177,7 +184,7 @@ class Loader:
         most: int | None = 0
         rows = read_rows(job, self.base)
         while batch := list(islice(rows, BATCH)):
-            made = [new_item(job, plan, row) for row in batch]
+            made = [new_item(job, plan, row, capped=loaded.cap is not None) for row in batch]
             self.add(loaded, made, batch, earlier, changed)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
@@ -186,7 +193,7 @@ class Loader:
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
-        note_cap(loaded, job, plan, most)
+        note_cap(loaded, plan, most)
         note_retirement(loaded, plan, self.now)
         return loaded
 
@@ -203,8 +210,18 @@ class Loader:
                 values |= {"paused": None, "pause_message": None}
             if found.currency is None:
                 values["currency"] = plan.currency
+            kept = self.keep_what_was_set(values, found)
             store.change_job(self.connection, found.id, values)
-            return Loaded(job_id=found.id, name=job.name, simulated=endpoint.simulated, changed=changed)
+            now = store.job_named(self.connection, job.name, simulated=endpoint.simulated) or found
+            return Loaded(
+                job_id=found.id,
+                name=job.name,
+                simulated=endpoint.simulated,
+                changed=changed,
+                notes=kept,
+                cap=now.cap,
+                concurrency=now.concurrency,
+            )
         profile_id = store.profile(
             self.connection,
             provider=endpoint.provider,
@@ -229,7 +246,28 @@ class Loader:
                 "expected_tokens": TOKENS_PER_ANSWER,
             },
         )
-        return Loaded(job_id=job_id, name=job.name, simulated=endpoint.simulated, created=True)
+        return Loaded(
+            job_id=job_id,
+            name=job.name,
+            simulated=endpoint.simulated,
+            created=True,
+            cap=None if job.budget is None else job.budget.max_cost,
+            concurrency=job.limits.concurrency,
+        )
+
+    def keep_what_was_set(self, values: dict[str, object], found: Record) -> list[str]:
+        """Leave out of `values` what the file says as it did before: `set` may have changed the row since. Returns a
+        sentence for each value of the row that isn't the file's."""
+        before = self.settings_of(stored_spec(found.spec))
+        notes = []
+        for name in SETTABLE:
+            told, stands = values[name], getattr(found, name)
+            if told != before[name]:
+                continue
+            del values[name]
+            if told != stands:
+                notes.append(kept_note(found, name, stands, told))
+        return notes
 
     def settings_of(self, job: JobSpec) -> dict[str, object]:
         """What may change while a job runs."""
@@ -269,7 +307,27 @@ class Loader:
         loaded.added += len(new)
 
 
-def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
+def kept_note(job: Record, name: str, stands: object, told: object) -> str:
+    key = "budget" if name == "cap" else name
+    stands_text, told_text = (said(value, job.currency if name == "cap" else None) for value in (stands, told))
+    return (
+        f"{key} is {stands_text}, set by hand; the job file says {told_text}, as it did before "
+        f"(to follow it: batchrun set {job.name} {key}={quoted(told_text)})"
+    )
+
+
+def said(value: object, currency: str | None) -> str:
+    if isinstance(value, Decimal):
+        return f"{money_text(value)} {currency}"
+    return "none" if value is None else str(value)
+
+
+def quoted(text: str) -> str:
+    """As a shell takes it for one word."""
+    return f"'{text}'" if " " in text else text
+
+
+def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     """The item of a row. Raises SpecError where it can't become a request, or its cost has no bound under a cap."""
     try:
         texts = plan.texts(row.variables)
@@ -278,7 +336,7 @@ def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
     if row.media and not plan.model.images:
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
     bound = plan.input_bound(texts, len(row.media))
-    if bound is None and job.budget is not None:
+    if bound is None and capped:
         raise bad_row(
             row,
             f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
@@ -407,16 +465,16 @@ def bad_row(row: Row, message: str, remedy: str) -> SpecError:
     return SpecError([problem], code="rows")
 
 
-def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, most: int | None) -> None:
+def note_cap(loaded: Loaded, plan: Plan, most: int | None) -> None:
     """Say when the budget, not the concurrency, will be what holds the job back."""
     one = plan.most(most)
-    if job.budget is None or not one:
+    if loaded.cap is None or not one:
         return
-    together = int(job.budget.max_cost // one)
-    wanted = job.limits.concurrency or DEFAULT_CONCURRENCY
+    together = int(loaded.cap // one)
+    wanted = loaded.concurrency or DEFAULT_CONCURRENCY
     if together < min(wanted, loaded.added + loaded.unchanged):
         loaded.notes.append(
-            f"the budget of {job.budget.max_cost} {job.budget.currency} lets {together} calls be in flight at once "
+            f"the budget of {money_text(loaded.cap)} {plan.currency} lets {together} calls be in flight at once "
             f"(one may cost up to {money(one)}); lower params.max_tokens or raise the budget for more"
         )
 

@@ -60,6 +60,11 @@ class JobEnd:
     def left(self) -> int:
         return sum(self.states.get(state, 0) for state in (State.PENDING, State.WAITING, State.CLAIMED, State.BLOCKED))
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a pause ended its run. One by a person stops nothing where nothing is left to do."""
+        return self.paused is not None and (self.left > 0 or self.paused != store.BY_USER)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnd:
@@ -79,9 +84,9 @@ class RunEnd:
     def exit_code(self) -> int:
         if self.interrupted and any(job.left for job in self.jobs):
             return EXIT_INTERRUPTED
-        if any(job.paused and job.paused != "unreachable" for job in self.jobs):
+        if any(job.stopped and job.paused != "unreachable" for job in self.jobs):
             return EXIT_STOPPED
-        if any(job.paused for job in self.jobs):
+        if any(job.stopped for job in self.jobs):
             return EXIT_UNREACHABLE
         return EXIT_ITEMS_FAILED if self.unwritten or any(job.bad for job in self.jobs) else EXIT_DONE
 

@@ -18,6 +18,7 @@ from batchrun.jobfile.quantities import Money
 from batchrun.jobfile.spec import JobSpec, stored_spec
 from batchrun.loading import check_budget, refuse_other_currency
 from batchrun.operating import named_jobs, note
+from batchrun.output.visible import money_text
 from batchrun.plan import prepare
 from batchrun.reports.jobs import one_job
 from batchrun.showing import clean, listing
@@ -176,4 +177,6 @@ def as_text(changes: Sequence[Change]) -> dict[str, list[str]]:
 
 
 def shown(value: Value) -> str:
+    if isinstance(value, Money):
+        return f"{money_text(value.amount)} {value.currency}"
     return "none" if value is None else str(value)

@@ -64,6 +64,8 @@ def command(
     if summary.sidecars is None:
         where = "standard output" if out in (None, "-") else out
         shell.note(f"rows written to {where}: {summary.written:,}, sha256 {summary.sha256}")
+        if summary.settled:
+            shell.note(f"calls whose cost was settled by hand: {summary.settled:,}")
     else:
         print_sidecars(shell, summary.sidecars)
     return exit_code(summary)

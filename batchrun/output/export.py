@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class ExportSummary:
     sha256: str | None
     """Of all bytes written; None for sidecars."""
     sidecars: Sidecars | None
+    settled: int = 0
+    """Calls among what was written whose cost was settled by hand."""
 
     @property
     def complete(self) -> bool:
@@ -73,10 +76,20 @@ def export(
             with_cut = states is not None
             sidecars = place_sidecars(row, stream, folder=_folder(out), overwrite=overwrite, with_cut=with_cut)
             return ExportSummary(written=sidecars.written, sha256=None, sidecars=sidecars)
+        settled: Counter[str] = Counter()
+        stream = _counting(stream, settled)
         lines = jsonl_lines(stream) if output_format == "jsonl" else csv_lines(stream, raw=raw)
         with _opened(out, overwrite=overwrite) as file:
             count, digest = _write(lines, file)
-    return ExportSummary(written=count - (output_format == "csv"), sha256=digest, sidecars=None)
+    return ExportSummary(
+        written=count - (output_format == "csv"), sha256=digest, sidecars=None, settled=settled["calls"]
+    )
+
+
+def _counting(stream: Iterator[ItemResult], settled: Counter[str]) -> Iterator[ItemResult]:
+    for item in stream:
+        settled["calls"] += item.settled_cost
+        yield item
 
 
 def _folder(out: Path | BinaryIO | None) -> Path | None:
@@ -133,6 +146,7 @@ def record(item: ItemResult) -> Record:
             "high": item.cost_high,
             "currency": item.currency,
             "unknown_attempts": item.unknown_cost,
+            "settled_attempts": item.settled_cost,
         },
         "variables": item.variables,
         "media": item.media,
@@ -155,9 +169,14 @@ def _attempt_record(attempt: AttemptResult, *, is_answer: bool) -> Record:
         else {"kind": attempt.error_kind, "message": attempt.error, "vendor_code": attempt.vendor_code},
         "request_id": attempt.request_id,
         "usage": None if attempt.usage is None else _usage_record(attempt.usage),
-        "cost": {"low": attempt.cost_low, "high": attempt.cost_high, "currency": attempt.currency}
-        if attempt.billed
-        else None,
+        "cost": None
+        if not attempt.billed
+        else {
+            "low": attempt.cost_low,
+            "high": attempt.cost_high,
+            "currency": attempt.currency,
+            "settled": attempt.settled,
+        },
         "text": attempt.text,
         "reasoning": attempt.reasoning,
     }
@@ -192,6 +211,7 @@ COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "cost_high": lambda item: None if item.cost_high is None else money_text(item.cost_high),
     "currency": lambda item: item.currency,
     "unknown_cost_attempts": lambda item: item.unknown_cost,
+    "settled_cost_attempts": lambda item: item.settled_cost,
     "variables": lambda item: json_text(item.variables),
     "media": lambda item: json_text(item.media),
     "finished_at": lambda item: None if item.finished_at is None else time_text(item.finished_at),
