@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -259,15 +260,15 @@ class Loader:
         """Leave out of `values` what the file says as it did before: `set` may have changed the row since. Returns a
         sentence for each value of the row that isn't the file's."""
         before = self.settings_of(stored_spec(found.spec))
-        notes = []
+        kept: dict[str, tuple[object, object]] = {}
         for name in SETTABLE:
             told, stands = values[name], getattr(found, name)
             if told != before[name]:
                 continue
             del values[name]
             if told != stands:
-                notes.append(kept_note(found, name, stands, told))
-        return notes
+                kept[name] = stands, told
+        return kept_notes(found, kept)
 
     def settings_of(self, job: JobSpec) -> dict[str, object]:
         """What may change while a job runs."""
@@ -307,24 +308,23 @@ class Loader:
         loaded.added += len(new)
 
 
-def kept_note(job: Record, name: str, stands: object, told: object) -> str:
-    key = "budget" if name == "cap" else name
-    stands_text, told_text = (said(value, job.currency if name == "cap" else None) for value in (stands, told))
-    return (
-        f"{key} is {stands_text}, set by hand; the job file says {told_text}, as it did before "
-        f"(to follow it: batchrun set {job.name} {key}={quoted(told_text)})"
-    )
+def kept_notes(job: Record, kept: Mapping[str, tuple[object, object]]) -> list[str]:
+    """What stands and what the file says, by column: a sentence for each, and how to follow the file."""
+    if not kept:
+        return []
+    notes, words = [], []
+    for name, (stands, told) in kept.items():
+        key, currency = ("budget", job.currency) if name == "cap" else (name, None)
+        notes.append(f"{key} is {said(stands, currency)}, set by hand; the job file says {said(told, currency)}")
+        words.append(shlex.quote(f"{key}={said(told, currency)}"))
+    simulated = " --simulated" if job.simulated else ""
+    return [*notes, f"to follow the job file: batchrun set {job.name} {' '.join(words)}{simulated}"]
 
 
 def said(value: object, currency: str | None) -> str:
     if isinstance(value, Decimal):
         return f"{money_text(value)} {currency}"
     return "none" if value is None else str(value)
-
-
-def quoted(text: str) -> str:
-    """As a shell takes it for one word."""
-    return f"'{text}'" if " " in text else text
 
 
 def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:

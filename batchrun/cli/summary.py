@@ -90,7 +90,7 @@ def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) ->
     states = [f"{job.states[state]:,} {state}" for state in SHOWN if job.states.get(state)]
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} of {job.total:,}"]
     lines += [f"  {cost_line(line)}" for line in costs]
-    if job.paused:
+    if job.stopped:
         lines.append(f"  stopped ({job.paused}): {visible(job.pause_message or '')}")
         lines += [f"  to go on: {way}" for way in ways_on(job)]
     if files is not None:

@@ -115,9 +115,7 @@ def retry(
 
 def _take_again(connection: Connection, job_id: int, where: Collection[ColumnElement[bool]], now: datetime) -> None:
     connection.execute(
-        sa.update(items)
-        .where(*where, items.c.state == State.WAITING.value)
-        .values(next_at=sa.case((items.c.next_at > now, now), else_=items.c.next_at), free_since=None)
+        sa.update(items).where(*where, items.c.state == State.WAITING.value).values(next_at=now, free_since=None)
     )
     connection.execute(
         sa.update(items)
