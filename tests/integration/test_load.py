@@ -296,7 +296,11 @@ def put(desk: Desk, **changes: object) -> None:
     set_values(desk.engine, "j", changes, lambda: desk.catalogue, simulated=False, actor="anna@desk")
 
 
-LIMITED = PRICED | {"limits": {"concurrency": 64}, "budget": {"max_cost": "1.00 EUR"}, "priority": 1}
+LIMITED: dict[str, JsonValue] = PRICED | {
+    "limits": {"concurrency": 64},
+    "budget": {"max_cost": "1.00 EUR"},
+    "priority": 1,
+}
 
 
 def test_what_was_set_by_hand_survives_the_same_file(desk: Desk) -> None:
@@ -333,7 +337,7 @@ def test_nothing_is_told_where_file_and_hand_agree(desk: Desk) -> None:
 
 
 def test_a_budget_set_by_hand_refuses_rows_that_it_can_not_hold(desk: Desk) -> None:
-    boundless = PRICED | {"model": "boundless", "params": {"max_tokens": 10}}
+    boundless: dict[str, JsonValue] = {**PRICED, "model": "boundless", "params": {"max_tokens": 10}}
     desk.load(boundless)
     put(desk, budget="3.00 EUR")
     (desk.folder / "a.jpg").write_bytes(b"")

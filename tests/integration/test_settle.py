@@ -45,7 +45,8 @@ from tests.integration.rows import (
 )
 
 D = Decimal
-OPEN = charged(D(0), MOST)
+NOTHING = D(0)
+OPEN = charged(NOTHING, MOST)
 UNKNOWN = charged(None)
 LATER = LONG_AGO + timedelta(days=999)
 
@@ -124,8 +125,8 @@ def test_zero_makes_open_and_unknown_costs_nothing(engine: Engine) -> None:
     exact, open_call, unknown = calls_of(engine, 3)
     store_results(engine, answered(exact), broken(open_call, charge=OPEN), broken(unknown, charge=UNKNOWN))
     done = by_rule(engine, "zero")
-    assert costs(engine) == [(COST, COST, None), (0, 0, "zero"), (0, 0, "zero")]
-    assert (done.calls, done.low, done.high, done.cost, done.spent) == (2, 0, MOST, 0, COST)
+    assert costs(engine) == [(COST, COST, None), (NOTHING, NOTHING, "zero"), (NOTHING, NOTHING, "zero")]
+    assert (done.calls, done.low, done.high, done.cost, done.spent) == (2, NOTHING, MOST, NOTHING, COST)
     assert job_of(engine, exact.job_id).spent == COST
 
 
@@ -161,7 +162,7 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(engine: Engine) -> None:
     [call] = calls_of(engine, 1)
     store_results(engine, broken(call, charge=OPEN))
     told = by_rule(engine, "zero", dry_run=True)
-    assert (costs(engine), job_of(engine, call.job_id).spent) == ([(0, MOST, None)], MOST)
+    assert (costs(engine), job_of(engine, call.job_id).spent) == ([(NOTHING, MOST, None)], MOST)
     assert by_rule(engine, "zero") == told
 
 
@@ -170,7 +171,7 @@ def test_settling_again_changes_nothing(engine: Engine) -> None:
     store_results(engine, broken(call, charge=OPEN))
     by_rule(engine, "zero")
     assert by_rule(engine, "high").calls == 0
-    assert costs(engine) == [(0, 0, "zero")]
+    assert costs(engine) == [(NOTHING, NOTHING, "zero")]
 
 
 def test_a_job_without_a_currency_needs_one_to_be_named(engine: Engine) -> None:
@@ -228,7 +229,7 @@ def test_a_bill_makes_open_costs_exact(engine: Engine) -> None:
     assert costs(engine) == [
         (D("0.004"), D("0.004"), "bill"),
         (D("0.000000000012"), D("0.000000000012"), "bill"),
-        (0, MOST, None),
+        (NOTHING, MOST, None),
     ]
     [job] = done.jobs
     assert (done.foreign, job.calls, job.left.calls) == (1, 2, 1)
@@ -286,7 +287,7 @@ def test_a_dry_run_of_a_bill_changes_nothing(engine: Engine) -> None:
     [call] = calls_of(engine, 1)
     store_results(engine, named(broken(call, charge=OPEN), "r-1"))
     told = by_bill(engine, {"r-1": "0.004"}, dry_run=True)
-    assert costs(engine) == [(0, MOST, None)]
+    assert costs(engine) == [(NOTHING, MOST, None)]
     assert by_bill(engine, {"r-1": "0.004"}).jobs == told.jobs
 
 
