@@ -98,7 +98,8 @@ def set_values(
         new = checked(changes, ProfileChanges)
         with writing(engine) as connection:
             now = clock(connection)
-            return [change_profile(connection, row, new, now, actor) for row in profile_rows(connection, target)]
+            rows = change.locked_profiles(connection, profile_rows(connection, target))
+            return [change_profile(connection, row, new, now, actor) for row in rows]
     new = checked(changes, JobChanges)
     with writing(engine) as connection:
         [row] = named_jobs(connection, [target], simulated=simulated).values()

@@ -38,6 +38,8 @@ class Settled:
     """What they cost now."""
     left: Open
     """Costs that stay open."""
+    in_flight: int
+    """Calls of which nothing is booked yet."""
     spent_before: Decimal
     spent: Decimal
     freed: bool
@@ -157,6 +159,7 @@ def settled_job(
         high=high,
         cost=high + new.spent - old.spent,
         left=left,
+        in_flight=operate.calls_in_flight(connection, new),
         spent_before=old.spent,
         spent=new.spent,
         freed=waits and short is None,

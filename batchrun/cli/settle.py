@@ -100,6 +100,8 @@ def lines(job: Settled, *, dry_run: bool) -> list[str]:
         known = f", {money_text(job.left.low)} to {money_text(job.left.high)} {job.currency}" if job.left.high else ""
         unknown = f", {count_text(job.left.unknown)} of unknown cost" if job.left.unknown else ""
         found.append(f"  still open: {count_text(job.left.calls)} calls{known}{unknown}")
+    if job.in_flight:
+        found.append(f"  calls in flight, not booked yet: {count_text(job.in_flight)}")
     if job.freed:
         found.append("  it is paused (budget), which has room again")
     if job.short is not None:
@@ -175,6 +177,7 @@ def as_record(job: Settled) -> dict[str, object]:
         "still_open": {
             "calls": job.left.calls, "low": job.left.low, "high": job.left.high, "unknown": job.left.unknown,
         },
+        "in_flight": job.in_flight,
         "budget_has_room_again": job.freed,
         "budget_used_up": None if job.short is None else short_record(job.short),
         "compared": None if job.compared is None else compared_record(job.compared),

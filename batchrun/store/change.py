@@ -5,7 +5,7 @@ The rows are read by every claim, so a change takes effect with the next one of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -40,10 +40,15 @@ def debt(row: Record, values: Mapping[str, object], now: datetime) -> dict[str, 
 
 
 def profiles_named(connection: Connection, name: str) -> list[Record]:
-    """The rows of a profile as people name it, such as `model-studio/singapore/qwen3-vl-plus`, locked: one for each
-    key variable that it was used with."""
-    ids = [row.id for row in connection.execute(sa.select(profiles)) if profile_name(row) == name]
-    wanted = sa.select(profiles).where(profiles.c.id.in_(ids)).order_by(profiles.c.id)
+    """The rows of a profile as people name it, such as `model-studio/singapore/qwen3-vl-plus`: one for each key
+    variable that it was used with."""
+    rows = connection.execute(sa.select(profiles).order_by(profiles.c.id))
+    return [row for row in rows if profile_name(row) == name]
+
+
+def locked_profiles(connection: Connection, rows: Iterable[Record]) -> list[Record]:
+    """The same rows as they are now and stay until the transaction ends."""
+    wanted = sa.select(profiles).where(profiles.c.id.in_([row.id for row in rows])).order_by(profiles.c.id)
     return list(connection.execute(wanted.with_for_update(key_share=True)))
 
 
