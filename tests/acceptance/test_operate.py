@@ -149,7 +149,9 @@ def under_way(found: dict[str, int]) -> bool:
     return found.get("done", 0) >= 1 and found.get("claimed", 0) >= 2
 
 
-def test_a_pause_in_another_process_ends_the_run_with_3_and_resume_lets_it_go_on(folder: Path, vendor: Running) -> None:
+def test_a_pause_in_another_process_ends_the_run_with_3_and_resume_lets_it_go_on(
+    folder: Path, vendor: Running, shell: Shell
+) -> None:
     call_at(folder, vendor.base_url(fault=SLOW))
     process = started(folder)
     wait_for(folder, under_way)
@@ -161,17 +163,17 @@ def test_a_pause_in_another_process_ends_the_run_with_3_and_resume_lets_it_go_on
     assert "to go on: batchrun resume lines --simulated" in out
     assert rows(folder, "SELECT count(*) FROM attempts WHERE outcome <> 'complete'") == [(0,)]
     assert states(folder)["pending"] > 0
-    assert "it goes on after: batchrun resume lines --simulated" in done(folder, "status")
+    assert "it goes on after: batchrun resume lines --simulated" in shell.type_in("status")[1]
     call_at(folder, vendor.base_url())
-    assert type_in(folder, "run", "jobs.yaml").returncode == 3
-    assert "resumed" in done(folder, "resume", "lines")
-    assert type_in(folder, "run", "jobs.yaml").returncode == 0
+    assert shell.type_in("run", "jobs.yaml")[0] == 3
+    assert "resumed" in shell.type_in("resume", "lines")[1]
+    assert shell.type_in("run", "jobs.yaml")[0] == 0
     assert states(folder) == {"done": ROWS}
     assert rows(folder, "SELECT count(*) FROM attempts") == [(ROWS,)]
 
 
 def test_answers_in_flight_of_a_cancelled_job_are_kept_and_it_can_be_taken_up_again(
-    folder: Path, vendor: Running
+    folder: Path, vendor: Running, shell: Shell
 ) -> None:
     call_at(folder, vendor.base_url(fault=SLOW))
     process = started(folder)
@@ -187,14 +189,16 @@ def test_answers_in_flight_of_a_cancelled_job_are_kept_and_it_can_be_taken_up_ag
     assert rows(folder, "SELECT count(*) FROM attempts WHERE outcome = 'complete'") == [(after["done"],)]
     assert f"{after['done']} done, {after['cancelled']} cancelled of {ROWS}" in out
     call_at(folder, vendor.base_url())
-    again = type_in(folder, "run", "jobs.yaml")
-    assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
-    assert f"{after['cancelled']} go back to pending" in done(folder, "retry", "lines", "--state", "cancelled")
-    assert type_in(folder, "run", "jobs.yaml").returncode == 0
+    code, said, _ = shell.type_in("run", "jobs.yaml")
+    assert (code, "nothing to do" in said) == (0, True)
+    assert f"{after['cancelled']} go back to pending" in shell.type_in("retry", "lines", "--state", "cancelled")[1]
+    assert shell.type_in("run", "jobs.yaml")[0] == 0
     assert rows(folder, "SELECT count(*) FROM attempts WHERE outcome = 'complete'") == [(ROWS,)]
 
 
-def test_a_limit_that_is_set_while_it_runs_holds_and_survives_the_next_run(folder: Path, vendor: Running) -> None:
+def test_a_limit_that_is_set_while_it_runs_holds_and_survives_the_next_run(
+    folder: Path, vendor: Running, shell: Shell
+) -> None:
     (folder / "jobs.yaml").write_text(JOB.replace("concurrency: 4", "concurrency: 1"), encoding="utf-8")
     call_at(folder, vendor.base_url(fault=SLOW))
     process = started(folder)
@@ -203,14 +207,14 @@ def test_a_limit_that_is_set_while_it_runs_holds_and_survives_the_next_run(folde
     wait_for(folder, lambda found: found.get("claimed", 0) >= 20)
     assert process.wait(timeout=30) == 0
     process.communicate()
-    again = type_in(folder, "run", "jobs.yaml")
-    assert "note: concurrency is 30, set by hand; the job file says 1" in again.stderr
+    noted = shell.type_in("run", "jobs.yaml")[2]
+    assert "note: concurrency is 30, set by hand; the job file says 1" in noted
     assert rows(folder, "SELECT concurrency FROM jobs") == [(30,)]
 
 
 def test_a_bill_makes_the_report_equal_the_simulators_book(folder: Path, vendor: Running, shell: Shell) -> None:
     call_at(folder, vendor.base_url(fault="truncate=5-every=2+ttft=0+tps=0"))
-    assert type_in(folder, "run", "jobs.yaml").returncode == 1
+    assert shell.type_in("run", "jobs.yaml")[0] == 1
     [(broken,)] = rows(folder, "SELECT count(*) FROM usage WHERE cost_low <> cost_high")
     assert int(str(broken)) > 0
     ours = {str(name) for (name,) in rows(folder, "SELECT request_id FROM attempts")}
@@ -233,7 +237,7 @@ def test_a_bill_makes_the_report_equal_the_simulators_book(folder: Path, vendor:
 def test_a_failed_job_is_steered_by_json(folder: Path, vendor: Running, shell: Shell) -> None:
     """Every command on one job whose calls all broke, as a script would read it."""
     call_at(folder, vendor.base_url(fault="truncate=5+ttft=0+tps=0"))
-    assert type_in(folder, "run", "jobs.yaml").returncode == 3
+    assert shell.type_in("run", "jobs.yaml")[0] == 3
     [retried] = shell.document("retry", "lines", "--dry-run")["jobs"]
     assert (retried["counts"], retried["paused"]) == (
         [{"state": "failed", "kind": "incomplete", "items": retried["items"]}], "errors",
