@@ -81,6 +81,8 @@ def details(job: JobStatus) -> list[str]:
         lines.append(between)
     if job.unknown_cost:
         lines.append(f"calls of unknown cost: {count_text(job.unknown_cost)}")
+    if job.brake is not None and job.paused is None:
+        lines.append(f"held back by {job.brake.text}")
     if job.cap is not None:
         reserved = f", {money_text(job.reserved)} reserved for calls in flight" if job.reserved else ""
         lines.append(f"budget {money_text(job.cap)} {job.currency}{reserved}")
@@ -110,6 +112,9 @@ def as_record(job: JobStatus) -> dict[str, object]:
             "currency": job.currency,
             "unknown_calls": job.unknown_cost,
         },
+        "brake": None if job.brake is None else {"kind": job.brake.kind.value, "text": job.brake.text},
+        "in_flight": job.facts.in_flight,
+        "workers": job.facts.workers,
         "reserved": job.reserved,
         "cap": job.cap,
         "errors": {state.value: dict(kinds) for state, kinds in job.errors.items()},
