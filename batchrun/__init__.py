@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         results,
         run,
         status,
+        watch,
     )
     from batchrun.errors import BatchrunError
 
@@ -30,6 +31,7 @@ __all__ = [
     "results",
     "run",
     "status",
+    "watch",
 ]
 
 

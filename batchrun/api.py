@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -44,6 +44,7 @@ from batchrun.settings import Settings, current_folder, read_settings
 from batchrun.simulated import with_simulator
 from batchrun.states import State
 from batchrun.store.workers import dead_here
+from batchrun.watching import follow
 
 Place = str | Path | None
 """A database: its address, or the path of an SQLite file; None for the one of the environment."""
@@ -101,6 +102,7 @@ def run(
     catalogue: str | Path | None = None,
     progress: bool = False,
     grace: float = GRACE,
+    alarm: timedelta | None = None,
     simulator_book: str | Path | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
     on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
@@ -108,7 +110,8 @@ def run(
 ) -> RunEnd:
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
-    `progress` shows how far it is on standard error. `grace` is how many seconds calls in flight get after the first
+    `progress` shows how far it is on standard error; `alarm` is for how long nothing may end before a line there says
+    why. `grace` is how many seconds calls in flight get after the first
     Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills. `stop` ends the run from
     another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is stored.
 
@@ -126,7 +129,7 @@ def run(
         stack.callback(engine.dispose)
         loaded = load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
         on_loaded(loaded)
-        end = drained(engine, loaded, known, settings, grace=grace, progress=progress, stop=stop)
+        end = drained(engine, loaded, known, settings, grace=grace, progress=progress, alarm=alarm, stop=stop)
         return replace(end, files=written_files(engine, loaded, jobs))
 
 
@@ -138,6 +141,7 @@ def drained(
     *,
     grace: float,
     progress: bool,
+    alarm: timedelta | None,
     stop: Stop | None,
 ) -> RunEnd:
     """Make the calls, with the progress on standard error and Ctrl-C as the way to stop."""
@@ -154,7 +158,7 @@ def drained(
         if progress and not sys.stderr.isatty():
             os.write(2, (shown.notes[0] + "\n").encode())
 
-    with signals(interrupt), showing(shown, quiet=not progress):
+    with signals(interrupt), showing(shown, engine, quiet=not progress, alarm=alarm):
         end = drain_jobs(engine, ids, catalogue, settings, stop=asked, tally=shown.tally, grace=grace)
     if stop is None and asked.level:
         raise KeyboardInterrupt
@@ -176,6 +180,24 @@ def status(jobs: Iterable[str] | None = None, *, database: Place = None) -> list
     """How far the jobs of these names are, or all; what holds them, and what they have cost so far."""
     with opened(database) as engine, reading(engine) as connection:
         return read_status(connection, None if jobs is None else list(jobs), dead=dead_here(connection))
+
+
+def watch(
+    jobs: Iterable[str] | None = None,
+    *,
+    interval: timedelta = timedelta(seconds=2),
+    alarm: timedelta | None = None,
+    on_alarm: Callable[[str], None] = lambda _: None,
+    database: Place = None,
+) -> Iterator[list[JobStatus]]:
+    """Follow the jobs of these names, or all, whoever works on them: a `status` every `interval`, with rates and the
+    time that is left, until nothing is left that anybody could do.
+
+    `on_alarm` hears a line when nothing has ended for as long as `alarm`, and one when work goes on.
+    """
+    with opened(database) as engine:
+        names = None if jobs is None else list(jobs)
+        yield from follow(engine, names, interval=interval, alarm=alarm, on_alarm=on_alarm)
 
 
 def results(

@@ -1,4 +1,4 @@
-"""What holds a job back at a moment, in words, and what is wrong when nothing ends for long. No I/O.
+"""What holds a job back at a moment, in words. No I/O: facts in, words out.
 
 A brake is looked for from the outside in: nobody may work (paused), nobody can (database, outage, no worker), nothing
 is due (waiting items), a limit says so (calls at once, budget, rate), and where none of these holds, the provider
@@ -7,13 +7,14 @@ itself takes its time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 from batchrun.limits import BREAKER_FIRST, BREAKER_LAST, Bucket
+from batchrun.pace import Pace
 from batchrun.showing import clean
 from batchrun.states import OPEN, TERMINAL, State
 
@@ -241,59 +242,17 @@ def at_full_speed(job: JobFacts) -> Brake:
     return Brake(kind=BrakeKind.NO_WORKER, text="nobody working on it")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm:
-    """Why nothing ends, as far as it can be told, and what to do."""
-
-    reason: str
-    remedy: str
-
-    def line(self, quiet: float) -> str:
-        """`quiet` is for how many seconds nothing has ended."""
-        return f"nothing has finished for {span_of(quiet)}: {self.reason} → {self.remedy}"
-
-
-def alarm_of(job: JobFacts, *, claimed: str | None = None, calls: Calls | None = None) -> Alarm | None:
-    """The likely reason why nothing of `job` ends; None where nothing is left to do."""
-    brake = brake_of(job, claimed=claimed, calls=calls)
-    if brake is None:
+def seconds_left(jobs: Iterable[JobFacts], brakes: Iterable[Brake], pace: Pace, items: int) -> float | None:
+    """About how long `items` that are left will take; None where that can't be told: at the beginning, under a pause or
+    an outage, and after one. Nothing is over before the last of the waiting items may be tried."""
+    kinds = {brake.kind for brake in brakes}
+    waits = [(job.last_at - job.now).total_seconds() for job in jobs if job.last_at is not None]
+    if kinds & STANDSTILL:
         return None
-    if brake.kind in STANDSTILL or brake.kind is BrakeKind.WAITING:
-        return held(job, brake)
-    if job.held_by_dead and job.held_by_dead >= job.in_flight:
-        return Alarm(
-            reason=f"{job.held_by_dead:,} items are held by a process that died",
-            remedy="run the job file again, or: batchrun doctor --mend",
-        )
-    if calls is not None and calls.silent and not calls.answering:
-        since = job.now - timedelta(seconds=calls.longest_silence)
-        return Alarm(
-            reason=f"all {calls.silent:,} calls wait for their first token, the oldest since {clock_text(since)}",
-            remedy="each ends by itself at timeouts.first_token and is tried again; look at the provider's status page",
-        )
-    if job.in_flight:
-        since_text = "" if job.oldest_call is None else f", the oldest since {clock_text(job.oldest_call)}"
-        return Alarm(
-            reason=f"{job.in_flight:,} calls are in flight and none has ended{since_text}",
-            remedy="long answers take long; timeouts.total ends what hangs",
-        )
-    return held(job, brake)
-
-
-def held(job: JobFacts, brake: Brake) -> Alarm:
-    return Alarm(reason=f"held back by {brake.text}", remedy=remedy_for(job, brake.kind))
-
-
-def remedy_for(job: JobFacts, kind: BrakeKind) -> str:
-    kinds = ", ".join(f"{count:,} {name}" for name, count in job.waiting_kinds.items())
-    return {
-        BrakeKind.PAUSE: f"mend the cause, then: batchrun resume {clean(job.name)}",
-        BrakeKind.DATABASE: "check that its server runs and its disk isn't full; answers are kept meanwhile",
-        BrakeKind.BREAKER: "nothing is lost and no try counts; look at the provider's status page",
-        BrakeKind.NO_WORKER: "run the job file again: batchrun run JOBS.yaml",
-        BrakeKind.WAITING: f"their last errors: {kinds}" if kinds else "they go on by themselves",
-        BrakeKind.CAP: "raise budget.max_cost in the job file and run it again",
-    }.get(kind, "raise the limit if the provider grants more: batchrun set")
+    if kinds == {BrakeKind.WAITING}:
+        return max(waits, default=None)
+    left = pace.left(items)
+    return None if left is None else max([left, *waits])
 
 
 def clock_text(moment: datetime) -> str:

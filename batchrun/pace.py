@@ -10,7 +10,7 @@ SPAN = 30.0
 MEMORY = 180.0
 """Seconds over which the time left is told: a rate that jumps would make it jump."""
 HOLE = 30.0
-"""So long between two looks, the process stood still; what was before says nothing."""
+"""So long between two looks, where no longer pause was meant, the process stood still; what was before says nothing."""
 LEAST_SECONDS = 5.0
 LEAST_ENDED = 3
 """Before so much was seen, nothing is said about the time that is left."""
@@ -27,13 +27,14 @@ class Sample:
 class Pace:
     """A window over the last looks; `look` is called now and then, the rest reads."""
 
+    hole: float = HOLE
     samples: deque[Sample] = field(default_factory=deque)
 
     def look(self, at: float, ended: int, tokens: int = 0) -> None:
         """What had been done at the moment `at`. Counters that fell, as after a retry, begin a new window."""
         if self.samples:
             last = self.samples[-1]
-            if at - last.at > HOLE or ended < last.ended or tokens < last.tokens:
+            if at - last.at > self.hole or ended < last.ended or tokens < last.tokens:
                 self.samples.clear()
         self.samples.append(Sample(at=at, ended=ended, tokens=tokens))
         while len(self.samples) > 1 and self.samples[1].at <= at - MEMORY:
@@ -52,7 +53,7 @@ class Pace:
         if len(self.samples) < 2:
             return 0.0, 0.0
         last = self.samples[-1]
-        first = next(sample for sample in self.samples if sample.at >= last.at - span)
+        first = next((sample for sample in self.samples if last.at > sample.at >= last.at - span), self.samples[-2])
         seconds = last.at - first.at
         if seconds <= 0:
             return 0.0, 0.0

@@ -55,6 +55,7 @@ COMMANDS = (
     Entry(name="load", module="load", group=_RUN, summary="Load a job file into the database, without any call."),
     Entry(name="demo", module="demo", group=_RUN, summary="Try everything with a simulated provider; costs nothing."),
     Entry(name="status", module="status", group=_READ, summary="How far the jobs are, and what holds them."),
+    Entry(name="watch", module="watch", group=_READ, summary="Follow jobs until nothing is left to do."),
     Entry(name="results", module="results", group=_READ, summary="What came of each item of a job."),
     Entry(
         name="export", module="export", group=_READ, summary="Results as JSONL, CSV or captions beside the pictures."

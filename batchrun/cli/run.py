@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, alarm_after
 
 CatalogueOption = Annotated[
     Path | None, typer.Option("--catalogue", help="Your own providers, models and prices.", envvar="BATCHRUN_CATALOGUE")
@@ -24,6 +27,7 @@ def command(
     book: Annotated[
         Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")
     ] = None,
+    alarm: AlarmAfter = DEFAULT_ALARM,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress on standard error.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON document.")] = False,
 ) -> None:
@@ -41,6 +45,7 @@ def command(
             database=database,
             grace=grace,
             book=book,
+            alarm=alarm_after(alarm),
             quiet=quiet,
             as_json=as_json,
         )
@@ -54,6 +59,7 @@ def execute(
     database: str | None,
     grace: float,
     book: Path | None,
+    alarm: timedelta | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -70,6 +76,7 @@ def execute(
             catalogue=catalogue,
             progress=not quiet,
             grace=grace,
+            alarm=alarm,
             simulator_book=book,
             on_rows=on_rows,
             on_loaded=(lambda _: None) if quiet else print_loaded,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import typer
 
 from batchrun import api
-from batchrun.cli.options import AsJson, Database
+from batchrun.cli.options import AsJson, Database, JobNames
 from batchrun.cli.render import Column, between_text, cost_text, count_text, screen, title_text, when_text
 from batchrun.output.visible import money_text
 from batchrun.reports.status import JobState, JobStatus
@@ -18,7 +17,7 @@ from batchrun.states import State
 
 def command(
     context: typer.Context,
-    jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs; all if none.")] = None,
+    jobs: JobNames = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -118,6 +117,8 @@ def as_record(job: JobStatus) -> dict[str, object]:
         "reserved": job.reserved,
         "cap": job.cap,
         "errors": {state.value: dict(kinds) for state, kinds in job.errors.items()},
+        "rate": None if job.rate is None else round(job.rate, 3),
+        "seconds_left": None if job.time_left is None else round(job.time_left.total_seconds()),
         "next_at": job.next_at,
         "last_activity": job.last_activity,
     }
