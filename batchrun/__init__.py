@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchrun.api import (
+        doctor,
         export,
         load,
         report,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchrunError",
     "__version__",
+    "doctor",
     "export",
     "load",
     "report",

@@ -20,9 +20,11 @@ from urllib.parse import quote
 
 from sqlalchemy import Engine
 
+from batchrun import __version__
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect, reading
 from batchrun.drain import GRACE, Stop
+from batchrun.examining import Examination, examine
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
@@ -248,3 +250,17 @@ def report(
     with opened(database) as engine, reading(engine) as connection:
         ids = None if jobs is None else [row.id for row in find_jobs(connection, list(jobs))]
         return cost_by(connection, by, job_ids=ids, since=since, until=until)
+
+
+def doctor(
+    *, mend: bool = False, offline: bool = False, database: Place = None, catalogue: str | Path | None = None
+) -> Examination:
+    """What stands in the way of a run on this machine, and whether the database agrees with itself.
+
+    `mend` mends what is wrong with rows first, in one transaction. `offline` leaves the providers' hosts alone. A
+    database that doesn't exist is no fault, and is never made. Raises DatabaseError where nothing can be mended.
+    """
+    settings = settings_for(database)
+    if catalogue is not None:
+        settings = replace(settings, catalogue=Path(catalogue))
+    return examine(settings, version=__version__, mend=mend, offline=offline)

@@ -63,6 +63,7 @@ COMMANDS = (
     Entry(name="report", module="report", group=_READ, summary="What it cost, by job, model, provider or day."),
     Entry(name="models", module="models", group=_KNOW, summary="Models of the catalogue, with limits and prices."),
     Entry(name="prices", module="prices", group=_KNOW, summary="Prices with their tiers, sources and dates."),
+    Entry(name="doctor", module="doctor", group=_SYSTEM, summary="What stands in the way, and what mends it."),
     Entry(name="db", module="db", group=_SYSTEM, summary="Look at the database, or upgrade its schema."),
     Entry(
         name="simulate",

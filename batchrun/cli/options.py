@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,9 @@ from batchrun.states import State
 Database = Annotated[
     str | None,
     typer.Option("--database", help="Address of the database. Default: DATABASE_URL, else .batchrun/batchrun.db here."),
+]
+CatalogueFile = Annotated[
+    Path | None, typer.Option("--catalogue", help="Your own providers, models and prices.", envvar="BATCHRUN_CATALOGUE")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; money as text.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.")]
