@@ -28,6 +28,9 @@ EXIT_INTERNAL = 70
 EXIT_PIPE = 141
 """What a shell reports for a program that was stopped because nobody reads what it writes."""
 
+COMPLETION = "_BATCHRUN_COMPLETE"
+"""By this variable a shell asks what could stand next on its command line."""
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 """So writing to standard output fails; errors of opening name a file besides."""
 
@@ -219,7 +222,11 @@ def carry_out(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         silence_stdout()
         return EXIT_PIPE
-    except SystemExit:  # so rich and typer end when a pipe breaks; our commands raise typer.Exit
+    except (
+        SystemExit
+    ) as ended:  # so completion ends, and rich and typer when a pipe breaks; our commands raise typer.Exit
+        if not ended.code or COMPLETION in os.environ:
+            return int(ended.code or 0)
         silence_stdout()
         return EXIT_PIPE
     except OSError as error:

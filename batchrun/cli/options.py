@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from batchrun.cli.completing import job_files, job_names
 from batchrun.jobfile.quantities import parse_duration
 from batchrun.states import State
 
@@ -20,8 +21,11 @@ CatalogueFile = Annotated[
     Path | None, typer.Option("--catalogue", help="Your own providers, models and prices.", envvar="BATCHRUN_CATALOGUE")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; money as text.")]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.")]
-JobNames = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs; all if none.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.", autocompletion=job_names)]
+JobFilePath = Annotated[Path, typer.Argument(metavar="JOBS.yaml", help="The job file.", autocompletion=job_files)]
+JobNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs; all if none.", autocompletion=job_names)
+]
 Simulated = Annotated[bool, typer.Option("--simulated", help="The simulated job of that name, not the real one.")]
 States = Annotated[
     list[State] | None, typer.Option("--state", help="Only items in this state. May be given several times.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, alarm_after
+from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, JobFilePath, alarm_after
 
 CatalogueOption = Annotated[
     Path | None, typer.Option("--catalogue", help="Your own providers, models and prices.", envvar="BATCHRUN_CATALOGUE")
@@ -20,7 +20,7 @@ DatabaseOption = Annotated[
 
 
 def command(
-    job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
+    job_file: JobFilePath,
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
     grace: Annotated[float, typer.Option(help="Seconds that calls in flight get after Ctrl-C.", min=0.0)] = 120.0,
