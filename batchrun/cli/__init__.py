@@ -10,7 +10,9 @@ command that takes a `typer.Context` finds them, and the two consoles, by `rende
 from __future__ import annotations
 
 import errno
+import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ EXIT_INTERNAL = 70
 EXIT_PIPE = 141
 """What a shell reports for a program that was stopped because nobody reads what it writes."""
 
+LINE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")
 COMPLETION = "_BATCHRUN_COMPLETE"
 """By this variable a shell asks what could stand next on its command line."""
 
@@ -81,6 +84,13 @@ COMMANDS = (
 class Commands(TyperGroup):
     """The group of all commands. Typer's own types of contexts aren't public, hence Any."""
 
+    def get_params(self, ctx: Any) -> Any:
+        found = super().get_params(ctx)
+        for parameter in found:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return found
+
     def list_commands(self, ctx: object) -> list[str]:
         return [entry.name for entry in COMMANDS]
 
@@ -95,9 +105,9 @@ class Commands(TyperGroup):
         self.commands = {entry.name: TyperCommand(entry.name) for entry in COMMANDS}  # where typer looks for near names
         name, _, rest = super().resolve_command(ctx, args)
         entry = next((entry for entry in COMMANDS if entry.name == name), None)
-        return name, None if entry is None else self.load(entry), rest
+        return name, None if entry is None else self.load(entry, ctx), rest
 
-    def load(self, entry: Entry) -> Any:
+    def load(self, entry: Entry, ctx: Any) -> Any:
         command: object = import_module(f"batchrun.cli.{entry.module}").command
         if isinstance(command, typer.Typer):
             app = command
@@ -109,6 +119,7 @@ class Commands(TyperGroup):
         built.name = entry.name
         if not entry.passes_options:
             self.share_switches(built)
+            make_readable(built, ctx)
         return built
 
     def share_switches(self, command: Any) -> None:
@@ -129,6 +140,16 @@ class Commands(TyperGroup):
             silence_stdout()
             raise typer.Exit(EXIT_PIPE) from None
         return code
+
+
+def make_readable(command: Any, ctx: Any) -> None:
+    """Help as it fits the terminal: typer keeps the line breaks of a docstring, and calls every switch a <bool>."""
+    command.help = LINE_BREAK.sub(" ", inspect.cleandoc(command.help or ""))
+    for parameter in (*command.params, command.get_help_option(ctx)):
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        make_readable(inner, ctx)
 
 
 def silence_stdout() -> None:

@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; money a
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.", autocompletion=job_names)]
 JobFilePath = Annotated[Path, typer.Argument(metavar="JOBS.yaml", help="The job file.", autocompletion=job_files)]
 JobNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs; all if none.", autocompletion=job_names)
+    list[str] | None, typer.Argument(metavar="JOB", help="Names of jobs; all if none.", autocompletion=job_names)
 ]
 Simulated = Annotated[bool, typer.Option("--simulated", help="The simulated job of that name, not the real one.")]
 States = Annotated[

@@ -8,22 +8,19 @@ from typing import Annotated
 
 import typer
 
-from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, JobFilePath, alarm_after
+from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, CatalogueFile, Database, JobFilePath, alarm_after
 
-CatalogueOption = Annotated[
-    Path | None, typer.Option("--catalogue", help="Your own providers, models and prices.", envvar="BATCHRUN_CATALOGUE")
-]
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option("--database", help="Address of the database [default: DATABASE_URL, or .batchrun/batchrun.db here]."),
-]
+CatalogueOption = CatalogueFile
+DatabaseOption = Database
 
 
 def command(
     job_file: JobFilePath,
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
-    grace: Annotated[float, typer.Option(help="Seconds that calls in flight get after Ctrl-C.", min=0.0)] = 120.0,
+    grace: Annotated[
+        float, typer.Option(metavar="SECONDS", help="What calls in flight get after Ctrl-C.", min=0.0)
+    ] = 120.0,
     book: Annotated[
         Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")
     ] = None,
