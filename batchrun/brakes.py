@@ -140,7 +140,7 @@ def brake_of(job: JobFacts, *, claimed: str | None = None, calls: Calls | None =
     """
     if not job.open:
         return None
-    return stopped_by(job, calls) or nothing_due(job) or limited_by(job, claimed) or at_full_speed(job)
+    return stopped_by(job, calls) or nothing_due(job) or limited_by(job, claimed) or at_full_speed(job, calls)
 
 
 def stopped_by(job: JobFacts, calls: Calls | None) -> Brake | None:
@@ -236,10 +236,10 @@ def rate_text(job: JobFacts) -> str:
     return text + cut
 
 
-def at_full_speed(job: JobFacts) -> Brake:
-    if job.in_flight or job.live_workers:
+def at_full_speed(job: JobFacts, calls: Calls | None) -> Brake:
+    if job.in_flight or calls is not None:
         return Brake(kind=BrakeKind.PROVIDER, text="nothing; the provider's own speed")
-    return Brake(kind=BrakeKind.NO_WORKER, text="nobody working on it")
+    return Brake(kind=BrakeKind.NO_WORKER, text="workers that are busy with other jobs")
 
 
 def seconds_left(jobs: Iterable[JobFacts], brakes: Iterable[Brake], pace: Pace, items: int) -> float | None:
