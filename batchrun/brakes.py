@@ -172,7 +172,7 @@ def nothing_due(job: JobFacts) -> Brake | None:
         return Brake(kind=BrakeKind.WAITING, text=waiting_text(job))
     if job.in_flight:
         later = f", and then {waiting_text(job)}" if job.waiting and job.next_at is not None else ""
-        return Brake(kind=BrakeKind.PROVIDER, text=f"nothing; the last {job.in_flight:,} calls are in flight{later}")
+        return Brake(kind=BrakeKind.PROVIDER, text=f"nothing: the last calls are in flight{later}")
     return Brake(kind=BrakeKind.WAITING, text=f"{job.open:,} items that wait for others")
 
 
@@ -238,7 +238,7 @@ def rate_text(job: JobFacts) -> str:
 
 def at_full_speed(job: JobFacts, calls: Calls | None) -> Brake:
     if job.in_flight or calls is not None:
-        return Brake(kind=BrakeKind.PROVIDER, text="nothing; the provider's own speed")
+        return Brake(kind=BrakeKind.PROVIDER, text="nothing but the provider's own speed")
     return Brake(kind=BrakeKind.NO_WORKER, text="workers that are busy with other jobs")
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -141,7 +142,7 @@ class Progress:
             parts.append(f"{self.tally.unpriced} calls without a known price")
         if self.tally.errors:
             parts.append("errors: " + ", ".join(f"{kind} {count}" for kind, count in self.tally.errors.most_common(4)))
-        if held := self.held_back():
+        if self.ended < self.total and (held := self.held_back()):
             parts.append(f"held back by {held}")
         return " · ".join(parts)
 
@@ -163,7 +164,7 @@ class Progress:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         bar = ProgressBar(total=max(self.total, 1), completed=self.ended, width=min(BAR, options.max_width))
         if options.max_width < NARROW:
-            yield bar
+            yield Padding(bar, 0)  # alone it would end without a line break
             yield Text(self.counts())
         else:
             table = Table.grid(padding=(0, 1), expand=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, CatalogueFile, Database, JobFilePath, alarm_after
+
+if TYPE_CHECKING:
+    from batchrun.loading import Loaded
 
 CatalogueOption = CatalogueFile
 DatabaseOption = Database
@@ -66,7 +71,13 @@ def execute(
     from batchrun.drain import Stop
     from batchrun.progress import reading_rows
 
-    with reading_rows(quiet=quiet) as on_rows:
+    with ExitStack() as stack:
+
+        def loaded(jobs: Sequence[Loaded]) -> None:
+            stack.close()  # two displays at once would write over each other
+            if not quiet:
+                print_loaded(jobs)
+
         end = run(
             path,
             database=database,
@@ -75,8 +86,8 @@ def execute(
             grace=grace,
             alarm=alarm,
             simulator_book=book,
-            on_rows=on_rows,
-            on_loaded=(lambda _: None) if quiet else print_loaded,
+            on_rows=stack.enter_context(reading_rows(quiet=quiet)),
+            on_loaded=loaded,
             stop=Stop(),
         )
     with opened(database) as engine:

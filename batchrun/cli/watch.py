@@ -100,6 +100,7 @@ def show_block(shell: Screen, looks: Iterator[list[JobStatus]]) -> list[JobStatu
 
 def block(jobs: Sequence[JobStatus]) -> Group:
     from rich.console import Group, RenderableType
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
@@ -107,9 +108,10 @@ def block(jobs: Sequence[JobStatus]) -> Group:
     shown = sorted(jobs, key=lambda job: job.state in OVER)[:MOST_SHOWN]
     for job in shown:
         lines.append(Text(visible(title_text(job.name, simulated=job.simulated)), style="bold"))
-        lines.append(ProgressBar(total=max(job.total, 1), completed=job.ended, width=24))
-        lines.append(Text(f"  {counts_text(job)}"))
-        lines.append(Text(visible(f"  {details_text(job)}"), style="dim"))
+        bar = ProgressBar(total=max(job.total, 1), completed=job.ended, width=24)
+        lines.append(Padding(bar, (0, 0, 0, 2)))
+        lines.append(Padding(Text(counts_text(job)), (0, 0, 0, 2)))
+        lines.append(Padding(Text(visible(details_text(job)), style="dim"), (0, 0, 0, 2)))
     if len(shown) < len(jobs):
         lines.append(Text(f"and {len(jobs) - len(shown):,} more jobs: batchrun status"))
     return Group(*lines)

@@ -78,7 +78,7 @@ BRAKES = {
     "the last calls": (
         facts(counts={State.CLAIMED: 3}, in_flight=3),
         BrakeKind.PROVIDER,
-        "nothing; the last 3 calls are in flight",
+        "nothing: the last calls are in flight",
     ),
     "the job's places": (
         facts(concurrency=10),
@@ -117,7 +117,7 @@ BRAKES = {
         "the provider's limit of 500 tokens a day, until 00:00:00Z",
     ),
     "workers of other jobs": (facts(in_flight=0), BrakeKind.NO_WORKER, "workers that are busy with other jobs"),
-    "nothing": (facts(), BrakeKind.PROVIDER, "nothing; the provider's own speed"),
+    "nothing": (facts(), BrakeKind.PROVIDER, "nothing but the provider's own speed"),
 }
 
 
