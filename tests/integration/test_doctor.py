@@ -238,8 +238,8 @@ def test_only_calls_that_may_have_cost_money_need_a_usage_row(
     healthy: Healthy, kind: str, status: int | None, wanted: bool
 ) -> None:
     def fail(connection: Connection, rows: Healthy) -> None:
-        values = {"error_kind": kind, "http_status": status}
-        Filling(connection, first=False).attempt(rows.pending, outcome="failed", is_answer=False, **values)
+        fill = Filling(connection, first=False)
+        fill.attempt(rows.pending, outcome="failed", is_answer=False, error_kind=kind, http_status=status)
 
     healthy.change(fail)
     assert bool(bad(healthy.examine())) is wanted
