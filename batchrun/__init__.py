@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batchrun.api import (
         doctor,
+        estimate,
         export,
         load,
         report,
@@ -27,6 +28,7 @@ __all__ = [
     "BatchrunError",
     "__version__",
     "doctor",
+    "estimate",
     "export",
     "load",
     "report",

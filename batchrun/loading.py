@@ -269,8 +269,11 @@ class Loader:
         loaded.added += len(new)
 
 
-def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
-    """The item of a row. Raises SpecError where it can't become a request, or its cost has no bound under a cap."""
+def asked(job: JobSpec, plan: Plan, row: Row) -> tuple[list[str], int | None]:
+    """The texts of a row's request and its most input tokens.
+
+    Raises SpecError where it can't become a request, or its cost has no bound under a cap.
+    """
     try:
         texts = plan.texts(row.variables)
     except TemplateError as error:
@@ -284,10 +287,21 @@ def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
             f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
-    media: list[Mapping[str, JsonValue]] = [
+    return texts, bound
+
+
+def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
+    """The references to a row's pictures, as they are stored."""
+    return [
         {key: value for key in ("kind", "path", "url", "size") if (value := getattr(reference, key)) is not None}
         for reference in row.media
     ]
+
+
+def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
+    """The item of a row. Raises SpecError."""
+    texts, bound = asked(job, plan, row)
+    media = media_of(row)
     hashed = json.dumps([texts, media], sort_keys=True).encode()
     return NewItem(
         custom_id=row.custom_id,

@@ -66,6 +66,8 @@ class Progress:
     job_ids: Sequence[int]
     total_before: int
     ended_before: int
+    whole: bool
+    """Whether all items of the jobs are meant, not a sample."""
     cap: Mapping[str, Decimal]
     """Caps of the jobs by currency."""
     spent_before: Mapping[str, Decimal]
@@ -81,13 +83,13 @@ class Progress:
 
     @property
     def total(self) -> int:
-        return sum(job.total for job in self.jobs.values()) if self.jobs else self.total_before
+        return sum(job.total for job in self.jobs.values()) if self.jobs and self.whole else self.total_before
 
     @property
     def ended(self) -> int:
         """Here and, as far as was read, elsewhere."""
         here = self.ended_before + sum(self.tally.states.values())
-        return max(here, sum(job.ended for job in self.jobs.values()))
+        return max(here, sum(job.ended for job in self.jobs.values())) if self.whole else here
 
     @property
     def calls(self) -> Calls:
@@ -197,6 +199,7 @@ def progress_of(ends: Sequence[JobEnd]) -> Progress:
         job_ids=[job.job_id for job in ends],
         total_before=total,
         ended_before=total - left,
+        whole=not any(job.outside_sample for job in ends),
         cap=caps,
         spent_before=spent,
     )

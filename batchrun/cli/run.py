@@ -23,6 +23,12 @@ def command(
     job_file: JobFilePath,
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Only N items of each job; the same ones each time, chosen as if by lot."
+        ),
+    ] = None,
     grace: Annotated[
         float, typer.Option(metavar="SECONDS", help="What calls in flight get after Ctrl-C.", min=0.0)
     ] = 120.0,
@@ -38,11 +44,15 @@ def command(
     Running it again does nothing twice: what is done stays done, new pictures and rows are added, what failed for a
     passing reason goes on. Ctrl-C once lets the calls in flight finish; twice stops at once.
 
+    With --sample, a few items of each job are called and the others stay as they are: look at the answers, then run
+    the same command without it to go on with the rest.
+
     Example: batchrun run jobs.example.yaml
     """
     raise typer.Exit(
         execute(
             job_file,
+            sample=sample,
             catalogue=catalogue,
             database=database,
             grace=grace,
@@ -57,6 +67,7 @@ def command(
 def execute(
     path: Path,
     *,
+    sample: int | None = None,
     catalogue: Path | None,
     database: str | None,
     grace: float,
@@ -80,6 +91,7 @@ def execute(
 
         end = run(
             path,
+            sample=sample,
             database=database,
             catalogue=catalogue,
             progress=not quiet,
