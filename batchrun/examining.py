@@ -6,8 +6,8 @@ Every check is one or more findings, in words, with what mends it. Nothing is wr
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import socket
 import stat
 import tempfile
@@ -26,6 +26,7 @@ from batchrun.checking import Finding, Level, bad, bad_error, check_space, ok, w
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, CatalogueError, DatabaseError
 from batchrun.settings import Settings
 from batchrun.showing import clean, listing
+from batchrun.spill import PATTERN, spill_folder
 from batchrun.store import health, mending
 from batchrun.store.health import Damage
 from batchrun.store.workers import dead_here
@@ -79,7 +80,7 @@ def examine(settings: Settings, *, version: str, mend: bool, offline: bool) -> E
     used: list[health.UsedProvider] | None = None
     try:
         with opened(settings) as (engine, where):
-            findings += where
+            findings += [*where, *check_kept_answers(spill_folder(engine))]
             if mend:
                 mended = mend_rows(engine)
             inside, used = look_inside(engine)
@@ -140,6 +141,15 @@ def check_file(path: Path) -> list[Finding]:
     return [*findings, check_space("disk", path.parent), *check_sync(path.parent)]
 
 
+def check_kept_answers(folder: Path) -> list[Finding]:
+    """Files of answers that the database wouldn't take at the time."""
+    kept = sorted(path.name for path in folder.glob(PATTERN))
+    if not kept:
+        return []
+    found = f"answers that weren't stored are kept beside the database: {listing(kept)}"
+    return [warn("answers", found, "run the job file again with the database they belong to: that stores them")]
+
+
 def check_sync(folder: Path) -> list[Finding]:
     """How long it takes to bring something to the disk, which every commit does; by a nameless file beside it."""
     try:
@@ -168,9 +178,17 @@ def commit_finding(seconds: float) -> Finding:
 
 def mend_rows(engine: Engine) -> list[str]:
     with database.writing(engine) as connection:
-        actor = f"{getpass.getuser()}@{socket.gethostname()}"
-        made = mending.mend(connection, dead=dead_here(connection), free=FREE_OF_CHARGE, actor=actor)
+        made = mending.mend(connection, dead=dead_here(connection), free=FREE_OF_CHARGE, actor=this_actor())
     return [act.what for act in made]
+
+
+def this_actor() -> str:
+    """Who works here, for the audit: the user of this process and the name of the machine."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a number that has no name
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
 
 
 def look_inside(engine: Engine) -> tuple[list[Finding], list[health.UsedProvider] | None]:
