@@ -243,7 +243,7 @@ def check_workers(connection: Connection, dead: Sequence[str]) -> list[Finding]:
 def check_rows(connection: Connection, dead: Sequence[str]) -> list[Finding]:
     """Items, calls, answers and money against each other."""
     findings = [
-        bad("rows", f"{found.rows:,} {found.damage.value}, as in {clean(found.job)}", REMEDIES[found.damage])
+        bad("rows", f"{found.damage.value}: {found.rows:,}, as in {clean(found.job)}", REMEDIES[found.damage])
         for found in health.damages(connection, dead=dead, free=FREE_OF_CHARGE)
     ]
     for drift in health.drifts(connection):

@@ -53,12 +53,17 @@ def command(
 def print_finding(shell: Screen, found: Finding) -> None:
     from rich.text import Text
 
-    width = max(40, shell.out.width)
-    text, *more = wrap(visible(found.found), width - len(INDENT), break_on_hyphens=False) or [""]
+    first, *more = folded(found.found, shell)
     head = (f"{found.level.value:<6}", STYLES[found.level])
-    shell.out.print(Text.assemble(head, f"{found.check:<12}", text), soft_wrap=True)
+    shell.out.print(Text.assemble(head, f"{found.check:<12}", first), soft_wrap=True)
+    if found.remedy:
+        remedy, *rest = folded(found.remedy, shell, indent=2)
+        more += [f"→ {remedy}", *(f"  {line}" for line in rest)]
     for line in more:
         shell.out.print(Text(INDENT + line), soft_wrap=True)
-    # A command is copied whole: the remedy is wrapped by nobody but the terminal.
-    if found.remedy:
-        shell.out.print(Text(f"{INDENT}→ {visible(found.remedy)}"), soft_wrap=True)
+
+
+def folded(text: str, shell: Screen, *, indent: int = 0) -> list[str]:
+    """Lines that fit beside the names of the checks; words, such as paths, are never broken."""
+    width = max(40, shell.out.width) - len(INDENT) - indent
+    return wrap(visible(text), width, break_on_hyphens=False, break_long_words=False) or [""]

@@ -30,15 +30,15 @@ own = attempts.alias("own")
 
 
 class Damage(StrEnum):
-    """What can be wrong with rows. The value is what is told, with the number of rows in front."""
+    """What can be wrong with rows, in words; the number of rows is told behind it."""
 
-    NO_ANSWER = "items that are done have no answer"
-    WRONG_ANSWER = "items have the answer of another item, or one that isn't complete"
-    UNCLAIMED_ANSWER = "items failed although there is a complete answer for them"
-    CALLS_OF_DEAD = "calls are open whose worker is gone"
-    CLAIMED_WITHOUT_CALL = "items are claimed without an open call"
-    MISSING_USAGE = "calls that may have cost money have no usage row"
-    EXTRA_USAGE = "calls that were never sent have a usage row"
+    NO_ANSWER = "items that are done and have no answer"
+    WRONG_ANSWER = "items with the answer of another item, or with one that isn't complete"
+    UNCLAIMED_ANSWER = "failed items for which there is a complete answer"
+    CALLS_OF_DEAD = "open calls of workers that are gone"
+    CLAIMED_WITHOUT_CALL = "claimed items without an open call"
+    MISSING_USAGE = "calls that may have cost money and have no usage row"
+    EXTRA_USAGE = "usage rows of calls that were never sent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,9 +135,8 @@ def replace_answers(connection: Connection) -> Mended | None:
         }
     )
     kept = sum(set_answer(connection, item) for item in ids)
-    what = (
-        f"{counted(kept, 'item has', 'items have')} a complete answer again, {len(ids) - kept:,} failed for want of one"
-    )
+    ends = ((kept, "own complete answer taken"), (len(ids) - kept, "failed, as there is none"))
+    what = ", ".join(f"{counted(number, 'item', 'items')}: {how}" for number, how in ends if number)
     return Mended(what=what, ids=ids) if ids else None
 
 

@@ -29,13 +29,10 @@ ENDPOINT = CATALOGUE.endpoints["model-studio/singapore"]
 SECRET = "sk-canary-0a1b2c3d4e"
 
 
-def settings(url: str = "sqlite:////no/such.db", *, catalogue: Path | None = None, **keys: str) -> Settings:
-    return Settings(database_url=url, catalogue=catalogue, environment=keys)
-
-
 def found(url: str, *, catalogue: Path | None = None, **environment: str) -> Mapping[str, list[Finding]]:
     by_check: dict[str, list[Finding]] = {}
-    made = examine(settings(url, catalogue=catalogue, **environment), version="0", mend=False, offline=True)
+    settings = Settings(database_url=url, catalogue=catalogue, environment=environment)
+    made = examine(settings, version="0", mend=False, offline=True)
     for finding in made.findings:
         by_check.setdefault(finding.check, []).append(finding)
     return by_check
@@ -95,7 +92,8 @@ def test_endpoints_of_one_host_are_asked_once(listening: socket.socket) -> None:
     ],
 )
 def test_a_key_is_told_by_its_variable_alone(keys: dict[str, str], level: Level) -> None:
-    finding = check_key(ENDPOINT, settings(**keys), needed=True)
+    known = Settings(database_url="", catalogue=None, environment=keys)
+    finding = check_key(ENDPOINT, known, needed=True)
     assert (finding.level, "DASHSCOPE_API_KEY" in finding.found) == (level, True)
     assert not any(SECRET[start : start + 6] in repr(finding) for start in range(3, len(SECRET) - 5))
 
