@@ -13,20 +13,21 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
 from sqlalchemy import Engine
 
-from batchrun import operating, setting, settling
+from batchrun import __version__, operating, setting, settling
 from batchrun.bill import AMOUNT_COLUMN, ID_COLUMN, read_bill
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect, connect_to_tables, reading
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
 from batchrun.estimating import Estimate, estimate_all
+from batchrun.examining import Examination, examine
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
@@ -53,6 +54,7 @@ from batchrun.states import State
 from batchrun.store.sample import draw
 from batchrun.store.settle import Rule
 from batchrun.store.workers import dead_here
+from batchrun.watching import follow
 
 Place = str | Path | None
 """A database: its address, or the path of an SQLite file; None for the one of the environment."""
@@ -113,6 +115,7 @@ def run(
     catalogue: str | Path | None = None,
     progress: bool = False,
     grace: float = GRACE,
+    alarm: timedelta | None = None,
     simulator_book: str | Path | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
     on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
@@ -120,6 +123,10 @@ def run(
 ) -> RunEnd:
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
+    `progress` shows how far it is on standard error; `alarm` is for how long nothing may end before a line there says
+    why. `grace` is how many seconds calls in flight get after the first
+    Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills. `stop` ends the run from
+    another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is stored.
     `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
     sample is never bought twice, and a later run goes on with the others. `progress` shows how far it is on standard
     error. `grace` is how many seconds calls in flight get after the first Ctrl-C. `simulator_book` is where a simulator
@@ -141,7 +148,9 @@ def run(
         stack.callback(engine.dispose)
         loaded = load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
         on_loaded(loaded)
-        end = drained(engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, stop=stop)
+        end = drained(
+            engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, alarm=alarm, stop=stop
+        )
         return replace(end, files=written_files(engine, loaded, jobs))
 
 
@@ -161,6 +170,7 @@ def drained(
     sample: int | None,
     grace: float,
     progress: bool,
+    alarm: timedelta | None,
     stop: Stop | None,
 ) -> RunEnd:
     """Make the calls, with the progress on standard error and Ctrl-C as the way to stop."""
@@ -181,7 +191,7 @@ def drained(
         if progress and not sys.stderr.isatty():
             os.write(2, (shown.notes[0] + "\n").encode())
 
-    with signals(interrupt), showing(shown, quiet=not progress):
+    with signals(interrupt), showing(shown, engine, quiet=not progress, alarm=alarm):
         end = drain_jobs(engine, ids, catalogue, settings, sample=drawn, stop=asked, tally=shown.tally, grace=grace)
     if stop is None and asked.level:
         raise KeyboardInterrupt
@@ -249,6 +259,24 @@ def status(jobs: Iterable[str] | None = None, *, database: Place = None) -> list
     """How far the jobs of these names are, or all; what holds them, and what they have cost so far."""
     with opened(database) as engine, reading(engine) as connection:
         return read_status(connection, None if jobs is None else list(jobs), dead=dead_here(connection))
+
+
+def watch(
+    jobs: Iterable[str] | None = None,
+    *,
+    interval: timedelta = timedelta(seconds=2),
+    alarm: timedelta | None = None,
+    on_alarm: Callable[[str], None] = lambda _: None,
+    database: Place = None,
+) -> Iterator[list[JobStatus]]:
+    """Follow the jobs of these names, or all, whoever works on them: a `status` every `interval`, with rates and the
+    time that is left, until nothing is left that anybody could do.
+
+    `on_alarm` hears a line when nothing has ended for as long as `alarm`, and one when work goes on.
+    """
+    with opened(database) as engine:
+        names = None if jobs is None else list(jobs)
+        yield from follow(engine, names, interval=interval, alarm=alarm, on_alarm=on_alarm)
 
 
 def results(
@@ -481,3 +509,17 @@ def content(path: Path) -> bytes:
         raise UsageError(
             f"{path} can't be read: {error.strerror}", code="not-readable", remedy="name the bill as a CSV file"
         ) from error
+
+
+def doctor(
+    *, mend: bool = False, offline: bool = False, database: Place = None, catalogue: str | Path | None = None
+) -> Examination:
+    """What stands in the way of a run on this machine, and whether the database agrees with itself.
+
+    `mend` mends what is wrong with rows first, in one transaction. `offline` leaves the providers' hosts alone. A
+    database that doesn't exist is no fault, and is never made. Raises DatabaseError where nothing can be mended.
+    """
+    settings = settings_for(database)
+    if catalogue is not None:
+        settings = replace(settings, catalogue=Path(catalogue))
+    return examine(settings, version=__version__, mend=mend, offline=offline)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from batchrun.brakes import span_of
 from batchrun.cli.render import command_text
 from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading import Loaded
 from batchrun.output.sidecar import Sidecars
 from batchrun.output.visible import visible
-from batchrun.progress import amount_of, span_of
+from batchrun.progress import amount_of
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.running import JobEnd, RunEnd
 from batchrun.states import OPEN, State
