@@ -10,21 +10,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchrun.api import (
+        cancel,
         db_status,
         db_upgrade,
         demo,
+        doctor,
         estimate,
         export,
         load,
         models,
+        pause,
         prices,
         report,
         results,
+        resume,
+        retry,
         run,
         schema,
+        settle,
         simulate,
         status,
+        watch,
     )
+    from batchrun.api import set_ as set  # noqa: A004 - the name of the command
     from batchrun.errors import BatchrunError
 
     __version__: str
@@ -32,21 +40,32 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchrunError",
     "__version__",
+    "cancel",
     "db_status",
     "db_upgrade",
     "demo",
+    "doctor",
     "estimate",
     "export",
     "load",
     "models",
+    "pause",
     "prices",
     "report",
     "results",
+    "resume",
+    "retry",
     "run",
     "schema",
+    "set",
+    "settle",
     "simulate",
     "status",
+    "watch",
 ]
+
+_OTHERWISE = {"set": "set_"}
+"""What has another name in its module, where it would hide one of Python's own."""
 
 
 if not TYPE_CHECKING:  # a checker would believe that there is every name
@@ -58,7 +77,8 @@ if not TYPE_CHECKING:  # a checker would believe that there is every name
 
             return version("batchrun")
         if name in __all__:
-            return getattr(import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api"), name)
+            module = import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api")
+            return getattr(module, _OTHERWISE.get(name, name))
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

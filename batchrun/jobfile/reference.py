@@ -64,6 +64,8 @@ def required_keys(schema: Schema) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for entry in schema["allOf"]:
         of_a_job = entry["else"]["properties"]["jobs"]["items"]
+        if "anyOf" in of_a_job:
+            continue  # one of several keys
         [(name, wanted)] = of_a_job["properties"].items() if "properties" in of_a_job else [("", of_a_job)]
         found.setdefault(name, set()).update(wanted["required"])
     return found

@@ -22,10 +22,20 @@ from batchrun.jobfile.sections import Section
 Schema: TypeAlias = dict[str, Any]  # as pydantic returns it
 
 IDENTIFIER = "urn:batchrun:job-file:1"
-SOURCES = ("images", "rows", "urls", "items")
+SOURCES = ("images", "rows", "requests", "urls", "items")
 DEFAULTS = "What every job takes over, unless it says something else itself. Mappings are merged key by key."
 PARTIAL = {"": "JobSpec", "thinking": "ThinkingSpec", "budget": "BudgetSpec", "output": "OutputSpec"}
 """Where keys must be there that `defaults` may give: the job itself, and its sections."""
+
+OF_REQUESTS: Schema = {"properties": {"inputs": {"required": ["requests"]}}, "required": ["inputs"]}
+REQUESTS_SAY_ALL: Schema = {
+    "if": OF_REQUESTS,
+    "then": {"properties": {key: {"type": "null"} for key in ("prompt", "system", "params", "thinking", "output")}},
+}
+PROMPT_OR_REQUESTS: Schema = {
+    "if": {"properties": {"defaults": {"anyOf": [{"required": ["prompt"]}, OF_REQUESTS]}}, "required": ["defaults"]},
+    "else": {"properties": {"jobs": {"items": {"anyOf": [{"required": ["prompt"]}, OF_REQUESTS]}}}},
+}
 
 EXAMPLES: Mapping[str, Sequence[object]] = {
     "JobSpec.name": ["caption-catalogue"],
@@ -35,6 +45,7 @@ EXAMPLES: Mapping[str, Sequence[object]] = {
     "JobSpec.tags": [["spring", "catalogue"]],
     "InputsSpec.images": ["photos", "photos/**/*.jpg"],
     "InputsSpec.rows": ["products.csv", "questions.jsonl"],
+    "InputsSpec.requests": ["openai-batch.jsonl"],
     "InputsSpec.urls": ["pictures.txt"],
     "InputsSpec.items": [[{"id": "chess", "product": "a hand-carved chess set"}]],
     "ParamsSpec.max_tokens": [200],
@@ -62,14 +73,15 @@ def job_schema() -> Schema:
         {"required": [source], "properties": {source: {"not": {"type": "null"}}}} for source in SOURCES
     ]
     required = [(key, name) for key, section in PARTIAL.items() for name in described[section].pop("required")]
-    job = {**described["JobSpec"], "required": ["name"]}
+    job = {**described["JobSpec"], "required": ["name"], **REQUESTS_SAY_ALL}
     described["JobSpec"] = job
     described["Defaults"] = {
         **described["JobSpec"],
         "description": DEFAULTS,
         "properties": {key: value for key, value in job["properties"].items() if key != "name"},
     }
-    del described["Defaults"]["required"]
+    for key in ("required", *REQUESTS_SAY_ALL):
+        del described["Defaults"][key]
     properties = describe(document, spec.JobsDocument)["properties"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -84,7 +96,7 @@ def job_schema() -> Schema:
             "defaults": {"$ref": "#/$defs/Defaults", "description": DEFAULTS},
             "jobs": properties["jobs"],
         },
-        "allOf": [unless_default(section, key) for section, key in required if key != "name"],
+        "allOf": [*(unless_default(section, key) for section, key in required if key != "name"), PROMPT_OR_REQUESTS],
         "$defs": dict(sorted(described.items())),
     }
 

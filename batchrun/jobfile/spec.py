@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
+from batchrun.jobfile.quantities import refusal
 from batchrun.jobfile.sections import (
     BudgetSpec,
     InputKind,
@@ -17,6 +19,7 @@ from batchrun.jobfile.sections import (
     MediaSpec,
     OutputSpec,
     ParamsSpec,
+    Priority,
     RetrySpec,
     Section,
     Text,
@@ -40,11 +43,12 @@ __all__ = [
     "ThinkingSpec",
     "TimeoutsSpec",
     "differences",
+    "stored_spec",
 ]
 
 
 class JobSpec(Section):
-    """One job: the same prompt for many items, each of them one call."""
+    """One job: the same prompt for many items, each of them one call; or a file of whole requests."""
 
     LATER = frozenset(["window", "response_schema", "tools", "mode", "on_incomplete", "depends_on"])
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
@@ -56,8 +60,9 @@ class JobSpec(Section):
     inputs: InputsSpec
     system: Text | None = None
     """The system message; a template like the prompt."""
-    prompt: Text
-    """What is asked of each item: a template, in which `{{ name }}` is replaced by the item's own value."""
+    prompt: Text | None = Field(default=None, validate_default=True)
+    """What is asked of each item: a template, in which `{{ name }}` is replaced by the item's own value. Must be there,
+    except with `inputs.requests`, whose lines are whole requests."""
     parameters: ParamsSpec = Field(default_factory=ParamsSpec, alias="params")
     thinking: ThinkingSpec | None = None
     stream: bool = True
@@ -73,7 +78,7 @@ class JobSpec(Section):
         Field(strict=False, max_length=100),
     ] = ()
     """Words of your own about the job."""
-    priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
+    priority: Priority = 0
     """Jobs of higher priority go first."""
 
     @field_validator("system", "prompt")
@@ -82,6 +87,18 @@ class JobSpec(Section):
         if source is not None:
             parsed(source)
         return source
+
+    @field_validator("system", "prompt", "parameters", "thinking", "output")
+    @classmethod
+    def _not_beside_requests(cls, value: object, info: ValidationInfo) -> object:
+        inputs = info.data.get("inputs")
+        if not isinstance(inputs, InputsSpec) or inputs.kind != "requests":
+            if info.field_name == "prompt" and value is None:
+                raise PydanticKnownError("missing")
+            return value
+        if value is None or (isinstance(value, ParamsSpec) and not value.sent()):
+            return value
+        raise refusal(*_beside_requests(str(info.field_name)))
 
     @property
     def params(self) -> Mapping[str, JsonValue]:
@@ -100,6 +117,19 @@ class JobSpec(Section):
         """The whole job as plain JSON values; `JobSpec.model_validate` makes an equal job of it."""
         snapshot: dict[str, JsonValue] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return snapshot
+
+
+def _beside_requests(field: str) -> tuple[str, str]:
+    if field == "output":
+        remedy = "Delete it; `batchrun export JOB --format openai` writes the answers in the form of the requests"
+        return "the answers to whole requests aren't written beside pictures", remedy
+    name = "params" if field == "parameters" else field
+    return "each line of `inputs.requests` is a whole request", f"Delete it; `{name}: null` takes a default back"
+
+
+def stored_spec(snapshot: Mapping[str, JsonValue]) -> JobSpec:
+    """The job as it was loaded, from the snapshot in its row, which also holds the folder of the job file."""
+    return JobSpec.model_validate({key: value for key, value in snapshot.items() if key != "base"})
 
 
 class JobsDocument(Section):

@@ -58,6 +58,8 @@ class CostLine:
     """Attempts whose cost isn't known, and isn't in the sums."""
     unknown_usage: int
     """Attempts whose tokens aren't known, and aren't in the sums."""
+    settled: int = 0
+    """Attempts whose cost was left open and settled by hand."""
     items: int = field(init=False)
     """Items that got their answer from these calls."""
     exact: bool = field(init=False)
@@ -148,6 +150,7 @@ def _sums(columns: Sequence[Key], scope: Sequence[ColumnElement[bool]]) -> sa.Se
             *_halves("cost_high"),
             sa.func.count(usage.c.cost_high).label("priced"),
             sa.func.count(usage.c.input_tokens).label("counted"),
+            sa.func.count(usage.c.settled).label("settled"),
         )
         .where(*scope)
         .group_by(*keys)
@@ -197,6 +200,7 @@ def _line(key: str, row: Record, outcome: tuple[int, int]) -> CostLine:
         cost_high=_whole(row.cost_high_upper, row.cost_high_lower),
         unknown_cost=row.calls - row.priced,
         unknown_usage=row.calls - row.counted,
+        settled=row.settled,
         **{name: None if count is None else int(count) for name, count in tokens.items()},
     )
 
@@ -239,6 +243,7 @@ def _added(one: CostLine, other: CostLine) -> CostLine:
         cost_high=_plus(one.cost_high, other.cost_high),
         unknown_cost=one.unknown_cost + other.unknown_cost,
         unknown_usage=one.unknown_usage + other.unknown_usage,
+        settled=one.settled + other.settled,
     )
 
 

@@ -49,6 +49,8 @@ class AttemptResult:
     cost_low: Decimal | None
     cost_high: Decimal | None
     currency: str | None
+    settled: str | None
+    """How the cost that the call left open was settled by hand: `zero`, `high` or `bill`."""
     text: str | None
     """Of an attempt that isn't the item's answer: what arrived before it broke, or a second answer."""
     reasoning: str | None
@@ -77,6 +79,8 @@ class ItemResult:
     """The one currency of all attempts; None where there is none, or more than one."""
     unknown_cost: int = field(init=False)
     """Attempts that may have cost money and whose cost isn't known."""
+    settled_cost: int = field(init=False)
+    """Attempts whose cost was settled by hand."""
     input_tokens: int | None = field(init=False)
     cached_tokens: int | None = field(init=False)
     cache_write_tokens: int | None = field(init=False)
@@ -115,6 +119,7 @@ class ItemResult:
         self._derive("cost_low", self._cost(attempt.cost_low for attempt in billed))
         self._derive("cost_high", self._cost(attempt.cost_high for attempt in billed))
         self._derive("unknown_cost", sum(attempt.cost_high is None for attempt in billed))
+        self._derive("settled_cost", sum(attempt.settled is not None for attempt in self.attempts))
         unknown = sum(attempt.usage is None or attempt.usage.input_tokens is None for attempt in billed)
         self._derive("unknown_usage", unknown)
         self._derive("finished_at", last.ended_at if last is not None and self.state in _ENDED else None)
@@ -245,6 +250,7 @@ def _attempt(row: Record) -> AttemptResult:
         cost_low=row.cost_low,
         cost_high=row.cost_high,
         currency=row.currency,
+        settled=row.settled,
         text=row.text,
         reasoning=row.reasoning,
     )
