@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batchrun.api import (
         cancel,
+        db_status,
+        db_upgrade,
+        demo,
         doctor,
         estimate,
         export,
         load,
+        models,
         pause,
+        prices,
         report,
         results,
         resume,
         retry,
         run,
+        schema,
         settle,
+        simulate,
         status,
         watch,
     )
@@ -34,18 +41,25 @@ __all__ = [
     "BatchrunError",
     "__version__",
     "cancel",
+    "db_status",
+    "db_upgrade",
+    "demo",
     "doctor",
     "estimate",
     "export",
     "load",
+    "models",
     "pause",
+    "prices",
     "report",
     "results",
     "resume",
     "retry",
     "run",
+    "schema",
     "set",
     "settle",
+    "simulate",
     "status",
     "watch",
 ]
@@ -54,16 +68,18 @@ _OTHERWISE = {"set": "set_"}
 """What has another name in its module, where it would hide one of Python's own."""
 
 
-def __getattr__(name: str) -> object:
-    """Looked up when they are asked for: what they import would cost `--help` and every start half a second."""
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a checker would believe that there is every name
 
-        return version("batchrun")
-    if name in __all__:
-        module = import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api")
-        return getattr(module, _OTHERWISE.get(name, name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Looked up when they are asked for: what they import would cost `--help` and every start half a second."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("batchrun")
+        if name in __all__:
+            module = import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api")
+            return getattr(module, _OTHERWISE.get(name, name))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

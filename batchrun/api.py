@@ -1,9 +1,9 @@
 """What the commands do, as functions: `import batchrun` offers them under the same names.
 
-Each takes `database`, an address or the path of an SQLite file (None: `DATABASE_URL`, else `.batchrun/batchrun.db` in
-the current folder), and where models are named `catalogue`, a catalogue file of your own (None: `BATCHRUN_CATALOGUE`).
-What goes wrong is raised as a BatchrunError with a code, a message and a remedy. Nothing is printed, except for the
-progress that `run` is asked for.
+Each takes `database`: an address, or the path of an SQLite file as a `Path` (None: `DATABASE_URL`, else
+`.batchrun/batchrun.db` in the current folder), and where models are named `catalogue`, a catalogue file of your own
+(None: `BATCHRUN_CATALOGUE`). What goes wrong is raised as a BatchrunError with a code, a message and a remedy. Nothing
+is printed, except for the progress that `run` is asked for.
 """
 
 from __future__ import annotations
@@ -15,20 +15,35 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 from urllib.parse import quote
 
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 
 from batchrun import __version__, operating, setting, settling
 from batchrun.bill import AMOUNT_COLUMN, ID_COLUMN, read_bill
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.database import connect, connect_to_tables, reading
+from batchrun.catalogue.lines import ModelLine, model_lines
+from batchrun.database import (
+    connect,
+    connect_to_tables,
+    make_engine,
+    parse_url,
+    prepare_file,
+    read_revision,
+    reading,
+    require_upgradable,
+    shown_url,
+    sqlite_path,
+    upgrade,
+)
+from batchrun.demonstration import BOOK, FOLDER, lay_out
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
 from batchrun.estimating import Estimate, estimate_all
 from batchrun.examining import Examination, examine
-from batchrun.jobfile.reader import read_job_file
+from batchrun.jobfile.reader import read_job_file, read_job_mapping
+from batchrun.jobfile.schema import job_schema
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
 from batchrun.loading import load as load_jobs
@@ -40,26 +55,41 @@ from batchrun.plan import require_keys
 from batchrun.progress import progress_of, showing
 from batchrun.reports.cost import By, CostLine, cost_by
 from batchrun.reports.jobs import find_jobs, one_job
+from batchrun.reports.prices import PriceLine, booked_prices, price_lines
 from batchrun.reports.results import ItemResult
 from batchrun.reports.results import results as read_results
+from batchrun.reports.sizes import DatabaseStatus, row_counts
 from batchrun.reports.status import JobStatus
 from batchrun.reports.status import status as read_status
 from batchrun.running import RunEnd, ends, plan_of, signals
 from batchrun.running import run as drain_jobs
 from batchrun.setting import Changed, Current
-from batchrun.settings import Settings, current_folder, read_settings
+from batchrun.settings import DEFAULT_DATABASE, Settings, current_folder, read_settings
 from batchrun.settling import Settlement
-from batchrun.simulated import with_simulator
+from batchrun.showing import clean
+from batchrun.simulated import Running, simulator, with_simulator, without_secrets
 from batchrun.states import State
 from batchrun.store.sample import draw
 from batchrun.store.settle import Rule
 from batchrun.store.workers import dead_here
+from batchrun.tables import SCHEMA
 from batchrun.watching import follow
 
 Place = str | Path | None
 """A database: its address, or the path of an SQLite file; None for the one of the environment."""
 Names = str | Iterable[str]
 """One name, or several."""
+
+Jobs = str | Path | Mapping[str, object]
+"""A job file: its path, or what would stand in it; its paths are then relative to the current folder."""
+
+
+def read_jobs(job_file: Jobs) -> tuple[JobFile, Path]:
+    """The checked job file, and the folder that its paths are relative to. Raises SpecError."""
+    if isinstance(job_file, Mapping):
+        return read_job_mapping(job_file), current_folder()
+    path = Path(job_file)
+    return read_job_file(path), path.resolve().parent
 
 
 def settings_for(database: Place = None) -> Settings:
@@ -86,7 +116,7 @@ def opened(database: Place = None) -> Iterator[Engine]:
 
 
 def load(
-    job_file: str | Path,
+    job_file: Jobs,
     *,
     database: Place = None,
     catalogue: str | Path | None = None,
@@ -96,19 +126,19 @@ def load(
 
     Raises SpecError, CatalogueError, UsageError, ChangedError, DatabaseError; then nothing was written.
     """
-    path, settings = Path(job_file), settings_for(database)
-    jobs = read_job_file(path)
+    settings = settings_for(database)
+    jobs, base = read_jobs(job_file)
     known = catalogue_for(catalogue, settings)
     prepared_all(jobs, known)  # a file that can't be loaded leaves no database behind
     engine = connect(settings.database_url, create=True)
     try:
-        return load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
+        return load_jobs(engine, jobs, known, base=base, on_rows=on_rows)
     finally:
         engine.dispose()
 
 
 def run(
-    job_file: str | Path,
+    job_file: Jobs,
     *,
     sample: int | None = None,
     database: Place = None,
@@ -123,21 +153,18 @@ def run(
 ) -> RunEnd:
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
-    `progress` shows how far it is on standard error; `alarm` is for how long nothing may end before a line there says
-    why. `grace` is how many seconds calls in flight get after the first
-    Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills. `stop` ends the run from
-    another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is stored.
     `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
     sample is never bought twice, and a later run goes on with the others. `progress` shows how far it is on standard
-    error. `grace` is how many seconds calls in flight get after the first Ctrl-C. `simulator_book` is where a simulator
-    that is started here writes its bills. `stop` ends the run from another thread; without it, Ctrl-C does, and
-    KeyboardInterrupt is raised once everything is stored.
+    error; `alarm` is for how long nothing may end before a line there says why. `grace` is how many seconds calls in
+    flight get after the first Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills.
+    `stop` ends the run from another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is
+    stored.
 
     Raises what `load` raises, UsageError where a key is missing, and DatabaseError where the database stays away.
     """
     check_sample(sample)
-    path, settings = Path(job_file), settings_for(database)
-    jobs = read_job_file(path)
+    settings = settings_for(database)
+    jobs, base = read_jobs(job_file)
     known = catalogue_for(catalogue, settings)
     prepared_all(jobs, known)
     with ExitStack() as stack:
@@ -146,7 +173,7 @@ def run(
         require_keys(jobs, known, settings)
         engine = connect(settings.database_url, create=True)
         stack.callback(engine.dispose)
-        loaded = load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
+        loaded = load_jobs(engine, jobs, known, base=base, on_rows=on_rows)
         on_loaded(loaded)
         end = drained(
             engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, alarm=alarm, stop=stop
@@ -210,7 +237,7 @@ def written_files(engine: Engine, loaded: Sequence[Loaded], jobs: JobFile) -> di
 
 
 def estimate(
-    job_file: str | Path,
+    job_file: Jobs,
     *,
     sample: int | None = None,
     database: Place = None,
@@ -229,10 +256,10 @@ def estimate(
 
     Raises SpecError, CatalogueError, UsageError, DatabaseError, and with `sample` what `run` raises.
     """
-    path, end = Path(job_file), None
+    end = None
     if sample is not None:
         end = run(
-            path,
+            job_file,
             sample=sample,
             database=database,
             catalogue=catalogue,
@@ -242,7 +269,7 @@ def estimate(
             stop=stop,
         )
     settings = settings_for(database)
-    jobs = read_job_file(path)
+    jobs, base = read_jobs(job_file)
     known = catalogue_for(catalogue, settings)
     with ExitStack() as stack:
         engine = connect_to_tables(settings.database_url)
@@ -250,8 +277,7 @@ def estimate(
         if engine is not None:
             stack.callback(engine.dispose)
             connection = stack.enter_context(reading(engine))
-        base, now = path.resolve().parent, datetime.now(UTC)
-        made = estimate_all(jobs, known, base=base, connection=connection, now=now, on_rows=on_rows)
+        made = estimate_all(jobs, known, base=base, connection=connection, now=datetime.now(UTC), on_rows=on_rows)
         return replace(made, run=end)
 
 
@@ -282,18 +308,20 @@ def watch(
 def results(
     job: str,
     *,
-    states: Collection[State] | None = None,
+    states: Collection[State | str] | None = None,
     limit: int | None = None,
     simulated: bool = False,
     database: Place = None,
 ) -> list[ItemResult]:
     """What came of each item of a job, in the order of its source; `pandas.DataFrame` takes the list as it is.
 
-    `simulated` takes the simulated job of that name where a real one has it too.
+    `states` are those to take, such as `{"failed"}`; None means all. `simulated` takes the simulated job of that name
+    where a real one has it too.
     """
+    wanted = states_of(states)
     with opened(database) as engine, reading(engine) as connection:
         row = one_job(connection, job, simulated=simulated)
-        return list(read_results(connection, row, states=states, limit=limit))
+        return list(read_results(connection, row, states=wanted, limit=limit))
 
 
 def export(
@@ -301,7 +329,7 @@ def export(
     output_format: Format = "jsonl",
     out: str | Path | BinaryIO | None = None,
     *,
-    states: Collection[State] | None = None,
+    states: Collection[State | str] | None = None,
     simulated: bool = False,
     overwrite: bool = False,
     raw: bool = False,
@@ -309,24 +337,44 @@ def export(
     database: Place = None,
     catalogue: str | Path | None = None,
 ) -> ExportSummary:
-    """Write the results of a job to a file, whole or not at all; see `output.export.export`.
+    """Write the results of a job to a file, whole or not at all; for `sidecar`, a text file for each item to a folder.
 
-    The catalogue is needed for `openai-requests` only, which renders the requests of a job.
+    `out` is a path, or a binary file that stays open; for `sidecar` None takes the folder that the job names. `raw`
+    leaves cells of a CSV alone that a spreadsheet would take for formulas. `errors` is where the form `openai` tells of
+    items without an answer. The catalogue is needed for `openai-requests` only, which renders the requests of a job.
     """
-    target = Path(out) if isinstance(out, str) else out
+    one_of("output_format", output_format, get_args(Format))
+    if out is None and output_format != "sidecar":
+        raise UsageError(f"{output_format} needs a file to go to", code="usage", remedy="give it as `out`")
+    target, wanted = Path(out) if isinstance(out, str) else out, states_of(states)
     with opened(database) as engine:
         return export_job(
             engine,
             job,
             output_format,
             target,
-            states=states,
+            states=wanted,
             simulated=simulated,
             overwrite=overwrite,
             raw=raw,
             errors=None if errors is None else Path(errors),
             plan_of=lambda row: plan_of(row, catalogue_for(catalogue, settings_for(database))),
         )
+
+
+def states_of(states: Collection[State | str] | None) -> frozenset[State] | None:
+    if states is None:
+        return None
+    named = [states] if isinstance(states, str) else states
+    for state in named:
+        one_of("states", state, [known.value for known in State])
+    return frozenset(map(State, named))
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Raises UsageError where `value` isn't one of the words that the argument `name` takes."""
+    if value not in known:
+        raise UsageError(f"{name} can't be `{clean(value)}`", code="usage", remedy=f"there are: {', '.join(known)}")
 
 
 def report(
@@ -337,7 +385,11 @@ def report(
     until: date | None = None,
     database: Place = None,
 ) -> list[CostLine]:
-    """What the calls cost, failed ones included, from `since` to `until`, days of UTC, both inclusive."""
+    """What the calls cost, failed ones included, from `since` to `until`, days of UTC, both inclusive.
+
+    `pandas.DataFrame` takes the list as it is. Simulated money stands in lines of its own; leave them out of sums.
+    """
+    one_of("by", by, get_args(By))
     with opened(database) as engine, reading(engine) as connection:
         ids = None if jobs is None else [row.id for row in find_jobs(connection, list(jobs))]
         return cost_by(connection, by, job_ids=ids, since=since, until=until)
@@ -523,3 +575,124 @@ def doctor(
     if catalogue is not None:
         settings = replace(settings, catalogue=Path(catalogue))
     return examine(settings, version=__version__, mend=mend, offline=offline)
+
+
+def models(provider: str | None = None, *, catalogue: str | Path | None = None) -> list[ModelLine]:
+    """Models that a job can name at a provider, such as `model-studio/singapore` or `model-studio`, or at all.
+
+    Raises CatalogueError for a provider that isn't there.
+    """
+    return model_lines(catalogue_for(catalogue, settings_for()), provider, datetime.now(UTC))
+
+
+def prices(model: str | None = None, *, catalogue: str | Path | None = None, database: Place = None) -> list[PriceLine]:
+    """Prices of the catalogue, and those that the database has booked with, of one model or of all.
+
+    Without a database there, and none named, those of the catalogue alone. Raises UsageError for an unknown model.
+    """
+    known = catalogue_for(catalogue, settings_for())
+    path = sqlite_path(parse_url(settings_for(database).database_url))
+    stored = {}
+    if database is not None or path is None or path.exists():
+        with opened(database) as engine, reading(engine) as connection:
+            stored = booked_prices(connection)
+    found = price_lines(known, stored, datetime.now(UTC), model)
+    if model is not None and not found:
+        raise UsageError(
+            f"no price of a model `{clean(model)}`", code="unknown-model", remedy="`batchrun models` lists the models"
+        )
+    return found
+
+
+def schema() -> dict[str, object]:
+    """The JSON Schema of a job file, for editors and checkers."""
+    return job_schema()
+
+
+def demo(
+    folder: str | Path = FOLDER,
+    *,
+    progress: bool = False,
+    on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> RunEnd:
+    """Caption a dozen pictures through the simulator, for no money, in a folder that has a database of its own."""
+    place = current_folder() / folder
+    lay_out(place)
+    return run(
+        place / "jobs.yaml",
+        database=place / DEFAULT_DATABASE,
+        progress=progress,
+        grace=10.0,
+        simulator_book=place / BOOK,
+        on_loaded=on_loaded,
+        stop=stop,
+    )
+
+
+@contextmanager
+def simulate(
+    *,
+    port: int = 0,
+    fault: str = "",
+    book: str | Path | None = None,
+    time_to_first_token: float = 0.0,
+    tokens_per_second: float = 0.0,
+    limits: bool = False,
+) -> Iterator[Running]:
+    """Serve the simulated provider on this machine while the block lasts, for tests of your own.
+
+    `base_url(region)` of what it yields is the address for a client or a catalogue, `keys[region]` the accepted key,
+    `book()` what was billed. `fault` is a fault of `batchrun simulate --list-faults`, such as `429-every=5`. It answers
+    at once and without limits unless told otherwise: seconds to the first token, tokens per second of a stream (0 is as
+    fast as possible), the vendor's rate limits.
+    """
+    settings = settings_for()
+    with simulator(
+        port=port,
+        book=None if book is None else Path(book),
+        fault=fault,
+        time_to_first_token=time_to_first_token,
+        tokens_per_second=tokens_per_second,
+        limits=limits,
+        environment=without_secrets(settings.environment, catalogue_for(None, settings)),
+    ) as running:
+        yield running
+
+
+def db_status(*, database: Place = None) -> DatabaseStatus:
+    """Where the database is, its schema, and how much there is in it."""
+    url = parse_url(settings_for(database).database_url)
+    with unchecked(url, create=False) as engine:
+        revision, rows = read_revision(engine), {}
+        if revision == SCHEMA:
+            with reading(engine) as connection:
+                rows = row_counts(connection)
+    return DatabaseStatus(address=shown_url(url), schema=revision, needed=SCHEMA, rows=rows)
+
+
+def db_upgrade(*, database: Place = None) -> tuple[str | None, str]:
+    """Bring the schema to what this version needs, and make an SQLite file that doesn't exist; safe to repeat.
+
+    Returns the revision before (None for no tables) and after.
+    """
+    address = settings_for(database).database_url
+    with unchecked(parse_url(address), create=True) as engine:
+        before = read_revision(engine)
+    if before != SCHEMA:
+        require_upgradable(before, automatic=True)
+        upgrade(address)
+    return before, SCHEMA
+
+
+@contextmanager
+def unchecked(url: URL, *, create: bool) -> Iterator[Engine]:
+    """The database at this address, whatever its schema is."""
+    path = sqlite_path(url)
+    if path is not None:
+        prepare_file(path, create=create)
+    engine = make_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()

@@ -26,7 +26,7 @@ from batchrun.media import OpenMedia, open_media
 from batchrun.messages import ChatRequest, JsonValue, Source, TextPart, WrittenMessage
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
-from batchrun.retries import Tries, decide
+from batchrun.retries import PROFILE_IS_REFUSED, Tries, decide
 from batchrun.settings import masked
 from batchrun.sse import Splitter, looks_plain
 from batchrun.states import State
@@ -160,7 +160,9 @@ def kind_of(error: MediaError | TemplateError) -> ErrorKind:
 
 
 def worded(error: MediaError | TemplateError) -> str:
-    return f"{error.message}; {error.remedy}" if error.remedy else error.message
+    if not error.remedy:
+        return error.message
+    return f"{error.message}{' ' if error.message.endswith('.') else '; '}{error.remedy}"
 
 
 @asynccontextmanager
@@ -285,6 +287,8 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
 
 
 def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: ProviderError) -> Result:
+    if error.kind in PROFILE_IS_REFUSED:
+        error = refused_by(plan, error)
     tries = Tries(free=call.free_tries, paid=call.paid_tries, free_since=call.free_since)
     decision = decide(error, tries, plan.policy, tools.now(), tools.random)
     sent = exchange.sent_at is not None and error.kind is not ErrorKind.NOT_SENT
@@ -301,6 +305,21 @@ def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: Prov
         error=error,
         pauses=decision.pauses,
         maybe_billed=sent and not refused,
+    )
+
+
+def refused_by(plan: Plan, error: ProviderError) -> ProviderError:
+    """The same error with what to do: it will stop the whole job, and its message is what the person will read."""
+    of_the_key = error.kind is ErrorKind.ACCOUNT and plan.key_name is not None
+    who = f"the key in {plan.key_name} was refused: " if of_the_key else ""
+    told = f"{who}{error.message}{f' {error.remedy}' if error.remedy else ''}"
+    return ProviderError(
+        error.kind,
+        told,
+        http_status=error.http_status,
+        vendor_code=error.vendor_code,
+        request_id=error.request_id,
+        retry_after=error.retry_after,
     )
 
 

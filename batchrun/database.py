@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, Operational
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from batchrun.errors import DatabaseError
+from batchrun.showing import clean
 from batchrun.tables import SCHEMA
 
 UNREACHABLE = "database-unreachable"
@@ -43,11 +44,7 @@ def parse_url(text: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):  # the latter for a port that is no number
-        raise DatabaseError(
-            "the database address can't be read",
-            code="database-url",
-            remedy="write DATABASE_URL as sqlite:///path/to/batchrun.db or postgresql://user@host/name",
-        ) from None
+        raise unreadable_address(text) from None
     if url.drivername in {"postgres", "postgresql"}:
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in {"sqlite", "postgresql+psycopg"}:
@@ -61,6 +58,21 @@ def parse_url(text: str) -> URL:
     if url.drivername != "sqlite":
         refuse_misplaced_secrets(text, url)
     return url
+
+
+def unreadable_address(text: str) -> DatabaseError:
+    """Shows the text only where it is a path, and so holds no password."""
+    if text and not set(text) & set("@:?") and text.isprintable():
+        return DatabaseError(
+            f"{clean(text)} is no address of a database",
+            code="database-url",
+            remedy=f"for a file, write sqlite:///{clean(text)}",
+        )
+    return DatabaseError(
+        "the database address can't be read",
+        code="database-url",
+        remedy="write it as sqlite:///path/to/batchrun.db or postgresql://user@host/name",
+    )
 
 
 def refuse_misplaced_secrets(text: str, url: URL) -> None:
@@ -383,6 +395,12 @@ def read_revision(engine: Engine) -> str | None:
 
 
 def require_upgradable(revision: str | None, *, automatic: bool) -> None:
+    if revision is not None and revision <= SCHEMA and revision not in known_revisions():
+        raise DatabaseError(
+            f"the database has schema {clean(revision)}, which no version of batchrun up to this one has made",
+            code="database-foreign",
+            remedy="name another one with DATABASE_URL, or restore this one from a backup",
+        )
     if revision is not None and revision > SCHEMA:
         raise DatabaseError(
             f"the database has schema {revision}, newer than this version of batchrun knows ({SCHEMA})",
@@ -392,6 +410,11 @@ def require_upgradable(revision: str | None, *, automatic: bool) -> None:
     if not automatic:
         state = "no tables yet" if revision is None else f"schema {revision}, this version needs {SCHEMA}"
         raise DatabaseError(f"the database has {state}", code="schema-older", remedy="run: batchrun db upgrade")
+
+
+def known_revisions() -> set[str]:
+    """Each migration is a file that begins with its revision."""
+    return {path.stem.partition("_")[0] for path in (migrations_folder() / "versions").glob("*.py")}
 
 
 def migrations_folder() -> Path:

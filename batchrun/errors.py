@@ -39,6 +39,8 @@ class BatchrunError(Exception):
         self.message = message
         self.code = code
         self.remedy = remedy
+        if remedy:
+            self.add_note(f"→ {remedy}")  # a traceback shows it below the message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +55,14 @@ class Problem:
     message: str
     remedy: str
 
-    def __str__(self) -> str:
+    @property
+    def told(self) -> str:
+        """Where and what."""
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
-        text = ": ".join(part for part in (place, self.field, self.message) if part)
+        return ": ".join(part for part in (place, self.field, self.message) if part)
+
+    def __str__(self) -> str:
+        text = self.told
         if not self.remedy:
             return text
         return f"{text} {self.remedy}" if text.endswith(("?", ".")) else f"{text}. {self.remedy}"

@@ -64,6 +64,8 @@ class Plan:
     policy: Policy
     price_ids: Mapping[tuple[datetime, int | None], int]
     """Rows of the `prices` table by the start of the price and the end of the tier."""
+    key_name: str | None
+    """The environment variable that holds the key; None where none is sent."""
     secrets: tuple[str, ...] = field(repr=False)
     """Texts that must not be stored or shown."""
 
@@ -171,6 +173,7 @@ def prepare(
         ),
         policy=Policy(attempts=spec.retry.attempts, max_elapsed=spec.retry.max_elapsed),
         price_ids={} if price_ids is None else price_ids,
+        key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
     )
     check_request(spec, plan)
@@ -217,6 +220,11 @@ def require_keys(jobs: JobFile, catalogue: Catalogue, settings: Settings) -> Non
         endpoint = catalogue.endpoint(job.provider)
         if endpoint.key_env:
             require_key(endpoint, settings)
+
+
+def key_name(endpoint: Endpoint, settings: Settings) -> str | None:
+    key = settings.key(endpoint.key_env)
+    return None if key is None else key.name
 
 
 def require_key(endpoint: Endpoint, settings: Settings) -> str:

@@ -12,9 +12,12 @@ from batchrun.catalogue import Catalogue
 from batchrun.errors import UsageError
 from batchrun.jobfile.spec import JobFile
 from batchrun.settings import Settings
+from batchrun.simulator.faults import FaultSpecError, parse_spec
 from batchrun.simulator.keys import KEY_VARIABLE
 from batchrun.simulator.options import Options
 from batchrun.simulator.running import Running, SimulatorFailed, start
+
+__all__ = ["Running", "simulator", "with_simulator", "without_secrets"]
 
 
 @contextmanager
@@ -47,6 +50,31 @@ def with_simulator(
         )
 
 
+@contextmanager
+def simulator(
+    *,
+    port: int,
+    book: Path | None,
+    fault: str,
+    time_to_first_token: float,
+    tokens_per_second: float,
+    limits: bool,
+    environment: Mapping[str, str],
+) -> Iterator[Running]:
+    """A simulator by itself while the block lasts. Raises UsageError where it doesn't start."""
+    try:
+        parse_spec(fault)
+    except FaultSpecError as error:
+        raise UsageError(
+            str(error), code="simulator", remedy="see the faults with: batchrun simulate --list-faults"
+        ) from error
+    options = Options(
+        port=port, book=book, fault=fault, ttft=time_to_first_token, tokens_per_second=tokens_per_second, limits=limits
+    )
+    with ExitStack() as stack:
+        yield started_in(stack, options, environment)
+
+
 def started_in(stack: ExitStack, options: Options, environment: Mapping[str, str]) -> Running:
     try:
         return stack.enter_context(start(options, environment=environment))
@@ -54,7 +82,8 @@ def started_in(stack: ExitStack, options: Options, environment: Mapping[str, str
         raise UsageError(
             str(error),
             code="simulator",
-            remedy="check that --simulator-book names a file in a folder that exists and that you may write to",
+            remedy="check that the port is free, and that the bill book is in a folder that exists and that you may "
+            "write to",
         ) from error
 
 

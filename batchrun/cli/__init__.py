@@ -78,6 +78,7 @@ COMMANDS = (
     ),
     Entry(name="models", module="models", group=_KNOW, summary="Models of the catalogue, with limits and prices."),
     Entry(name="prices", module="prices", group=_KNOW, summary="Prices with their tiers, sources and dates."),
+    Entry(name="schema", module="schema", group=_KNOW, summary="The JSON Schema of the job file, for editors."),
     Entry(name="doctor", module="doctor", group=_SYSTEM, summary="What stands in the way, and what mends it."),
     Entry(name="db", module="db", group=_SYSTEM, summary="Look at the database, or upgrade its schema."),
     Entry(
@@ -277,7 +278,10 @@ def _lines_of(error: BatchrunError) -> list[str]:
     if not isinstance(error, SpecError):
         return [error.message]
     count = len(error.problems)
-    return [f"{count} problem{'' if count == 1 else 's'}", *(f"  {problem}" for problem in error.problems)]
+    lines = [f"{count} problem{'' if count == 1 else 's'}"]
+    for problem in error.problems:
+        lines += [f"  {problem.told}", *([f"    → {problem.remedy}"] if problem.remedy else [])]
+    return lines
 
 
 def _help_of(error: TyperException) -> str:

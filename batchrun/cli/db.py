@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import typer
 
-from batchrun.api import settings_for
+from batchrun import api
 from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import count_text, screen
-from batchrun.database import (
-    make_engine,
-    parse_url,
-    prepare_file,
-    read_revision,
-    reading,
-    require_upgradable,
-    shown_url,
-    sqlite_path,
-    upgrade,
-)
 from batchrun.errors import EXIT_DONE, EXIT_USAGE
-from batchrun.reports.sizes import row_counts
-from batchrun.tables import SCHEMA
 
 command = typer.Typer(add_completion=False)
 
@@ -37,31 +26,19 @@ def status(context: typer.Context, database: Database = None, as_json: AsJson = 
     Example: batchrun db status
     """
     shell = screen(context)
-    url = parse_url(settings_for(database).database_url)
-    path = sqlite_path(url)
-    if path is not None:
-        prepare_file(path, create=False)
-    engine = make_engine(url)
-    try:
-        revision = read_revision(engine)
-        current = revision == SCHEMA
-        sizes: dict[str, int] = {}
-        if current:
-            with reading(engine) as connection:
-                sizes = row_counts(connection)
-    finally:
-        engine.dispose()
-    address = shown_url(url)
+    found = api.db_status(database=database)
     if as_json:
-        shell.json({"address": address, "schema": revision, "needed": SCHEMA, "current": current, "rows": sizes})
+        shell.json({**asdict(found), "current": found.current})
     else:
-        shell.line(f"database  {address}")
-        shell.line(f"schema    {revision or 'none'}" + ("" if current else f", this version needs {SCHEMA}"))
-        for name, count in sizes.items():
+        shell.line(f"database  {found.address}")
+        shell.line(
+            f"schema    {found.schema or 'none'}{'' if found.current else f', this version needs {found.needed}'}"
+        )
+        for name, count in found.rows.items():
             shell.line(f"{name:8}  {count_text(count)}")
-    if not current:
+    if not found.current:
         shell.note("  → run: batchrun db upgrade")
-    return EXIT_DONE if current else EXIT_USAGE
+    return EXIT_DONE if found.current else EXIT_USAGE
 
 
 @command.command("upgrade")
@@ -71,19 +48,5 @@ def upgrade_schema(context: typer.Context, database: Database = None) -> None:
     Example: batchrun db upgrade --database postgresql://batchrun@host/batchrun
     """
     shell = screen(context)
-    address = settings_for(database).database_url
-    url = parse_url(address)
-    path = sqlite_path(url)
-    if path is not None:
-        prepare_file(path, create=True)
-    engine = make_engine(url)
-    try:
-        revision = read_revision(engine)
-    finally:
-        engine.dispose()
-    if revision == SCHEMA:
-        shell.note(f"the schema is {SCHEMA} already")
-        return
-    require_upgradable(revision, automatic=True)
-    upgrade(address)
-    shell.note(f"the schema is now {SCHEMA}")
+    before, after = api.db_upgrade(database=database)
+    shell.note(f"the schema is {after} already" if before == after else f"the schema is now {after}")

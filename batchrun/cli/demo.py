@@ -9,7 +9,6 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
@@ -30,47 +29,22 @@ def command(
 
     Example: batchrun demo
     """
-    from batchrun.cli.run import execute
-    from batchrun.errors import UsageError
+    from batchrun.api import demo, opened
+    from batchrun.cli.summary import print_loaded, print_summary
+    from batchrun.drain import Stop
     from batchrun.settings import DEFAULT_DATABASE
 
-    try:
-        folder = folder.resolve()
-        lay_out(folder)
-    except OSError as error:
-        raise UsageError(
-            f"can't write the demo to {folder}: {error.strerror or 'some of its files could not be copied'}",
-            code="not-writable",
-            remedy="name a folder that you may write to with --folder",
-        ) from error
-    book = folder / ".batchrun" / "simulator-book.jsonl"
-    code = execute(
-        folder / "jobs.yaml",
-        catalogue=None,
-        database=f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
-        grace=10.0,
-        book=book,
-        alarm=None,
-        quiet=quiet,
-        as_json=as_json,
-    )
+    end = demo(folder, progress=not quiet, on_loaded=(lambda _: None) if quiet else print_loaded, stop=Stop())
+    with opened(folder / DEFAULT_DATABASE) as engine:
+        print_summary(engine, end, as_json=as_json)
     if not as_json:
-        print_rest(folder, book)
-    raise typer.Exit(code)
+        print_rest(folder)
+    raise typer.Exit(end.exit_code)
 
 
-def lay_out(folder: Path) -> None:
-    """The job file and the pictures, unless they are there already."""
-    source = Path(__file__).parent.parent / "demo"
-    (folder / ".batchrun").mkdir(parents=True, exist_ok=True)
-    if not (folder / "pictures").exists():
-        shutil.copytree(source / "pictures", folder / "pictures")
-    if not (folder / "jobs.yaml").exists():
-        shutil.copyfile(source / "jobs.yaml", folder / "jobs.yaml")
-
-
-def print_rest(folder: Path, book: Path) -> None:
+def print_rest(folder: Path) -> None:
     """A few captions, the simulator's own bill, and where to look next."""
+    from batchrun.demonstration import BOOK
     from batchrun.output.visible import first_line
     from batchrun.progress import amount_of
     from batchrun.simulator import read_book
@@ -80,6 +54,7 @@ def print_rest(folder: Path, book: Path) -> None:
     for caption in captions[:CAPTIONS_SHOWN]:
         text = first_line(caption.read_text(encoding="utf-8"), 96)
         lines.append(f"  {caption.relative_to(folder)}: {text}")
+    book = folder / BOOK
     if book.exists():
         billed = sum((row.amount for row in read_book(book) if row.amount is not None), Decimal(0))
         lines += ["", f"the simulator's own bill book: {amount_of((billed, billed))} USD"]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict
+from itertools import groupby
 from typing import Annotated
 
 import typer
 
-from batchrun.catalogue import Catalogue, Endpoint, Model
-from batchrun.cli.known import CatalogueFile, catalogue_for
+from batchrun import api
+from batchrun.catalogue.lines import ModelLine
+from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AsJson
-from batchrun.cli.render import Column, count_text, screen
-from batchrun.pricing import Price
+from batchrun.cli.render import Column, Screen, count_text, screen
 
 
 def command(
@@ -28,33 +29,30 @@ def command(
     Example: batchrun models model-studio/singapore
     """
     shell = screen(context)
-    now = datetime.now(UTC)
-    endpoints = matching(catalogue_for(catalogue), provider)
+    lines = api.models(provider, catalogue=catalogue)
+    groups = [list(group) for _, group in groupby(lines, key=lambda line: line.provider)]
     if as_json:
-        shell.json({"providers": [endpoint_record(endpoint, now) for endpoint in endpoints]})
+        shell.json({"providers": [provider_record(group) for group in groups]})
         return
-    for number, endpoint in enumerate(endpoints):
+    for number, group in enumerate(groups):
         if number:
             shell.line()
-        shell.line(heading(endpoint), style="bold")
-        if endpoint.models:
-            shell.table(COLUMNS, [row(model, now) for model in endpoint.models.values()])
-        notices = [model.retirement_notice(now.date()) for model in endpoint.models.values()]
-        for notice in filter(None, notices):
-            shell.line(f"  {notice}")
+        print_provider(shell, group)
 
 
-def matching(catalogue: Catalogue, provider: str | None) -> list[Endpoint]:
-    """Raises CatalogueError, with the nearest names."""
-    if provider is None:
-        return list(catalogue.endpoints.values())
-    regions = [endpoint for endpoint in catalogue.endpoints.values() if endpoint.provider == provider]
-    return regions or [catalogue.endpoint(provider)]
+def print_provider(shell: Screen, lines: Sequence[ModelLine]) -> None:
+    shell.line(heading(lines), style="bold")
+    named = [line for line in lines if line.model is not None]
+    if named:
+        shell.table(COLUMNS, [row(line) for line in named])
+    for line in named:
+        if line.notice is not None:
+            shell.line(f"  {line.notice}")
 
 
-def heading(endpoint: Endpoint) -> str:
-    what = f", simulates {endpoint.simulates}" if endpoint.simulates else ""
-    return f"{endpoint.name}{what}{', takes any model id' if endpoint.open_models else ''}"
+def heading(lines: Sequence[ModelLine]) -> str:
+    what = f", simulates {lines[0].simulates}" if lines[0].simulates else ""
+    return f"{lines[0].provider}{what}{', takes any model id' if lines[-1].model is None else ''}"
 
 
 COLUMNS = (
@@ -67,54 +65,37 @@ COLUMNS = (
 )
 
 
-def row(model: Model, now: datetime) -> Sequence[str]:
+def row(line: ModelLine) -> Sequence[str]:
     return (
-        model.id,
-        model.rules.thinking,
-        "yes" if model.images else "no",
-        count_text(model.context),
-        count_text(model.max_output),
-        price_text(model.price_at(now)),
+        line.model or "",
+        line.thinking or "",
+        "yes" if line.images else "no",
+        count_text(line.context),
+        count_text(line.max_output),
+        price_text(line),
     )
 
 
-def price_text(price: Price | None) -> str:
+def price_text(line: ModelLine) -> str:
     """Of the first tier, per 1,000,000 tokens; `+` where longer requests cost more."""
-    if price is None:
+    if line.input_price is None:
         return "unknown"
-    tier = price.tiers[0]
-    return f"{tier.input:f} / {tier.output:f} {price.currency}{'+' if len(price.tiers) > 1 else ' '}"
+    return f"{line.input_price:f} / {line.output_price:f} {line.currency}{'+' if line.price_tiers > 1 else ' '}"
 
 
-def endpoint_record(endpoint: Endpoint, now: datetime) -> dict[str, object]:
+def provider_record(lines: Sequence[ModelLine]) -> dict[str, object]:
     return {
-        "name": endpoint.name,
-        "simulates": endpoint.simulates,
-        "open_models": endpoint.open_models,
-        "key_env": list(endpoint.key_env),
-        "models": [model_record(model, now) for model in endpoint.models.values()],
+        "name": lines[0].provider,
+        "simulates": lines[0].simulates,
+        "open_models": lines[-1].model is None,
+        "key_env": list(lines[0].key_env),
+        "models": [model_record(line) for line in lines if line.model is not None],
     }
 
 
-def model_record(model: Model, now: datetime) -> dict[str, object]:
-    price = model.price_at(now)
-    return {
-        "id": model.id,
-        "thinking": model.rules.thinking,
-        "images": model.images,
-        "videos": model.videos,
-        "context": model.context,
-        "max_input": model.max_input,
-        "max_output": model.max_output,
-        "max_thinking": model.max_cot,
-        "ends_on": model.retired_on,
-        "replaced_by": model.replaced_by,
-        "requests_per_minute": model.limits.requests_per_minute,
-        "tokens_per_minute": model.limits.tokens_per_minute,
-        "currency": None if price is None else price.currency,
-        "input_price": None if price is None else price.tiers[0].input,
-        "output_price": None if price is None else price.tiers[0].output,
-        "price_tiers": 0 if price is None else len(price.tiers),
-        "source": model.source,
-        "checked_on": model.checked_on,
-    }
+def model_record(line: ModelLine) -> dict[str, object]:
+    values = asdict(line)
+    return {"id": line.model} | {name: values[name] for name in values if name not in OF_THE_PROVIDER}
+
+
+OF_THE_PROVIDER = ("provider", "simulates", "key_env", "model")

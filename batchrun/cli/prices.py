@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated
 
 import typer
 
-from batchrun.api import opened, settings_for
-from batchrun.catalogue import Catalogue
-from batchrun.cli.known import CatalogueFile, catalogue_for
+from batchrun import api
+from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import Column, Screen, screen
-from batchrun.database import parse_url, reading, sqlite_path
-from batchrun.errors import UsageError
-from batchrun.pricing import PriceRow
-from batchrun.reports.prices import booked_prices
-from batchrun.showing import clean
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A tier of a price, and where it stands."""
-
-    row: PriceRow
-    checked_on: date | None
-    current: bool
-    """Whether the catalogue prices calls with it now."""
-    stored_at: datetime | None
-    """When the database took it in; None where no call was booked with it."""
+from batchrun.reports.prices import PriceLine
 
 
 def command(
@@ -48,65 +30,27 @@ def command(
     Example: batchrun prices --model qwen3-vl-plus
     """
     shell = screen(context)
-    stored = stored_prices(database)
-    found = [
-        shown
-        for shown in combined(catalogue_for(catalogue), stored, datetime.now(UTC))
-        if model in (None, shown.row.model)
-    ]
-    if model is not None and not found:
-        raise UsageError(
-            f"no price of a model `{clean(model)}`", code="unknown-model", remedy="`batchrun models` lists the models"
-        )
+    found = api.prices(model, catalogue=catalogue, database=database)
     if as_json:
-        shell.json({"per_tokens": 1_000_000, "prices": [as_record(shown) for shown in found]})
+        shell.json({"per_tokens": 1_000_000, "prices": [asdict(line) for line in found]})
     else:
         print_prices(shell, found)
 
 
-def stored_prices(database: str | None) -> dict[str, tuple[PriceRow, datetime]]:
-    """Rows of the database by digest; none where there is no database yet and none was named."""
-    settings = settings_for(database)
-    path = sqlite_path(parse_url(settings.database_url))
-    if database is None and path is not None and not path.exists():
-        return {}
-    with opened(database) as engine, reading(engine) as connection:
-        return booked_prices(connection)
-
-
-def combined(catalogue: Catalogue, stored: dict[str, tuple[PriceRow, datetime]], now: datetime) -> list[Shown]:
-    """Each tier once, those of the catalogue first."""
-    found: dict[str, Shown] = {}
-    for endpoint in catalogue.endpoints.values():
-        for model in () if endpoint.simulated else endpoint.models.values():
-            for price in model.prices:
-                for row in price.rows():
-                    found[row.digest] = Shown(
-                        row=row,
-                        checked_on=price.checked_on,
-                        current=price is model.price_at(now),
-                        stored_at=stored[row.digest][1] if row.digest in stored else None,
-                    )
-    for digest, (row, stored_at) in stored.items():
-        if digest not in found:
-            found[digest] = Shown(row=row, checked_on=None, current=False, stored_at=stored_at)
-    return list(found.values())
-
-
-def print_prices(shell: Screen, found: Sequence[Shown]) -> None:
+def print_prices(shell: Screen, found: Sequence[PriceLine]) -> None:
     for heading, tiers in groupby(found, key=heading_of):
         shell.line(heading, style="bold")
-        shell.table(COLUMNS, [row_of(shown.row) for shown in tiers])
+        shell.table(COLUMNS, [row_of(line) for line in tiers])
         shell.line()
 
 
-def heading_of(shown: Shown) -> str:
-    row = shown.row
-    provider = f"{row.provider}/{row.region}" if row.region else row.provider
-    checked = f", compared on {shown.checked_on.isoformat()}" if shown.checked_on else ""
-    current = "" if shown.current else "\n  not, or no longer, what the catalogue says of calls made now"
-    source = row.source or "your own catalogue"
-    return f"{provider} {row.model}, {row.currency} since {row.valid_from:%Y-%m-%d}\n  {source}{checked}{current}"
+def heading_of(line: PriceLine) -> str:
+    checked = f", compared on {line.checked_on.isoformat()}" if line.checked_on else ""
+    current = "" if line.current else "\n  not, or no longer, what the catalogue says of calls made now"
+    source = line.source or "your own catalogue"
+    return (
+        f"{line.provider} {line.model}, {line.currency} since {line.valid_from:%Y-%m-%d}\n  {source}{checked}{current}"
+    )
 
 
 COLUMNS = (
@@ -119,31 +63,10 @@ COLUMNS = (
 )
 
 
-def row_of(row: PriceRow) -> Sequence[str]:
-    rates = (row.input, row.cached_input, row.cache_write, row.output)
-    thinking = row.output if row.thinking_output is None else row.thinking_output
+def row_of(line: PriceLine) -> Sequence[str]:
+    rates = (line.input, line.cached_input, line.cache_write, line.output)
+    thinking = line.output if line.thinking_output is None else line.thinking_output
     return (
-        "no end" if row.up_to is None else f"{row.up_to:,}",
+        "no end" if line.up_to is None else f"{line.up_to:,}",
         *("-" if rate is None else f"{rate.normalize():f}" for rate in (*rates, thinking)),
     )
-
-
-def as_record(shown: Shown) -> dict[str, object]:
-    row = shown.row
-    return {
-        "provider": f"{row.provider}/{row.region}" if row.region else row.provider,
-        "model": row.model,
-        "currency": row.currency,
-        "from_tokens": row.from_tokens,
-        "up_to": row.up_to,
-        "input": row.input,
-        "cached_input": row.cached_input,
-        "cache_write": row.cache_write,
-        "output": row.output,
-        "thinking_output": row.thinking_output,
-        "valid_from": row.valid_from,
-        "source": row.source,
-        "checked_on": shown.checked_on,
-        "current": shown.current,
-        "stored_at": shown.stored_at,
-    }

@@ -14,10 +14,10 @@ def command(context: typer.Context) -> NoReturn:
 
     Example: batchrun simulate --port 8080 --book bills.jsonl
     """
-    from batchrun.cli.known import catalogue_for
+    from batchrun.api import catalogue_for, settings_for
     from batchrun.simulated import without_secrets
 
-    environment = without_secrets(os.environ, catalogue_for(None))
+    environment = without_secrets(os.environ, catalogue_for(None, settings_for()))
     sys.stdout.flush()
     # Signals and the exit code are the simulator's own if it takes the place of this process.
     arguments = [sys.executable, "-m", "batchrun.simulator", *context.args]

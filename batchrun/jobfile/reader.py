@@ -7,6 +7,7 @@ keep the others; lists and `inputs` are replaced as a whole; an explicit null ta
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from batchrun.errors import Problem, SpecError, TemplateError
 from batchrun.jobfile.document import Document, KeyPath, Lines, Place, read_document
+from batchrun.jobfile.mapping import document_of
 from batchrun.jobfile.sections import IMAGE_VARIABLES, URL_VARIABLES
 from batchrun.jobfile.spec import JobFile, JobsDocument
 from batchrun.jobfile.template import Template
@@ -23,7 +25,13 @@ from batchrun.opening import open_regular
 from batchrun.showing import SECRET, clean
 
 MAX_BYTES = 5_000_000
+PICTURE = b"\xff\xd8\xff"
+"""So begins a JPEG; other binary files have a NUL near their start."""
 MAX_PROBLEMS = 100
+_A_KEY = (
+    "this looks like a key, and a key doesn't belong in a job file",
+    "Delete it here, put it in the environment (such as DASHSCOPE_API_KEY), and consider it leaked",
+)
 _LISTED = {"images": IMAGE_VARIABLES, "urls": URL_VARIABLES}
 _TEMPLATES: tuple[KeyPath, ...] = (("prompt",), ("system",), ("output", "sidecar"))
 
@@ -35,8 +43,23 @@ def read_job_file(path: Path) -> JobFile:
     look like keys are never repeated.
     """
     text = _decode(_read(path), path)
-    document = read_document(text, path)
-    problems = [*_secrets(text, path), *document.problems]
+    return _checked(read_document(text, path), list(_secrets(text, path)), path)
+
+
+def read_job_mapping(mapping: Mapping[str, object]) -> JobFile:
+    """Check what would stand in a job file, given as a mapping of Python. Raises SpecError as `read_job_file` does; its
+    problems have no lines, but name the field."""
+    document = document_of(mapping)
+    secrets = [] if SECRET.search(repr(document.value)) is None else [_file_problem(None, *_A_KEY)]
+    try:
+        return _checked(document, secrets, None)
+    except SpecError as error:
+        problems = [replace(problem, line=None, column=None) for problem in error.problems]
+        raise SpecError(problems) from None
+
+
+def _checked(document: Document, problems: list[Problem], path: Path | None) -> JobFile:
+    problems += document.problems
     if not document.complete:
         raise SpecError(_sorted(problems))
     if not isinstance(document.value, dict):
@@ -62,6 +85,8 @@ def _decode(data: bytes, path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\x00" in data[:8_000] or data.startswith(PICTURE):
+            raise SpecError([_file_problem(path, "is not a text", "Name the job file, a text in YAML")]) from error
         # Bytes before the error are UTF-8; the mark at the start, if any, is cut off as above.
         before = data[: error.start].decode("utf-8-sig")
         line, column = Lines(before).at(len(before))
@@ -81,12 +106,12 @@ def _secrets(text: str, path: Path) -> Iterator[Problem]:
             line=line,
             column=column,
             field="",
-            message="this looks like a key, and a key doesn't belong in a job file",
-            remedy="Delete it here, put it in the environment (such as DASHSCOPE_API_KEY), and consider it leaked",
+            message=_A_KEY[0],
+            remedy=_A_KEY[1],
         )
 
 
-def _file_problem(path: Path, message: str, remedy: str) -> Problem:
+def _file_problem(path: Path | None, message: str, remedy: str) -> Problem:
     return Problem(file=path, line=None, column=None, field="", message=message, remedy=remedy)
 
 
@@ -98,14 +123,14 @@ def _sorted(problems: list[Problem]) -> list[Problem]:
     ordered = [first[place] for place in sorted(first)]
     if len(ordered) > MAX_PROBLEMS:
         more = f"and {len(ordered) - MAX_PROBLEMS} more problems"
-        ordered = [*ordered[:MAX_PROBLEMS], _file_problem(ordered[0].file or Path(), more, "Correct these first")]
+        ordered = [*ordered[:MAX_PROBLEMS], _file_problem(ordered[0].file, more, "Correct these first")]
     return ordered
 
 
 class _Reader:
     """Checks one document and keeps what is wrong with it."""
 
-    def __init__(self, path: Path, document: Document) -> None:
+    def __init__(self, path: Path | None, document: Document) -> None:
         self.problems: list[Problem] = []
         self._path, self._places = path, document.places
 
@@ -155,7 +180,7 @@ class _Reader:
             name = job.get("name") if isinstance(job, dict) else None
             if isinstance(name, str) and first.setdefault(name, index) != index:
                 other = self._place(("jobs", first[name], "name"))
-                where = f"line {other.line}" if other else "another job"
+                where = f"line {other.line}" if other and self._path else "another job"
                 self._note(("jobs", index, "name"), f"the name `{clean(name)}` is taken by {where}", "Choose another")
 
     def _check_variables(self, merged: dict[str, JsonValue]) -> None:
@@ -163,7 +188,8 @@ class _Reader:
         jobs = merged.get("jobs")
         for index, job in enumerate(jobs if isinstance(jobs, list) else []):
             inputs = _at(job, ("inputs",))
-            there = next((_LISTED[kind] for kind in _LISTED if isinstance(inputs, dict) and kind in inputs), None)
+            named = inputs if isinstance(inputs, dict) else {}
+            there = next((_LISTED[kind] for kind in _LISTED if named.get(kind) is not None), None)
             for path in _TEMPLATES if there else ():
                 self._check_template(("jobs", index, *path), _at(job, path), there or frozenset())
 

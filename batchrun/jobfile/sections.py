@@ -60,7 +60,13 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$", "examples": ["90s", "1h30m"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(?=.)([0-9]{1,5}d)?([0-9]{1,7}h)?([0-9]{1,8}m)?([0-9]{1,9}s)?$",
+            "examples": ["90s", "1h30m"],
+        }
+    ),
 ]
 Timeout = Annotated[Duration, AfterValidator(partial(check_duration, longest=timedelta(days=1)))]
 Patience = Annotated[Duration, AfterValidator(partial(check_duration, longest=timedelta(days=30)))]
@@ -68,7 +74,13 @@ Cap = Annotated[
     Money,
     PlainValidator(parse_money),
     PlainSerializer(str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? [A-Z]{3}$", "examples": ["5.00 USD"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(?!0+(\.0+)? ?[A-Z])[0-9]{1,12}(\.[0-9]{1,12})? ?[A-Z]{3}$",
+            "examples": ["5.00 USD"],
+        }
+    ),
 ]
 
 Priority = Annotated[int, Field(ge=-1_000, le=1_000)]
@@ -79,8 +91,23 @@ def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+Stops = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_one_or_many),
+    Field(strict=False, min_length=1, max_length=16),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 16},
+            ]
+        }
+    ),
+]
+
+
 class Section(BaseModel):
-    """A mapping of the job file."""
+    """A mapping of the job file. The texts below classes and fields are what editors show, and docs/jobfile.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
     LATER: ClassVar[frozenset[str]] = frozenset()
@@ -91,22 +118,24 @@ class InputsSpec(Section):
 
     LATER = frozenset({"videos", "parquet"})
     images: Text | None = None
-    """A folder, a file, or a glob with `*`, `?`, `[…]` and `**`."""
+    """Pictures: a folder, a file, or a pattern with `*`, `?`, `[…]` and `**`. Each picture is an item, and its path its
+    id. The prompt may use `path`, `filename`, `stem` and `folder`."""
     rows: Text | None = None
-    """A file of rows: .jsonl, .ndjson, .csv or .tsv."""
+    """A file of rows: .jsonl, .ndjson, .csv or .tsv. Each row is an item. A column `id` names it, `image` or `images`
+    holds the paths or URLs of its pictures, and the prompt may use every column."""
     requests: Text | None = None
     """A JSONL file of whole requests, in the form of OpenAI's batches: each line has `custom_id`, `method`, `url` and
     `body`. The bodies say all that is asked for, so the job has no prompt, system, params, thinking or output."""
     urls: Text | None = None
-    """A text file with one http(s) URL of a picture per line."""
+    """A text file with the http(s) URL of a picture on each line. The prompt may use `url`, `filename` and `stem`."""
     items: Annotated[tuple[dict[str, JsonValue], ...], Field(strict=False, min_length=1, max_length=10_000)] | None = (
         None
     )
-    """A few rows, written here."""
+    """A few rows, written here; as in a file of rows."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        written = sorted(self.model_fields_set)
+        written = sorted(name for name in self.model_fields_set if getattr(self, name) is not None)
         if len(written) != 1:
             found = f"has {listing(written)}" if written else "names no source"
             raise refusal(f"{found}; a job has exactly one source", "Write one of images, rows, requests, urls, items")
@@ -124,7 +153,7 @@ class InputsSpec(Section):
 
 
 class ParamsSpec(Section):
-    """Sampling and length, under the vendor's names. None is not sent: the vendor's default holds."""
+    """Sampling and length, under the vendor's names. What isn't written isn't sent: the vendor's default holds."""
 
     LATER = frozenset({"n", "tools", "tool_choice"})
     RESERVED: ClassVar[frozenset[str]] = frozenset(
@@ -147,21 +176,29 @@ class ParamsSpec(Section):
         ]
     )
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Tokens of the answer at most; those of thinking don't count. An answer that is cut by it is `truncated`."""
     max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """The newer name that some vendors have for `max_tokens`."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Low for the likeliest words, high for variety."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Only the likeliest tokens of this total probability are chosen from."""
     top_k: Annotated[int, Field(ge=-1, le=1_000_000)] | None = None
+    """Only so many of the likeliest tokens are chosen from."""
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Above 0 against repeating what has been said at all."""
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Above 0 against repeating what has been said often."""
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Above 1 against repetition."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    stop: (
-        Annotated[tuple[Text, ...], BeforeValidator(_one_or_many), Field(strict=False, min_length=1, max_length=16)]
-        | None
-    ) = None
+    """The same seed and request give similar answers, as far as the vendor keeps that."""
+    stop: Stops | None = None
+    """The answer ends before one of these texts: one, or a list of them."""
     vl_high_resolution_images: bool | None = None
+    """More detail of each picture, for more tokens, at Model Studio."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
-    """Any other field of the vendor, sent as it is written, without checks."""
+    """Any other field of the vendor's, sent as it is written, without checks."""
 
     @field_validator("extra")
     @classmethod
@@ -184,9 +221,12 @@ class ParamsSpec(Section):
 
 
 class ThinkingSpec(Section):
+    """Whether the model thinks before it answers. Without this section the model's own default holds."""
+
     enabled: bool
+    """Whether it thinks. Refused before any call where the model can't be told."""
     budget: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Tokens of thinking at most (contract 2.5); None leaves the model's maximum."""
+    """Tokens of thinking at most; without it, the model's maximum."""
 
     @model_validator(mode="after")
     def _budget_needs_thinking(self) -> Self:
@@ -202,33 +242,43 @@ class MediaSpec(Section):
 
 
 class LimitsSpec(Section):
-    """Limits of this job alone, below those of its provider; None leaves the provider's."""
+    """Limits of this job alone; those of its provider hold as well. They may be changed while the job runs."""
 
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Calls in flight at once."""
+    """Calls in flight at once; without it, the provider's limit or 64."""
     requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Calls that are started in a minute, evenly spread."""
     tokens_per_minute: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """Tokens in and out together, as calls are expected to use."""
     tokens_per_day: Annotated[int, Field(ge=1, le=10**15)] | None = None
+    """The same for a day."""
 
 
 class RetrySpec(Section):
+    """How long a failing item is tried again; what can't succeed, such as a broken picture, isn't at all."""
+
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
     """Tries that may have been billed, the first included."""
     max_elapsed: Patience = timedelta(hours=24)
-    """From the first try of an item; it bounds the failures that cost nothing."""
+    """How long failures that cost nothing are repeated: refused connections, rate limits, a server without capacity."""
 
 
 class TimeoutsSpec(Section):
+    """How long to wait for an answer that comes in pieces."""
+
     first_token: Timeout = timedelta(seconds=120)
+    """For the first piece of it."""
     silence: Timeout = timedelta(seconds=120)
-    """Between two pieces of content; reasoning counts, keep-alives don't."""
+    """Between two pieces; reasoning counts, the server's signs of life don't."""
     total: Timeout = timedelta(seconds=3_600)
+    """For the whole answer."""
 
 
 class BudgetSpec(Section):
-    """What the job may cost. Written `max_cost: 5.00 USD`."""
+    """What the job may cost."""
 
     cap: Cap = Field(alias="max_cost")
+    """No call is started that could take the job beyond this amount; in the currency of the model's price."""
 
     @property
     def max_cost(self) -> Decimal:
@@ -240,12 +290,12 @@ class BudgetSpec(Section):
 
 
 class OutputSpec(Section):
-    """Answers as text files, one per item."""
+    """Answers as text files, one for each item, besides the database. Files that are there already stay."""
 
     sidecar: Text
-    """Template of the file name, such as `{{ stem }}.txt`."""
+    """A template of the file's name, without folders."""
     folder: Text | None = None
-    """Where the files go, relative to the job file; None means beside the pictures."""
+    """Where the files go, relative to the job file; without it, beside the pictures."""
 
     @field_validator("sidecar")
     @classmethod

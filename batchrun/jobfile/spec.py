@@ -43,28 +43,30 @@ __all__ = [
     "ThinkingSpec",
     "TimeoutsSpec",
     "differences",
-    "job_schema",
     "stored_spec",
 ]
 
 
 class JobSpec(Section):
-    """One job: the same prompt for many items, or a file of whole requests."""
+    """One job: the same prompt for many items, each of them one call; or a file of whole requests."""
 
     LATER = frozenset(["window", "response_schema", "tools", "mode", "on_incomplete", "depends_on"])
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    """What the other commands call it. Loading a job of the same name again adds what is new to it."""
     provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,2}$")]
-    """Provider and region of the catalogue, such as `model-studio/singapore`."""
+    """Provider and region of the catalogue; `batchrun models` lists them. The simulator costs nothing."""
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
+    """The vendor's name of the model; `batchrun models` lists them."""
     inputs: InputsSpec
     system: Text | None = None
-    """A template like the prompt."""
+    """The system message; a template like the prompt."""
     prompt: Text | None = Field(default=None, validate_default=True)
-    """A template, filled for each item. None for `inputs.requests` only, whose lines are whole requests."""
+    """What is asked of each item: a template, in which `{{ name }}` is replaced by the item's own value. A job has one,
+    unless its `inputs.requests` are whole requests."""
     parameters: ParamsSpec = Field(default_factory=ParamsSpec, alias="params")
     thinking: ThinkingSpec | None = None
-    """None says nothing to the vendor: the model's default holds."""
     stream: bool = True
+    """Whether answers come in pieces as they are made. Turn it off only for a server that can't."""
     media: MediaSpec = Field(default_factory=MediaSpec)
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
     retry: RetrySpec = Field(default_factory=RetrySpec)
@@ -75,7 +77,9 @@ class JobSpec(Section):
         tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f]([^,\x00-\x1f]{0,98}[^\s,\x00-\x1f])?$")], ...],
         Field(strict=False, max_length=100),
     ] = ()
+    """Words of your own about the job."""
     priority: Priority = 0
+    """Jobs of higher priority go first."""
 
     @field_validator("system", "prompt")
     @classmethod
@@ -132,7 +136,9 @@ class JobsDocument(Section):
     """The file as a whole, after `defaults` went into the jobs."""
 
     version: Literal[1]
+    """Of this format."""
     jobs: Annotated[tuple[JobSpec, ...], Field(strict=False, min_length=1)]
+    """The jobs, in any order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,29 +160,3 @@ def differences(
         elif before != after or type(before) is not type(after):
             found.append((prefix + key, before, after))
     return found
-
-
-_PROMPT_OR_REQUESTS: dict[str, JsonValue] = {
-    "if": {"properties": {"inputs": {"required": ["requests"]}}, "required": ["inputs"]},
-    "then": {"properties": {key: {"type": "null"} for key in ("prompt", "system", "params", "thinking", "output")}},
-    "else": {"required": ["prompt"]},
-}
-
-
-def job_schema() -> dict[str, JsonValue]:
-    """JSON Schema of a job file, for editors. `defaults` takes every key of a job except `name`, none required."""
-    schema: dict[str, JsonValue] = JobsDocument.model_json_schema(by_alias=True)
-    definitions, properties = schema["$defs"], schema["properties"]
-    assert isinstance(definitions, dict)  # noqa: S101 - pydantic's own form
-    assert isinstance(properties, dict)  # noqa: S101
-    job = definitions["JobSpec"]
-    assert isinstance(job, dict)  # noqa: S101
-    fields = job["properties"]
-    assert isinstance(fields, dict)  # noqa: S101
-    job |= _PROMPT_OR_REQUESTS
-    defaults = {key: value for key, value in job.items() if key not in ("required", *_PROMPT_OR_REQUESTS)}
-    defaults["properties"] = {key: value for key, value in fields.items() if key != "name"}
-    defaults["title"] = "Defaults"
-    definitions["Defaults"] = defaults
-    properties["defaults"] = {"$ref": "#/$defs/Defaults"}
-    return schema

@@ -204,7 +204,7 @@ def record(item: ItemResult) -> Fields:
         "parsed": item.parsed,
         "tool_calls": item.tool_calls,
         "error": None if item.error_kind is None else {"kind": item.error_kind, "message": item.error},
-        "request_id": None if answered is None else answered.request_id,
+        "request_id": item.request_id,
         "usage": {**item.tokens, "unknown_attempts": item.unknown_usage},
         "cost": {
             "low": item.cost_low,
@@ -268,7 +268,7 @@ COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "parsed": lambda item: None if item.parsed is None else json_text(item.parsed),
     "error_kind": lambda item: item.error_kind,
     "error": lambda item: item.error,
-    "request_id": lambda item: None if item.answered is None else item.answered.request_id,
+    "request_id": lambda item: item.request_id,
     "attempts": lambda item: len(item.attempts),
     **{name: _tokens_column(name) for name in TOKENS},
     "unknown_usage_attempts": lambda item: item.unknown_usage,

@@ -7,7 +7,7 @@ sum, never taken as zero. Real and simulated money are never added, nor are two 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Literal, TypeAlias, TypeVar
@@ -60,15 +60,14 @@ class CostLine:
     """Attempts whose tokens aren't known, and aren't in the sums."""
     settled: int = 0
     """Attempts whose cost was left open and settled by hand."""
+    items: int = field(init=False)
+    """Items that got their answer from these calls."""
+    exact: bool = field(init=False)
+    """Whether the bill is known to the last digit."""
 
-    @property
-    def items(self) -> int:
-        """Items that got their answer from these calls."""
-        return self.calls - self.failed - self.spare
-
-    @property
-    def exact(self) -> bool:
-        return self.unknown_cost == 0 and self.cost_low == self.cost_high
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "items", self.calls - self.failed - self.spare)
+        object.__setattr__(self, "exact", self.unknown_cost == 0 and self.cost_low == self.cost_high)
 
 
 def cost_by(

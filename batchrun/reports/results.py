@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
@@ -58,13 +58,11 @@ class AttemptResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemResult:
-    id: int
-    """Grows in the order of the source; `after` of `results` takes it."""
-    job: str
-    simulated: bool
-    provider: str
-    """With its region."""
-    model: str
+    """What came of an item. Every value is a field, so that `pandas.DataFrame` makes a column of each.
+
+    Tokens and costs are sums over all attempts of what is known, None where nothing is known.
+    """
+
     custom_id: str
     state: State
     text: str | None
@@ -75,64 +73,72 @@ class ItemResult:
     tool_calls: JsonValue
     error_kind: str | None
     error: str | None
+    cost_low: Decimal | None = field(init=False)
+    cost_high: Decimal | None = field(init=False)
+    currency: str | None = field(init=False)
+    """The one currency of all attempts; None where there is none, or more than one."""
+    unknown_cost: int = field(init=False)
+    """Attempts that may have cost money and whose cost isn't known."""
+    settled_cost: int = field(init=False)
+    """Attempts whose cost was settled by hand."""
+    input_tokens: int | None = field(init=False)
+    cached_tokens: int | None = field(init=False)
+    cache_write_tokens: int | None = field(init=False)
+    output_tokens: int | None = field(init=False)
+    reasoning_tokens: int | None = field(init=False)
+    image_tokens: int | None = field(init=False)
+    video_tokens: int | None = field(init=False)
+    unknown_usage: int = field(init=False)
+    """Attempts that may have cost money and whose tokens aren't known."""
     variables: Mapping[str, JsonValue]
     media: Sequence[Mapping[str, JsonValue]]
+    finished_at: datetime | None = field(init=False)
+    """When the answer had arrived, or the last attempt had failed; None while there is more to come."""
+    request_id: str | None = field(init=False)
+    """The vendor's, of the attempt that brought the answer."""
+    job: str
+    simulated: bool
+    provider: str
+    """With its region."""
+    model: str
+    id: int
+    """Grows in the order of the source; `after` of `results` takes it."""
     answer_id: int | None
     """The attempt that brought the answer."""
     attempts: Sequence[AttemptResult]
+
+    def __post_init__(self) -> None:
+        answered = self.answered
+        last = answered or (self.attempts[-1] if self.attempts else None)
+        currencies = {attempt.currency for attempt in self.attempts if attempt.currency is not None}
+        billed = [attempt for attempt in self.attempts if attempt.billed]
+        counted = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
+        for name in TOKENS:
+            self._derive(name, _known_sum(getattr(one, name) for one in counted))
+        self._derive("currency", currencies.pop() if len(currencies) == 1 else None)
+        self._derive("cost_low", self._cost(attempt.cost_low for attempt in billed))
+        self._derive("cost_high", self._cost(attempt.cost_high for attempt in billed))
+        self._derive("unknown_cost", sum(attempt.cost_high is None for attempt in billed))
+        self._derive("settled_cost", sum(attempt.settled is not None for attempt in billed))
+        unknown = sum(attempt.usage is None or attempt.usage.input_tokens is None for attempt in billed)
+        self._derive("unknown_usage", unknown)
+        self._derive("finished_at", last.ended_at if last is not None and self.state in _ENDED else None)
+        self._derive("request_id", None if answered is None else answered.request_id)
+
+    def _derive(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # a frozen value is filled in once, here
+
+    def _cost(self, amounts: Iterable[Decimal | None]) -> Decimal | None:
+        known = [amount for amount in amounts if amount is not None]
+        return sum(known, Decimal(0)) if known and self.currency is not None else None
 
     @property
     def answered(self) -> AttemptResult | None:
         return next((attempt for attempt in self.attempts if attempt.id == self.answer_id), None)
 
     @property
-    def finished_at(self) -> datetime | None:
-        """When the answer had arrived, or the last attempt had failed; None while there is more to come."""
-        last = self.answered or (self.attempts[-1] if self.attempts else None)
-        return last.ended_at if last is not None and self.state in _ENDED else None
-
-    @property
     def tokens(self) -> dict[str, int | None]:
-        """Sums over all attempts of what is known; None where nothing is known."""
-        counted = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
-        return {name: _known_sum(getattr(one, name) for one in counted) for name in TOKENS}
-
-    @property
-    def unknown_usage(self) -> int:
-        """Attempts that may have cost money and whose tokens aren't known."""
-        return sum(
-            attempt.billed and (attempt.usage is None or attempt.usage.input_tokens is None)
-            for attempt in self.attempts
-        )
-
-    @property
-    def currency(self) -> str | None:
-        """The one currency of all attempts; None where there is none, or more than one."""
-        found = {attempt.currency for attempt in self.attempts if attempt.currency is not None}
-        return found.pop() if len(found) == 1 else None
-
-    @property
-    def cost_low(self) -> Decimal | None:
-        """Sum over all attempts of what is known, in `currency`."""
-        return self._cost(attempt.cost_low for attempt in self.attempts)
-
-    @property
-    def cost_high(self) -> Decimal | None:
-        return self._cost(attempt.cost_high for attempt in self.attempts)
-
-    @property
-    def unknown_cost(self) -> int:
-        """Attempts that may have cost money and whose cost isn't known."""
-        return sum(attempt.billed and attempt.cost_high is None for attempt in self.attempts)
-
-    @property
-    def settled_cost(self) -> int:
-        """Attempts whose cost was settled by hand."""
-        return sum(attempt.settled is not None for attempt in self.attempts)
-
-    def _cost(self, amounts: Iterable[Decimal | None]) -> Decimal | None:
-        known = [amount for amount in amounts if amount is not None]
-        return sum(known, Decimal(0)) if known and self.currency is not None else None
+        return {name: getattr(self, name) for name in TOKENS}
 
 
 _ENDED = frozenset({State.DONE, State.TRUNCATED, State.FAILED})

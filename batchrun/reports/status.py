@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -68,10 +68,19 @@ class JobStatus:
     """Items that ended per second, from the differences between looks; None for a single look."""
     time_left: timedelta | None = None
     """About how long the rest will take; None where that can't be told."""
+    total: int = field(init=False)
+    """Items of the job."""
+    done: int = field(init=False)
+    failed: int = field(init=False)
+    truncated: int = field(init=False)
+    left: int = field(init=False)
+    """Items that haven't ended."""
 
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", sum(self.counts.values()))
+        for state in (State.DONE, State.FAILED, State.TRUNCATED):
+            object.__setattr__(self, state.value, self.counts.get(state, 0))
+        object.__setattr__(self, "left", sum(self.counts.get(state, 0) for state in OPEN))
 
     @property
     def ended(self) -> int:

@@ -17,7 +17,7 @@ from batchrun.jobfile.spec import InputKind, JobSpec
 from batchrun.messages import JsonValue
 from batchrun.opening import open_regular
 from batchrun.rows.complaints import Complaints
-from batchrun.rows.listing import find_listing, list_files
+from batchrun.rows.listing import IMAGE_EXTENSIONS, find_listing, list_files
 from batchrun.rows.references import (
     MediaRef,
     MediaRoot,
@@ -95,8 +95,17 @@ def _file(job: JobSpec, base: Path) -> Path:
 def _nothing(job: JobSpec, base: Path) -> tuple[str, str]:
     if job.inputs.kind != "images":
         return f"job `{job.name}`: there are no rows in it", "Add rows, or take the job out"
-    pattern = find_listing(job.inputs.source, base).pattern
-    remedy = "Check the folder and the spelling, upper and lower case included"
+    listing = find_listing(job.inputs.source, base)
+    pattern, remedy = listing.pattern, "Check the spelling, upper and lower case included"
+    if listing.whole_folder:
+        taken = ", ".join(sorted(IMAGE_EXTENSIONS))
+        return f"job `{job.name}`: there are no pictures in {listing.root}", f"Files that end in {taken} are taken"
+    if not listing.root.is_dir() or not set("*?[{") & set(pattern):
+        missing = pattern if listing.root.is_dir() else listing.root
+        return (
+            f"job `{job.name}`: there is no {missing}",
+            f"{remedy}; paths start at the folder of the job file",
+        )
     if "{" in pattern:
         remedy = "Braces aren't alternatives in a pattern; name the folder, or use one job per extension"
     return f"job `{job.name}`: no picture matches {pattern}", remedy

@@ -31,6 +31,8 @@ OURS = frozenset({ErrorKind.LOCAL, ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind
 """Ends of a call that say nothing about the provider."""
 
 SAME_ERRORS = 10
+UNREACHED_TRIES = 4
+"""Of one item, so that a job of few items doesn't wait minutes to say that the address is wrong."""
 """Equal errors of items in a row, before anything has succeeded, that pause a job."""
 
 
@@ -419,7 +421,8 @@ def error_streak(job: Record, results: Sequence[Result]) -> tuple[int, str | Non
         if result.state is State.FAILED or (result.error_kind is ErrorKind.NOT_SENT and result.sent_at is not None):
             streak = streak + 1 if result.error_kind == kind else 1
             kind = result.error_kind
-            if streak >= SAME_ERRORS:
+            unreached = result.error_kind is ErrorKind.NOT_SENT and result.free_tries >= UNREACHED_TRIES
+            if streak >= SAME_ERRORS or unreached:
                 pause, message = reason_to_pause(streak, result)
     return (0, None, pause, message) if pause else (streak, kind, "", "")
 

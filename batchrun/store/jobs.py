@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from batchrun.catalogue import Limits
+from batchrun.errors import ErrorKind
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
 from batchrun.states import State
-from batchrun.tables import Record, audit, items, jobs, prices, profiles
+from batchrun.tables import EPOCH, Record, audit, items, jobs, prices, profiles
 
 LIMIT_NAMES = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrency")
 
@@ -84,6 +85,9 @@ BY_USER = "user"
 """The pause of a person, that only `resume` lifts."""
 REFUSED = frozenset({"refused", "arrears"})
 """Pauses of a profile."""
+TRIED_AT_ONCE = frozenset({ErrorKind.NOT_SENT, ErrorKind.ACCOUNT, ErrorKind.NOT_FOUND, ErrorKind.LOCAL})
+"""What whoever runs a job again has mended: the address, the key, the model, this machine. Hints of a server still
+count."""
 
 
 def lift_pauses(connection: Connection, ids: Iterable[int], *, reasons: Iterable[str] = MENDED) -> None:
@@ -96,6 +100,15 @@ def lift_pauses(connection: Connection, ids: Iterable[int], *, reasons: Iterable
         sa.update(items)
         .where(items.c.job_id.in_(wanted), items.c.state == State.WAITING.value, items.c.free_since.is_not(None))
         .values(free_since=None)
+    )
+    connection.execute(
+        sa.update(items)
+        .where(
+            items.c.job_id.in_(wanted),
+            items.c.state == State.WAITING.value,
+            items.c.error_kind.in_(sorted(TRIED_AT_ONCE)),
+        )
+        .values(next_at=EPOCH, free_tries=0)
     )
     used = sa.select(jobs.c.profile_id).where(jobs.c.id.in_(wanted))
     connection.execute(

@@ -267,10 +267,12 @@ def test_a_newer_schema_is_refused_and_left_alone(database_url: str, create: boo
     assert error.message == f"the database has schema 9999, newer than this version of batchrun knows ({SCHEMA})"
 
 
-def test_an_older_schema_is_told_to_who_only_reads(database_url: str) -> None:
+@pytest.mark.parametrize("create", [True, False])
+def test_a_schema_that_nobody_made_is_refused_before_it_is_upgraded(database_url: str, create: bool) -> None:
     set_revision(database_url, "0000")
-    error = refusal(database_url)
-    assert (error.code, error.remedy) == ("schema-older", "run: batchrun db upgrade")
+    error = refusal(database_url, create=create)
+    assert (error.code, error.exit_code) == ("database-foreign", EXIT_USAGE)
+    assert error.message == "the database has schema 0000, which no version of batchrun up to this one has made"
 
 
 # File systems

@@ -23,9 +23,10 @@ def problems(base: Path, **inputs: JsonValue) -> list[str]:
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("photos/*.webp", "inputs.images: job `j`: no picture matches {0}/photos/*.webp. Check the folder"),
-        ("none", "no picture matches {0}/none"),
-        ("none/**/*.jpg", "no picture matches {0}/none/**/*.jpg"),
+        ("photos/*.webp", "inputs.images: job `j`: no picture matches {0}/photos/*.webp. Check the spelling"),
+        ("none", "there is no {0}/none. Check"),
+        ("photos", "there are no pictures in {0}/photos. Files that end in bmp, gif"),
+        ("none/**/*.jpg", "there is no {0}/none. Check"),
         ("photos/*.{{jpg,png}}", "Braces aren't alternatives in a pattern"),
         ("photos/*/../*.jpg", "`..` can't stand behind a wildcard"),
     ],

@@ -15,7 +15,8 @@ from batchrun.dialects.base import ModelRules
 from batchrun.dialects.compat_request import encode
 from batchrun.errors import SpecError
 from batchrun.jobfile.reader import read_job_file
-from batchrun.jobfile.spec import JobSpec, job_schema
+from batchrun.jobfile.schema import job_schema
+from batchrun.jobfile.spec import JobSpec
 from batchrun.messages import ChatRequest, Thinking
 from batchrun.rows.inputs import Row, media_root, read_rows
 from batchrun.rows.requests import MAX_LINE

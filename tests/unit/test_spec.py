@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from batchrun.jobfile.quantities import format_duration, parse_duration, parse_money
-from batchrun.jobfile.spec import JobSpec, differences, job_schema
+from batchrun.jobfile.spec import JobSpec, differences
 
 MINIMAL: dict[str, JsonValue] = {
     "name": "captions",
@@ -218,14 +218,3 @@ def test_a_duration_survives_its_text(seconds: int) -> None:
 @given(st.decimals(min_value="0.000000000001", max_value=10**11, places=12))
 def test_money_survives_its_text(amount: Decimal) -> None:
     assert parse_money(str(parse_money(f"{amount:f} CNY"))).amount == amount
-
-
-def test_the_schema_lets_defaults_be_partial() -> None:
-    schema = job_schema()
-    definitions = schema["$defs"]
-    assert isinstance(definitions, dict)
-    defaults = definitions["Defaults"]
-    assert isinstance(defaults, dict)
-    assert "required" not in defaults
-    assert isinstance(defaults["properties"], dict)
-    assert "params" in defaults["properties"]
