@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from batchrun.database import reading, writing
 from batchrun.drain import Stop
 from batchrun.errors import DatabaseError
+from batchrun.messages import JsonValue
 from batchrun.simulator import Running
 from batchrun.spill import restore, spill
 from batchrun.tables import answers
@@ -111,7 +112,9 @@ def test_a_postgresql_that_goes_away_costs_no_answer(
 
 
 def test_calls_to_tools_are_kept_too(sqlite_url: str, tmp_path: Path) -> None:
-    calls = ({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},)
+    calls: tuple[dict[str, JsonValue], ...] = (
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    )
     with opened(sqlite_url) as engine:
         with writing(engine) as connection:
             add_job(connection, size=1)
