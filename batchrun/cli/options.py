@@ -16,12 +16,12 @@ Database = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; money as text.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.")]
-JobNames = Annotated[list[str], typer.Argument(metavar="JOB...", help="Names of jobs.")]
+JobNames = Annotated[list[str], typer.Argument(metavar="JOB", help="Names of jobs.")]
 ItemNames = Annotated[
     list[str] | None,
     typer.Option("--item", metavar="ID", help="Only this item of the one job. May be given several times."),
 ]
-SomeJobs = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs.")]
+SomeJobs = Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Names of jobs.")]
 AllJobs = Annotated[bool, typer.Option("--all", help="All jobs, instead of naming them.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Simulated = Annotated[bool, typer.Option("--simulated", help="The simulated job of that name, not the real one.")]

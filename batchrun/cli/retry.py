@@ -47,8 +47,9 @@ def command(
 ) -> None:
     """Let failed items be called again by the next run, with all their tries.
 
-    Cut answers (--state truncated) and cancelled items (--state cancelled) only when named: they were paid for, or not
-    wanted. --state waiting makes items due at once that wait for their next try.
+    Cut answers (--state truncated) and cancelled items (--state cancelled)
+    only when named: they were paid for, or not wanted. --state waiting makes
+    items due at once that wait for their next try.
 
     Example: batchrun retry caption-catalogue --kind timeout --kind server
     """
