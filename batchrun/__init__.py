@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batchrun.api import (
         cancel,
+        doctor,
+        estimate,
         export,
         load,
         pause,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         run,
         settle,
         status,
+        watch,
     )
     from batchrun.api import set_ as set  # noqa: A004 - the name of the command
     from batchrun.errors import BatchrunError
@@ -31,6 +34,8 @@ __all__ = [
     "BatchrunError",
     "__version__",
     "cancel",
+    "doctor",
+    "estimate",
     "export",
     "load",
     "pause",
@@ -42,6 +47,7 @@ __all__ = [
     "set",
     "settle",
     "status",
+    "watch",
 ]
 
 _OTHERWISE = {"set": "set_"}

@@ -39,11 +39,14 @@ class Short:
 
 
 def most_of(row: Record, catalogue: Catalogue) -> Most:
-    """What the calls of a job can cost. Not known where the catalogue no longer has its model."""
+    """What the calls of a job can cost. Not known where the catalogue no longer has its model, nor of written requests,
+    each of which has a bound of its own."""
     try:
-        return prepare(stored_spec(row.spec), catalogue).most
+        plan = prepare(stored_spec(row.spec), catalogue)
     except (CatalogueError, UsageError, ValidationError):
         return lambda _: None
+    answer = None if plan.prompt is None else plan.output_bound()
+    return lambda bound: plan.most(bound, answer)
 
 
 def together(bounds: Mapping[int | None, int], most: Most) -> Decimal | None:
@@ -58,6 +61,8 @@ def short_of(connection: Connection, row: Record, known: Known) -> Short | None:
     bounds = operate.bounds_of(connection, row.id, WAITS)
     if row.cap is None or not bounds:
         return None
+    if "prompt" not in row.spec:
+        return None  # each written request has a bound of its own; the claim looks at it
     most = most_of(row, known())
     costs = [cost for bound in bounds if (cost := most(bound)) is not None]
     if costs and row.spent + row.reserved + min(costs) <= row.cap:

@@ -13,19 +13,21 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
 from sqlalchemy import Engine
 
-from batchrun import operating, setting, settling
+from batchrun import __version__, operating, setting, settling
 from batchrun.bill import AMOUNT_COLUMN, ID_COLUMN, read_bill
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.database import connect, reading
+from batchrun.database import connect, connect_to_tables, reading
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
+from batchrun.estimating import Estimate, estimate_all
+from batchrun.examining import Examination, examine
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
@@ -42,15 +44,17 @@ from batchrun.reports.results import ItemResult
 from batchrun.reports.results import results as read_results
 from batchrun.reports.status import JobStatus
 from batchrun.reports.status import status as read_status
-from batchrun.running import RunEnd, ends, signals
+from batchrun.running import RunEnd, ends, plan_of, signals
 from batchrun.running import run as drain_jobs
 from batchrun.setting import Changed, Current
 from batchrun.settings import Settings, current_folder, read_settings
 from batchrun.settling import Settlement
 from batchrun.simulated import with_simulator
 from batchrun.states import State
+from batchrun.store.sample import draw
 from batchrun.store.settle import Rule
 from batchrun.store.workers import dead_here
+from batchrun.watching import follow
 
 Place = str | Path | None
 """A database: its address, or the path of an SQLite file; None for the one of the environment."""
@@ -106,10 +110,12 @@ def load(
 def run(
     job_file: str | Path,
     *,
+    sample: int | None = None,
     database: Place = None,
     catalogue: str | Path | None = None,
     progress: bool = False,
     grace: float = GRACE,
+    alarm: timedelta | None = None,
     simulator_book: str | Path | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
     on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
@@ -117,12 +123,19 @@ def run(
 ) -> RunEnd:
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
-    `progress` shows how far it is on standard error. `grace` is how many seconds calls in flight get after the first
+    `progress` shows how far it is on standard error; `alarm` is for how long nothing may end before a line there says
+    why. `grace` is how many seconds calls in flight get after the first
     Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills. `stop` ends the run from
     another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is stored.
+    `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
+    sample is never bought twice, and a later run goes on with the others. `progress` shows how far it is on standard
+    error. `grace` is how many seconds calls in flight get after the first Ctrl-C. `simulator_book` is where a simulator
+    that is started here writes its bills. `stop` ends the run from another thread; without it, Ctrl-C does, and
+    KeyboardInterrupt is raised once everything is stored.
 
     Raises what `load` raises, UsageError where a key is missing, and DatabaseError where the database stays away.
     """
+    check_sample(sample)
     path, settings = Path(job_file), settings_for(database)
     jobs = read_job_file(path)
     known = catalogue_for(catalogue, settings)
@@ -135,8 +148,17 @@ def run(
         stack.callback(engine.dispose)
         loaded = load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
         on_loaded(loaded)
-        end = drained(engine, loaded, known, settings, grace=grace, progress=progress, stop=stop)
+        end = drained(
+            engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, alarm=alarm, stop=stop
+        )
         return replace(end, files=written_files(engine, loaded, jobs))
+
+
+def check_sample(size: int | None) -> None:
+    if size is not None and size < 1:
+        raise UsageError(
+            f"a sample of {size} items", code="sample-size", remedy="take at least one item, or leave the sample out"
+        )
 
 
 def drained(
@@ -145,13 +167,19 @@ def drained(
     catalogue: Catalogue,
     settings: Settings,
     *,
+    sample: int | None,
     grace: float,
     progress: bool,
+    alarm: timedelta | None,
     stop: Stop | None,
 ) -> RunEnd:
     """Make the calls, with the progress on standard error and Ctrl-C as the way to stop."""
     ids = frozenset(job.job_id for job in loaded)
-    shown, asked = progress_of(ends(engine, ids)), stop or Stop()
+    drawn = None
+    if sample is not None:
+        with reading(engine) as connection:
+            drawn = draw(connection, ids, sample)
+    shown, asked = progress_of(ends(engine, ids, drawn)), stop or Stop()
 
     def interrupt() -> None:
         asked.ask()
@@ -163,8 +191,8 @@ def drained(
         if progress and not sys.stderr.isatty():
             os.write(2, (shown.notes[0] + "\n").encode())
 
-    with signals(interrupt), showing(shown, quiet=not progress):
-        end = drain_jobs(engine, ids, catalogue, settings, stop=asked, tally=shown.tally, grace=grace)
+    with signals(interrupt), showing(shown, engine, quiet=not progress, alarm=alarm):
+        end = drain_jobs(engine, ids, catalogue, settings, sample=drawn, stop=asked, tally=shown.tally, grace=grace)
     if stop is None and asked.level:
         raise KeyboardInterrupt
     return end
@@ -181,10 +209,74 @@ def written_files(engine: Engine, loaded: Sequence[Loaded], jobs: JobFile) -> di
     return written
 
 
+def estimate(
+    job_file: str | Path,
+    *,
+    sample: int | None = None,
+    database: Place = None,
+    catalogue: str | Path | None = None,
+    progress: bool = False,
+    simulator_book: str | Path | None = None,
+    on_rows: Callable[[int], None] = lambda _: None,
+    on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> Estimate:
+    """What the jobs of a file will cost, and how long they will take.
+
+    Without `sample` no call is made, no key is needed and nothing is written; what a database that exists knows of the
+    jobs is taken into account. With it, the calls of so many items of each job are made first, exactly as
+    `run(sample=...)` makes them: their answers are kept, and what they used narrows the estimate of the others.
+
+    Raises SpecError, CatalogueError, UsageError, DatabaseError, and with `sample` what `run` raises.
+    """
+    path, end = Path(job_file), None
+    if sample is not None:
+        end = run(
+            path,
+            sample=sample,
+            database=database,
+            catalogue=catalogue,
+            progress=progress,
+            simulator_book=simulator_book,
+            on_loaded=on_loaded,
+            stop=stop,
+        )
+    settings = settings_for(database)
+    jobs = read_job_file(path)
+    known = catalogue_for(catalogue, settings)
+    with ExitStack() as stack:
+        engine = connect_to_tables(settings.database_url)
+        connection = None
+        if engine is not None:
+            stack.callback(engine.dispose)
+            connection = stack.enter_context(reading(engine))
+        base, now = path.resolve().parent, datetime.now(UTC)
+        made = estimate_all(jobs, known, base=base, connection=connection, now=now, on_rows=on_rows)
+        return replace(made, run=end)
+
+
 def status(jobs: Iterable[str] | None = None, *, database: Place = None) -> list[JobStatus]:
     """How far the jobs of these names are, or all; what holds them, and what they have cost so far."""
     with opened(database) as engine, reading(engine) as connection:
         return read_status(connection, None if jobs is None else list(jobs), dead=dead_here(connection))
+
+
+def watch(
+    jobs: Iterable[str] | None = None,
+    *,
+    interval: timedelta = timedelta(seconds=2),
+    alarm: timedelta | None = None,
+    on_alarm: Callable[[str], None] = lambda _: None,
+    database: Place = None,
+) -> Iterator[list[JobStatus]]:
+    """Follow the jobs of these names, or all, whoever works on them: a `status` every `interval`, with rates and the
+    time that is left, until nothing is left that anybody could do.
+
+    `on_alarm` hears a line when nothing has ended for as long as `alarm`, and one when work goes on.
+    """
+    with opened(database) as engine:
+        names = None if jobs is None else list(jobs)
+        yield from follow(engine, names, interval=interval, alarm=alarm, on_alarm=on_alarm)
 
 
 def results(
@@ -213,13 +305,27 @@ def export(
     simulated: bool = False,
     overwrite: bool = False,
     raw: bool = False,
+    errors: str | Path | None = None,
     database: Place = None,
+    catalogue: str | Path | None = None,
 ) -> ExportSummary:
-    """Write the results of a job to a file, whole or not at all; see `output.export.export`."""
+    """Write the results of a job to a file, whole or not at all; see `output.export.export`.
+
+    The catalogue is needed for `openai-requests` only, which renders the requests of a job.
+    """
     target = Path(out) if isinstance(out, str) else out
     with opened(database) as engine:
         return export_job(
-            engine, job, output_format, target, states=states, simulated=simulated, overwrite=overwrite, raw=raw
+            engine,
+            job,
+            output_format,
+            target,
+            states=states,
+            simulated=simulated,
+            overwrite=overwrite,
+            raw=raw,
+            errors=None if errors is None else Path(errors),
+            plan_of=lambda row: plan_of(row, catalogue_for(catalogue, settings_for(database))),
         )
 
 
@@ -409,3 +515,17 @@ def content(path: Path) -> bytes:
         raise UsageError(
             f"{path} can't be read: {error.strerror}", code="not-readable", remedy="name the bill as a CSV file"
         ) from error
+
+
+def doctor(
+    *, mend: bool = False, offline: bool = False, database: Place = None, catalogue: str | Path | None = None
+) -> Examination:
+    """What stands in the way of a run on this machine, and whether the database agrees with itself.
+
+    `mend` mends what is wrong with rows first, in one transaction. `offline` leaves the providers' hosts alone. A
+    database that doesn't exist is no fault, and is never made. Raises DatabaseError where nothing can be mended.
+    """
+    settings = settings_for(database)
+    if catalogue is not None:
+        settings = replace(settings, catalogue=Path(catalogue))
+    return examine(settings, version=__version__, mend=mend, offline=offline)

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 
 from batchrun.database import writing
+from batchrun.errors import DatabaseError
 from batchrun.store import workers
 from batchrun.store.workers import Reaped
 
 EVERY = 10.0
-DEAD_AFTER = 60.0
 
 
 class Beat:
@@ -27,7 +27,7 @@ class Beat:
         self.engine = engine
         self.on_reaped = on_reaped
         self.stopped = threading.Event()
-        self.seen: dict[str, tuple[int, float]] = {}
+        self.pulse = workers.Pulse()
         self.thread = threading.Thread(target=self.run, name="batchrun-beat", daemon=True)
         self.worker = ""
         self.last = time.monotonic()
@@ -46,18 +46,23 @@ class Beat:
         self.thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stopped.set()
         self.thread.join()
-        with writing(self.engine) as connection:
-            workers.end(connection, self.worker)
+        try:
+            with writing(self.engine) as connection:
+                workers.end(connection, self.worker)
+        except DatabaseError:
+            if kind is None:
+                raise
+            # What ended the drain tells of the same trouble, and of the answers; the next run settles this worker.
 
     def run(self) -> None:
         while not self.stopped.wait(EVERY):
             try:
                 with writing(self.engine) as connection:
                     if time.monotonic() - self.last > 2 * EVERY:
-                        self.seen.clear()  # whatever kept this process from beating may have kept the others too
+                        self.pulse.forget()  # whatever kept this process from beating may have kept the others too
                     workers.beat(connection, self.worker)
                     reaped = workers.reap(connection, self.silent(workers.beats(connection)))
             except Exception:  # noqa: BLE001, S112 - the writer meets the same trouble and tells it; `late` stops claims
@@ -66,12 +71,4 @@ class Beat:
             self.on_reaped(reaped)
 
     def silent(self, beats: dict[str, int]) -> list[str]:
-        """Workers whose counter has stood still for too long, by this process's own clock."""
-        now = time.monotonic()
-        for worker, count in beats.items():
-            if worker not in self.seen or self.seen[worker][0] != count:
-                self.seen[worker] = (count, now)
-        self.seen = {worker: self.seen[worker] for worker in beats}
-        return [
-            worker for worker, (_, since) in self.seen.items() if worker != self.worker and now - since > DEAD_AFTER
-        ]
+        return [worker for worker in self.pulse.silent(beats, time.monotonic()) if worker != self.worker]

@@ -20,12 +20,15 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
+from batchrun.errors import DatabaseError
 from batchrun.plan import Plan
 from batchrun.states import State
-from batchrun.store.claim import Call, Claimed, claim
+from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
+from batchrun.store.sample import Sample, is_open
 from batchrun.store.workers import Reaped, give_back
+from batchrun.tables import Record
 from batchrun.transport import Transport
 from batchrun.writer import Writer
 
@@ -74,6 +77,13 @@ class Tally:
     brakes: dict[int, str] = field(default_factory=dict)
     reaped: int = 0
     last_error: str = ""
+    trouble: str = ""
+    """Why nothing is stored at the moment."""
+    silent: int = 0
+    """Calls that were sent and have had no first token yet."""
+    answering: int = 0
+    longest_silence: float = 0.0
+    """Seconds for which the oldest of the silent ones waits."""
 
     def add(self, result: Result) -> None:
         self.calls += result.sent_at is not None
@@ -113,8 +123,9 @@ async def drain(
     engine: Engine,
     plans: Callable[[int], Plan],
     *,
-    reserve: Callable[[int, int | None], Decimal | None],
+    reserve: Callable[[int, int | None, int | None], Decimal | None],
     only: frozenset[int] | None = None,
+    sample: Sample | None = None,
     stop: Stop | None = None,
     tally: Tally | None = None,
     streams: int = STREAMS,
@@ -122,10 +133,17 @@ async def drain(
 ) -> Tally:
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
-    `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound)` gives the most that one can cost. Raises
-    DatabaseError when the database stays away; results that were not stored by then are lost with the process.
+    With a `sample` of these jobs, of each job that is in `only`, nothing but its items is called.
+    `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound, output_bound)` gives the most that one can
+    cost. Raises DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a
+    file then.
     """
     stop, tally = stop or Stop(), tally or Tally()
+
+    prepared, bounded = lru_cache(maxsize=None)(plans), each_minute(reserve)
+
+    def most(job_id: int, item: Record) -> Decimal | None:
+        return bounded(job_id, item.input_bound, prepared(job_id).output_bound(item.variables))
 
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
@@ -136,9 +154,10 @@ async def drain(
                 beat=beat,
                 writer=writer,
                 transport=transport,
-                plans=lru_cache(maxsize=None)(plans),
-                reserve=each_minute(reserve),
+                plans=prepared,
+                reserve=most,
                 only=only,
+                sample=sample,
                 stop=stop,
                 tally=tally,
                 streams=streams,
@@ -149,15 +168,15 @@ async def drain(
 
 
 def each_minute(
-    reserve: Callable[[int, int | None], Decimal | None],
-) -> Callable[[int, int | None], Decimal | None]:
+    reserve: Callable[[int, int | None, int | None], Decimal | None],
+) -> Callable[[int, int | None, int | None], Decimal | None]:
     """The same, remembered for a minute: a price that begins while the job runs counts from then on."""
 
     @lru_cache(maxsize=65_536)
-    def remembered(job_id: int, input_bound: int | None, _minute: int) -> Decimal | None:
-        return reserve(job_id, input_bound)
+    def remembered(job_id: int, input_bound: int | None, output_bound: int | None, _minute: int) -> Decimal | None:
+        return reserve(job_id, input_bound, output_bound)
 
-    return lambda job_id, input_bound: remembered(job_id, input_bound, int(time.monotonic() // 60))
+    return lambda *bounds: remembered(*bounds, int(time.monotonic() // 60))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,8 +187,9 @@ class Worker:
     writer: Writer
     transport: Transport
     plans: Callable[[int], Plan]
-    reserve: Callable[[int, int | None], Decimal | None]
+    reserve: Reserve
     only: frozenset[int] | None
+    sample: Sample | None
     stop: Stop
     tally: Tally
     streams: int
@@ -200,6 +220,9 @@ class Worker:
                     break
                 await self.rest(claimed)
             await self.wind_down()
+        except DatabaseError:
+            await self.wind_down()  # what is in flight is paid for, and its answers can be kept in a file
+            raise
         finally:
             watchdog.cancel()
             await self.cancel([live for live in self.live.values() if live.task is not None])
@@ -210,7 +233,14 @@ class Worker:
 
         def work(connection: Connection) -> tuple[float, Claimed]:
             began = time.monotonic()  # beside the database's clock: the commit that follows may take its time
-            return began, claim(connection, worker=self.beat.worker, room=room, only=self.only, reserve=self.reserve)
+            return began, claim(
+                connection,
+                worker=self.beat.worker,
+                room=room,
+                only=self.only,
+                reserve=self.reserve,
+                sample=self.sample,
+            )
 
         began, claimed = await self.writer.do(work)
         self.clock.set(claimed.now, began)
@@ -244,6 +274,8 @@ class Worker:
 
         def work(connection: Connection) -> bool:
             give_back(connection, self.beat.worker)
+            if self.sample is not None:
+                return is_open(connection, self.sample)
             return has_open_items(connection, self.only)
 
         return not await self.writer.do(work)
@@ -278,10 +310,17 @@ class Worker:
                 if not live.expired and live.task is not None and (reason := live.overdue(now)):
                     live.expired = reason
                     live.task.cancel()
-            if self.writer.trouble:
-                self.tally.last_error = self.writer.trouble
+            self.look_at_calls(now)
             if self.stop.level:
                 self.woken.set()  # a signal handler can't
+
+    def look_at_calls(self, now: float) -> None:
+        """What the progress display tells of the calls in flight."""
+        sent = [live for live in self.live.values() if live.started is not None]
+        silent = [live.started for live in sent if live.content_at is None and live.started is not None]
+        self.tally.silent, self.tally.answering = len(silent), len(sent) - len(silent)
+        self.tally.longest_silence = now - min(silent, default=now)
+        self.tally.trouble = self.writer.trouble
 
     async def wind_down(self) -> None:
         """Give back what was not sent, let the rest finish within the grace period, then stop it."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from batchrun import api
+from batchrun.cli.completing import job_names
 from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import Column, Screen, between_text, cost_text, count_text, screen
 from batchrun.errors import UsageError
@@ -36,7 +37,10 @@ def cost(
     context: typer.Context,
     by: Annotated[By, typer.Option("--by", help="What a line stands for; a day is one of UTC.")] = By.JOB,
     jobs: Annotated[
-        list[str] | None, typer.Option("--job", metavar="JOB", help="Only this job. May be given several times.")
+        list[str] | None,
+        typer.Option(
+            "--job", metavar="JOB", help="Only this job. May be given several times.", autocompletion=job_names
+        ),
     ] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="YYYY-MM-DD", help="First day, of UTC.")] = None,
     until: Annotated[

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import typer
 
 from batchrun import api
-from batchrun.cli.options import AsJson, Database
+from batchrun.cli.options import AsJson, Database, JobsOrAll
 from batchrun.cli.render import (
     Column,
     between_text,
@@ -28,7 +27,7 @@ from batchrun.store.jobs import BY_USER
 
 def command(
     context: typer.Context,
-    jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs; all if none.")] = None,
+    jobs: JobsOrAll = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -95,6 +94,8 @@ def details(job: JobStatus) -> list[str]:
         lines.append(between)
     if job.unknown_cost:
         lines.append(f"calls of unknown cost: {count_text(job.unknown_cost)}")
+    if job.brake is not None and job.paused is None:
+        lines.append(f"held back by {job.brake.text}")
     if job.cap is not None:
         reserved = f", {money_text(job.reserved)} reserved for calls in flight" if job.reserved else ""
         lines.append(f"budget {money_text(job.cap)} {job.currency}{reserved}")
@@ -124,9 +125,14 @@ def as_record(job: JobStatus) -> dict[str, object]:
             "currency": job.currency,
             "unknown_calls": job.unknown_cost,
         },
+        "brake": None if job.brake is None else {"kind": job.brake.kind.value, "text": job.brake.text},
+        "in_flight": job.facts.in_flight,
+        "workers": job.facts.workers,
         "reserved": job.reserved,
         "cap": job.cap,
         "errors": {state.value: dict(kinds) for state, kinds in job.errors.items()},
+        "rate": None if job.rate is None else round(job.rate, 3),
+        "seconds_left": None if job.time_left is None else round(job.time_left.total_seconds()),
         "next_at": job.next_at,
         "last_activity": job.last_activity,
     }
