@@ -403,8 +403,8 @@ def retry(
     jobs: Names,
     *,
     states: Collection[State] = (State.FAILED,),
-    kinds: Collection[str] | None = None,
-    items: Collection[str] | None = None,
+    kinds: Names | None = None,
+    items: Names | None = None,
     dry_run: bool = False,
     simulated: bool = False,
     database: Place = None,
@@ -423,9 +423,9 @@ def retry(
             engine,
             names_of(jobs),
             known,
-            states=states,
-            kinds=kinds,
-            items=items,
+            states=[State(state) for state in states],
+            kinds=None if kinds is None else names_of(kinds),
+            items=None if items is None else names_of(items),
             dry_run=dry_run,
             simulated=simulated,
             actor=actor or this_actor(),
@@ -435,7 +435,7 @@ def retry(
 def cancel(
     jobs: Names,
     *,
-    items: Collection[str] | None = None,
+    items: Names | None = None,
     simulated: bool = False,
     database: Place = None,
     actor: str | None = None,
@@ -443,7 +443,13 @@ def cancel(
     """Cancel all items that have not ended, or those of these custom ids. Calls in flight end by themselves, and an
     answer that arrives whole is kept."""
     with opened(database) as engine:
-        return operating.cancel(engine, names_of(jobs), items=items, simulated=simulated, actor=actor or this_actor())
+        return operating.cancel(
+            engine,
+            names_of(jobs),
+            items=None if items is None else names_of(items),
+            simulated=simulated,
+            actor=actor or this_actor(),
+        )
 
 
 def pause(
