@@ -24,7 +24,8 @@ from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect, connect_to_tables, reading
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
-from batchrun.estimating import Estimate, estimate_all
+from batchrun.estimating import estimate_all
+from batchrun.estimating.outcome import Estimate
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
@@ -228,12 +229,10 @@ def estimate(
     known = catalogue_for(catalogue, settings)
     with ExitStack() as stack:
         engine = connect_to_tables(settings.database_url)
-        connection = None
         if engine is not None:
             stack.callback(engine.dispose)
-            connection = stack.enter_context(reading(engine))
         base, now = path.resolve().parent, datetime.now(UTC)
-        made = estimate_all(jobs, known, base=base, connection=connection, now=now, on_rows=on_rows)
+        made = estimate_all(jobs, known, base=base, engine=engine, now=now, on_rows=on_rows)
         return replace(made, run=end)
 
 

@@ -16,8 +16,8 @@ from batchrun.cli.run import CatalogueOption, DatabaseOption
 from batchrun.cli.summary import print_loaded
 from batchrun.drain import Stop
 from batchrun.errors import EXIT_DONE
-from batchrun.estimating import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.duration import Duration
+from batchrun.estimating.outcome import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.progress import amount_of, reading_rows, span_of
 from batchrun.running import RunEnd
@@ -117,7 +117,9 @@ def between(cost: Outlook) -> str:
 
 
 def exact_text(cost: Outlook) -> str:
-    return amount_of((cost.low, cost.low if cost.high is None else cost.high))
+    if cost.high is None:
+        return f"at least {amount_of((cost.low, cost.low))}"
+    return amount_of((cost.low, cost.high))
 
 
 def rounded(amount: Decimal, rounding: str) -> str:
@@ -150,8 +152,8 @@ def rows(job: JobEstimate) -> Iterator[tuple[str, str]]:
     yield "items", items_text(job)
     if job.unsendable:
         yield "", f"{count_text(job.unsendable)} more will fail without a call: their pictures can't be sent"
-    if job.spent_high or job.spent_unknown:
-        yield "spent", f"{amount_of((job.spent_low, job.spent_high))} {job.currency}"
+    if job.currency is not None and job.spent.high != 0:
+        yield "spent", f"{exact_text(job.spent)} {job.currency}"
     if job.unknown is not None:
         yield "unknown", job.unknown
     if job.left:
@@ -258,9 +260,7 @@ def job_document(job: JobEstimate) -> dict[str, object]:
         "cost": {
             "currency": job.currency,
             **ends(job.cost),
-            "spent_low": job.spent_low,
-            "spent_high": job.spent_high,
-            "spent_unknown_calls": job.spent_unknown,
+            "spent": {"low": job.spent.low, "high": job.spent.high},
             "to_come": ends(job.to_come),
             "unknown": job.unknown,
         },

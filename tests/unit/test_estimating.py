@@ -174,6 +174,20 @@ def test_what_was_measured_outside_of_the_bounds_counts_more_than_they() -> None
     assert found.expected == 200_000
 
 
+def test_items_that_failed_for_nothing_lower_the_low_end_alone() -> None:
+    quantity = Quantity()
+    for _ in range(100):
+        quantity.expect(50, 1_000)
+    for number in range(40):
+        amount = 100 if number % 2 else 0
+        quantity.observe(amount, amount, least=50, charged=amount > 0)
+    found = quantity.left(100, D(1))
+    assert 1_900 < found.low < 2_100  # three standard errors below half of what the others cost
+    assert found.expected == 7_500
+    assert found.high is not None
+    assert 10_000 < found.high < 11_000
+
+
 def test_nothing_left_adds_nothing() -> None:
     assert measured([100] * 20, left=0) == Outlook(low=D(0), high=D(0), expected=D(0))
 
@@ -213,9 +227,7 @@ def test_the_sum_of_the_others_lies_in_its_range(shape: str, allowed: int) -> No
         spread = Spread()
         for amount in amounts[:20]:
             spread.add(amount, amount)
-        range_of = spread.of_others(980)
-        assert range_of.high is not None
-        missed += not range_of.low <= sum(amounts[20:]) <= range_of.high
+        missed += abs(sum(amounts[20:]) - 980 * spread.mean) > spread.reach(980)
     assert missed <= allowed
 
 
