@@ -19,6 +19,7 @@ from batchrun.errors import EXIT_DONE
 from batchrun.estimating.duration import Duration
 from batchrun.estimating.outcome import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
+from batchrun.output.visible import money_text
 from batchrun.progress import amount_of, reading_rows, span_of
 from batchrun.running import RunEnd
 from batchrun.showing import clean
@@ -129,7 +130,7 @@ def rounded(amount: Decimal, rounding: str) -> str:
 
 
 def time_phrase(time: Duration) -> str:
-    if not time.low and time.high is None:
+    if time.high is None and time.low < 1:
         return "an unknown time"
     with_brake = "" if time.brake is None else f" {'with' if 'at once' in time.brake else 'at'} {time.brake}"
     if time.high is None:
@@ -192,7 +193,7 @@ def count_between(tokens: Outlook) -> str:
 
 
 def budget_text(budget: BudgetOutlook, job: JobEstimate) -> str:
-    cap = f"{rounded(budget.cap, ROUND_FLOOR)} {job.currency}"
+    cap = f"{money_text(budget.cap)} {job.currency}"
     if budget.enough == "yes":
         return f"{cap} is enough"
     items = f"{count_text(budget.covers_low)}–{count_text(budget.covers_high)}"

@@ -327,9 +327,9 @@ def test_a_model_without_a_price_says_so(folder: Path, here: Here) -> None:
     ("budget", "said"),
     [
         ("1.00 USD", "budget   1.00 USD is enough"),
-        ("0.01 USD", "budget   0.0100 USD is enough"),
-        ("0.0053 USD", "budget   0.00530 USD may not be enough: it covers 5–10 of 10 items"),
-        ("0.0001 USD", "budget   0.000100 USD is not enough for one call, which may cost up to 0.00430"),
+        ("0.01 USD", "budget   0.01 USD is enough"),
+        ("0.0053 USD", "budget   0.0053 USD may not be enough: it covers 5–10 of 10 items"),
+        ("0.0001 USD", "budget   0.0001 USD is not enough for one call, which may cost up to 0.00430"),
     ],
 )
 def test_a_budget_is_compared_with_the_cost(folder: Path, here: Here, budget: str, said: str) -> None:
