@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from batchrun import api
-from batchrun.cli.options import AsJson
+from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import Screen, count_text, screen, title_text
-from batchrun.cli.run import CatalogueOption, DatabaseOption
+from batchrun.cli.run import CatalogueOption
 from batchrun.cli.summary import print_loaded
 from batchrun.drain import Stop
 from batchrun.errors import EXIT_DONE
@@ -42,7 +42,7 @@ def command(
         ),
     ] = None,
     catalogue: CatalogueOption = None,
-    database: DatabaseOption = None,
+    database: Database = None,
     book: Annotated[
         Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")
     ] = None,
