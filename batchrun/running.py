@@ -25,6 +25,7 @@ from batchrun.jobfile.spec import JobSpec
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
+from batchrun.spill import restore, spill_folder
 from batchrun.states import OPEN, State
 from batchrun.store import jobs as store
 from batchrun.store.sample import Sample, count_sample
@@ -112,10 +113,11 @@ def run(
     stop, tally = stop or Stop(), tally or Tally()
     plans = make_plans(engine, only, catalogue, settings)
 
-    def reserve(job_id: int, input_bound: int | None) -> Decimal | None:
-        return plans[job_id].most(input_bound)
+    def reserve(job_id: int, input_bound: int | None, output_bound: int | None) -> Decimal | None:
+        return plans[job_id].most(input_bound, output_bound)
 
     began = time.monotonic()
+    restore(engine, spill_folder(engine))
     with writing(engine) as connection:
         store.lift_pauses(connection, only)
     draining = drain(
@@ -161,13 +163,23 @@ def open_files() -> int:
     return FILES if soft == resource.RLIM_INFINITY else soft
 
 
+def plan_of(job: Record, catalogue: Catalogue) -> Plan:
+    """The plan of a job's row, without a key: good for rendering its requests, not for calls."""
+    media_root = None if job.media_root is None else Path(job.media_root)
+    return prepare(spec_of(job), catalogue, media_root=media_root)
+
+
+def spec_of(job: Record) -> JobSpec:
+    return JobSpec.model_validate({key: value for key, value in job.spec.items() if key != "base"})
+
+
 def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, settings: Settings) -> dict[int, Plan]:
     with writing(engine) as connection:
         lock_loading(connection)  # two runs at once must not both append a price
         now = clock(connection)
         plans: dict[int, Plan] = {}
         for job in store.job_rows(connection, job_ids):
-            spec = JobSpec.model_validate({key: value for key, value in job.spec.items() if key != "base"})
+            spec = spec_of(job)
             rows = [row for price in catalogue.model(spec.provider, spec.model).prices for row in price.rows()]
             ids = store.price_ids(connection, rows, now)
             plans[job.id] = prepare(

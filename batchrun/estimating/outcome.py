@@ -50,7 +50,7 @@ class JobEstimate:
     output_tokens: Outlook
     """Of the items that are left, as is `to_come`."""
     longest_answer: int | None
-    """Tokens that one call may bring at most."""
+    """Tokens that one call may bring at most; None where that isn't known, or differs between written requests."""
     currency: str | None
     spent: Outlook
     """`high` is None where calls were made whose cost isn't known."""

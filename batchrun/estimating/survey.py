@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,8 @@ from batchrun.errors import TemplateError
 from batchrun.estimating.needs import Need, Needs
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
-from batchrun.loading import Earlier, asked, media_of
-from batchrun.reports.measured import PAGE, Measured, limits_of, measured, open_items
-from batchrun.rows.inputs import read_rows
+from batchrun.loading import Earlier, asked, batches, checked_rows, media_of
+from batchrun.reports.measured import Measured, limits_of, measured, open_items
 from batchrun.states import OPEN, State
 from batchrun.store.jobs import last_item
 from batchrun.tables import Record
@@ -91,7 +89,7 @@ class Survey:
         self.output.expect(need.output.low, need.output.high)
         if need.cost is not None:
             self.cost.expect(*need.cost)
-        most = self.needs.most(bound)
+        most = self.needs.most(bound, need.output.high)
         if most is not None:
             least, greatest = self.reserved or (most, most)
             self.reserved = min(least, most), max(greatest, most)
@@ -126,12 +124,11 @@ def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows:
     last = 0 if known is None else known.last_item()
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
-    rows = read_rows(job, base)
-    while batch := list(islice(rows, PAGE)):
+    for batch in batches(checked_rows(job, needs.plan, base)):
         items = {} if known is None else known.measured([row.custom_id for row in batch])
         for row in batch:
             texts, bound = asked(job, needs.plan, row)
-            need, item = needs.of(texts, media_of(row)), items.get(row.custom_id)
+            need, item = needs.of(row.variables, texts, media_of(row)), items.get(row.custom_id)
             if item is not None:
                 earlier.is_repeated(item.id)
                 still_open += item.state in OPEN
@@ -149,6 +146,6 @@ def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows:
 
 def need_of(needs: Needs, record: Record) -> Need | None:
     try:
-        return needs.of(needs.plan.texts(record.variables), record.media)
+        return needs.of(record.variables, needs.plan.texts(record.variables), record.media)
     except TemplateError:
         return None

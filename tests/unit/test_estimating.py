@@ -47,7 +47,7 @@ def needs(model: str = "qwen3-vl-plus", provider: str = SINGAPORE, price: Price 
 
 
 def need(asked: Needs, text: str = "", *media: Mapping[str, JsonValue]) -> Need:
-    found = asked.of([text], media)
+    found = asked.of({}, [text], media)
     assert found is not None
     return found
 
@@ -78,7 +78,7 @@ def test_a_picture_in_a_data_url_is_measured() -> None:
 
 
 def test_a_picture_that_cannot_be_sent_makes_no_call() -> None:
-    assert needs().of([""], [{"path": "nothing-here.jpg"}]) is None
+    assert needs().of({}, [""], [{"path": "nothing-here.jpg"}]) is None
 
 
 def test_a_model_without_a_formula_may_make_of_a_picture_all_that_it_takes() -> None:
@@ -93,12 +93,23 @@ def test_high_resolution_raises_what_a_picture_can_become() -> None:
 
 def test_an_answer_has_one_token_at_least_and_thinking_at_most() -> None:
     thinking = needs(thinking={"enabled": True, "budget": 1_000})
-    assert (needs().output, thinking.output) == (Between(1, 100), Between(1, 1_100))
+    assert (need(needs()).output, need(thinking).output) == (Between(1, 100), Between(1, 1_100))
 
 
 def test_an_answer_without_a_bound_has_a_cost_without_a_high_end() -> None:
     endless = needs("qwen3-vl-235b-a22b-instruct", params={}, price=priced((None, "1", "10")))
     assert need(endless).cost == (D("0.000013"), None)
+
+
+def test_a_written_request_is_counted_by_its_own_texts_and_bounds() -> None:
+    asked = needs(inputs={"requests": "batch.jsonl"}, prompt=None, params={})
+    text = "a" * 1_000
+    variables: dict[str, JsonValue] = {"messages": [{"role": "user", "content": text}], "max_tokens": 7}
+    found = asked.of(variables, asked.plan.texts(variables), [])
+    assert found is not None
+    assert (found.input.low, found.output) == (150 + 3, Between(1, 7))
+    assert found.input.high is not None
+    assert found.input.high > 500 + 40
 
 
 def test_without_a_price_the_cost_is_not_known() -> None:
