@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from batchrun import api
-from batchrun.cli.options import AsJson, Database
+from batchrun.brakes import span_of
+from batchrun.cli.options import AsJson, CatalogueFile, Database, JobFilePath
 from batchrun.cli.render import Screen, count_text, screen, title_text
-from batchrun.cli.run import CatalogueOption
 from batchrun.cli.summary import print_loaded
 from batchrun.drain import Stop
 from batchrun.errors import EXIT_DONE
@@ -20,7 +20,7 @@ from batchrun.estimating.duration import Duration
 from batchrun.estimating.outcome import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.output.visible import money_text
-from batchrun.progress import amount_of, reading_rows, span_of
+from batchrun.progress import amount_of, reading_rows
 from batchrun.running import RunEnd
 from batchrun.showing import clean
 
@@ -34,14 +34,14 @@ SUGGESTED = 20
 
 def command(
     context: typer.Context,
-    job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
+    job_file: JobFilePath,
     sample: Annotated[
         int | None,
         typer.Option(
             metavar="N", min=1, help="Buy N items of each job first, as `run --sample N` does, and keep them."
         ),
     ] = None,
-    catalogue: CatalogueOption = None,
+    catalogue: CatalogueFile = None,
     database: Database = None,
     book: Annotated[
         Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")

@@ -24,7 +24,7 @@ from batchrun.estimating.needs import Needs
 from batchrun.estimating.outcome import BudgetOutlook, Enough, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
-from batchrun.jobfile.spec import JobFile, JobSpec, differences
+from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.loading import prepared_all
 from batchrun.plan import Plan
@@ -68,7 +68,8 @@ class Estimator:
         notes: list[str] = []
         known = self.known(job, endpoint, notes)
         needs = Needs(plan, media_root(job, self.base), self.now)
-        found = survey(job, needs, self.base, known, self.count_rows)
+        terms = terms_of(job, known)
+        found = survey(job, needs, self.base, known, capped=terms.cap is not None, on_rows=self.count_rows)
         spent = self.spent(known, needs.currency, notes)
         calls = Decimal(found.calls) / found.charged if found.charged else Decimal(1)
         tokens = [quantity.left(found.left, calls).to(Decimal(1)) for quantity in (found.input, found.output)]
@@ -91,12 +92,12 @@ class Estimator:
             spent=spent,
             to_come=to_come,
             unknown=why_unknown(job, found, tokens, spent),
-            time=self.time(job, plan, known, load, found),
+            time=self.time(job, plan, known, load, affordable(terms, found, known)),
             load=load,
             budget=None,
             notes=notes,
         )
-        return replace(made, budget=budget_of(job, made, found, known))
+        return replace(made, budget=budget_of(terms, made, found, known))
 
     def count_rows(self, number: int) -> None:
         self.rows += number
@@ -128,9 +129,10 @@ class Estimator:
                 notes.append(f"what was spent in {line.currency} is not in this estimate")
         return reduce(add, [spent_of(line) for line in lines if line.currency in (None, currency)], NOTHING)
 
-    def time(self, job: JobSpec, plan: Plan, known: Known | None, load: Load, found: Survey) -> Duration:
+    def time(self, job: JobSpec, plan: Plan, known: Known | None, load: Load, together: int | None) -> Duration:
+        """`together` is how many calls at once the budget allows; None where it doesn't matter."""
         limits = plan.model.limits if known is None else known.limits
-        own = Limits(**{name: getattr(job.limits, name) for name in LIMIT_NAMES})
+        own = terms_of(job, known).limits
         wished = own.concurrency or 0
         shared = self.shared.get((job.provider, job.model))
         if shared is None:
@@ -138,7 +140,7 @@ class Estimator:
         else:
             shared.join(load, wished)
         most = limits.concurrency or max(DEFAULT_CONCURRENCY, wished)
-        return duration(load, (limits, own), min(most, wished or most, affordable(job, found, known) or most))
+        return duration(load, (limits, own), min(most, wished or most, together or most))
 
     def together(self, jobs: Iterable[JobEstimate]) -> Duration:
         """The slowest of all jobs and of all shared limits: jobs run side by side."""
@@ -184,31 +186,51 @@ def busy(found: Survey) -> Outlook | None:
     return Outlook(low=max(ZERO, expected - reach), high=expected + reach, expected=expected)
 
 
-def affordable(job: JobSpec, found: Survey, known: Known | None) -> int | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for the job alone: what its file says, or what was set by hand since the file last said so."""
+
+    cap: Decimal | None
+    limits: Limits
+
+
+def terms_of(job: JobSpec, known: Known | None) -> Terms:
+    told = Terms(
+        cap=None if job.budget is None else job.budget.max_cost,
+        limits=Limits(**{name: getattr(job.limits, name) for name in LIMIT_NAMES}),
+    )
+    if known is None:
+        return told
+    before = terms_of(stored_spec(known.job.spec), None)
+    stands = {
+        name: getattr(known.job if getattr(told.limits, name) == getattr(before.limits, name) else told.limits, name)
+        for name in LIMIT_NAMES
+    }
+    return Terms(cap=known.job.cap if told.cap == before.cap else told.cap, limits=Limits(**stands))
+
+
+def affordable(terms: Terms, found: Survey, known: Known | None) -> int | None:
     """How many calls at once the budget can be reserved for; None where it doesn't matter."""
-    if job.budget is None or found.reserved is None or not found.reserved[1]:
+    if terms.cap is None or found.reserved is None or not found.reserved[1]:
         return None
-    return max(1, int(left_of(job, known) // found.reserved[1]))
+    return max(1, int(left_of(terms.cap, known) // found.reserved[1]))
 
 
-def left_of(job: JobSpec, known: Known | None) -> Decimal:
-    assert job.budget is not None  # noqa: S101 - asked only then
+def left_of(cap: Decimal, known: Known | None) -> Decimal:
     used = ZERO if known is None else known.job.spent + known.job.reserved
-    return max(ZERO, job.budget.max_cost - used)
+    return max(ZERO, cap - used)
 
 
-def budget_of(job: JobSpec, made: JobEstimate, found: Survey, known: Known | None) -> BudgetOutlook | None:
+def budget_of(terms: Terms, made: JobEstimate, found: Survey, known: Known | None) -> BudgetOutlook | None:
     """A call is made only if the most that it can cost still fits, so the last ones need more room than they use."""
-    if job.budget is None or made.to_come is None:
+    if terms.cap is None or made.to_come is None:
         return None
-    left = left_of(job, known)
+    left = left_of(terms.cap, known)
     least, most = found.reserved or (ZERO, ZERO)
     surely = None if made.to_come.high is None else covered(left, most, made.to_come.high, made.left)
     at_best = covered(left, least, made.to_come.low, made.left)
     enough: Enough = "yes" if surely == made.left else "perhaps" if at_best == made.left else "no"
-    return BudgetOutlook(
-        cap=job.budget.max_cost, left=left, enough=enough, covers_low=surely or 0, covers_high=at_best, one=most
-    )
+    return BudgetOutlook(cap=terms.cap, left=left, enough=enough, covers_low=surely or 0, covers_high=at_best, one=most)
 
 
 def covered(left: Decimal, reserved: Decimal, cost: Decimal, items: int) -> int:

@@ -115,7 +115,9 @@ class Survey:
             self.cost.observe(item.cost_low, item.cost_high, least=need.cost[0], charged=item.calls > 0)
 
 
-def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows: Callable[[int], None]) -> Survey:
+def survey(
+    job: JobSpec, needs: Needs, base: Path, known: Known | None, *, capped: bool, on_rows: Callable[[int], None]
+) -> Survey:
     """Look at every row of the source, and at open items of the database that the source no longer names.
 
     `on_rows` hears how many rows a batch had. Raises SpecError for a row that can't be loaded.
@@ -124,10 +126,10 @@ def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows:
     last = 0 if known is None else known.last_item()
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
-    for batch in batches(checked_rows(job, needs.plan, base)):
+    for batch in batches(checked_rows(job, needs.plan, base, capped=capped)):
         items = {} if known is None else known.measured([row.custom_id for row in batch])
         for row in batch:
-            texts, bound = asked(job, needs.plan, row)
+            texts, bound = asked(job, needs.plan, row, capped=capped)
             need, item = needs.of(row.variables, texts, media_of(row)), items.get(row.custom_id)
             if item is not None:
                 earlier.is_repeated(item.id)

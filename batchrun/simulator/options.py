@@ -123,7 +123,7 @@ faults: --list-faults shows them; example: /singapore/fault/429-every=20+usage=l
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m batchrun.simulator",
+        prog="batchrun simulate",
         description="A local server that answers like Model Studio's OpenAI-compatible mode, breaks on "
         "request, and keeps a bill book. It prints its address as one line of JSON.",
         epilog=EPILOG,

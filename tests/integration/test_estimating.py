@@ -16,7 +16,7 @@ from batchrun.estimating.outcome import JobEstimate
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.running import run
 from batchrun.store.sample import draw
-from batchrun.tables import items, profiles
+from batchrun.tables import items, jobs, profiles
 from tests.integration.running import Bench, fresh, job, wait_until
 
 TEXTS = [f"Item {number}: {'a longer text ' * (number % 7)}" for number in range(40)]
@@ -164,6 +164,21 @@ def test_items_that_failed_for_nothing_do_not_make_the_others_look_free(bench: B
     assert found.cost.high is not None
     assert found.cost.high > before.cost.high * Decimal("0.45")
     assert found.cost.low == 0
+
+
+def test_what_was_set_by_hand_holds_until_the_file_says_otherwise(bench: Bench) -> None:
+    spec = job("set", TEXTS, budget={"max_cost": "1 USD"}, limits={"requests_per_minute": 60})
+    ids = bench.load(spec)
+    by_hand = sa.update(jobs).where(jobs.c.id == ids[0]).values(cap=Decimal(2), requests_per_minute=6)
+    with writing(bench.engine) as connection:
+        connection.execute(by_hand)
+    (found,) = estimated(bench, spec)
+    assert found.budget is not None
+    assert (found.budget.cap, found.time.brake) == (Decimal(2), "6 requests/min")
+    changed = {"budget": {"max_cost": "3 USD"}, "limits": {"requests_per_minute": 30}}
+    (found,) = estimated(bench, JobSpec.model_validate({**spec.snapshot(), **changed}))
+    assert found.budget is not None
+    assert (found.budget.cap, found.time.brake) == (Decimal(3), "30 requests/min")
 
 
 def test_a_database_without_tables_knows_nothing(blank_database_url: str) -> None:
