@@ -40,7 +40,8 @@ from batchrun.database import (
 from batchrun.demonstration import BOOK, FOLDER, lay_out
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
-from batchrun.estimating import Estimate, estimate_all
+from batchrun.estimating import estimate_all
+from batchrun.estimating.outcome import Estimate
 from batchrun.examining import Examination, examine
 from batchrun.jobfile.reader import read_job_file, read_job_mapping
 from batchrun.jobfile.schema import job_schema
@@ -273,11 +274,12 @@ def estimate(
     known = catalogue_for(catalogue, settings)
     with ExitStack() as stack:
         engine = connect_to_tables(settings.database_url)
-        connection = None
         if engine is not None:
             stack.callback(engine.dispose)
             connection = stack.enter_context(reading(engine))
         made = estimate_all(jobs, known, base=base, connection=connection, now=datetime.now(UTC), on_rows=on_rows)
+        base, now = path.resolve().parent, datetime.now(UTC)
+        made = estimate_all(jobs, known, base=base, engine=engine, now=now, on_rows=on_rows)
         return replace(made, run=end)
 
 
