@@ -276,10 +276,7 @@ def estimate(
         engine = connect_to_tables(settings.database_url)
         if engine is not None:
             stack.callback(engine.dispose)
-            connection = stack.enter_context(reading(engine))
-        made = estimate_all(jobs, known, base=base, connection=connection, now=datetime.now(UTC), on_rows=on_rows)
-        base, now = path.resolve().parent, datetime.now(UTC)
-        made = estimate_all(jobs, known, base=base, engine=engine, now=now, on_rows=on_rows)
+        made = estimate_all(jobs, known, base=base, engine=engine, now=datetime.now(UTC), on_rows=on_rows)
         return replace(made, run=end)
 
 

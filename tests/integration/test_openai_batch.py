@@ -655,7 +655,7 @@ def test_the_estimate_encloses_the_bill_of_lines_of_any_kind(sqlite_bench: Bench
     spec = moved()
     file = JobFile(version=1, jobs=(spec,), path=None)
     moment = datetime.now(UTC)
-    told = estimate_all(file, sqlite_bench.catalogue, base=sqlite_bench.folder, connection=None, now=moment)
+    told = estimate_all(file, sqlite_bench.catalogue, base=sqlite_bench.folder, engine=None, now=moment)
     sqlite_bench.go(spec)
     rows, made = sqlite_bench.book(), told.jobs[0]
     assert made.input_tokens.low <= sum(row.billed.input for row in rows) <= (made.input_tokens.high or 0)
@@ -669,7 +669,7 @@ def test_a_line_that_can_not_be_run_can_not_be_estimated(sqlite_bench: Bench) ->
     file = JobFile(version=1, jobs=(moved(),), path=None)
     moment = datetime.now(UTC)
     with pytest.raises(SpecError, match=r"batch\.jsonl:2: inputs\.requests: A thinking budget is set"):
-        estimate_all(file, sqlite_bench.catalogue, base=sqlite_bench.folder, connection=None, now=moment)
+        estimate_all(file, sqlite_bench.catalogue, base=sqlite_bench.folder, engine=None, now=moment)
 
 
 def test_a_picture_with_bounds_of_its_own_may_become_larger_than_the_usual_ones(sqlite_bench: Bench) -> None:
