@@ -17,6 +17,7 @@ CAPTIONS_SHOWN = 3
 
 
 def command(
+    context: typer.Context,
     folder: Annotated[Path, typer.Option(help="Where the pictures, captions and the database go.")] = Path(
         "batchrun-demo"
     ),
@@ -30,6 +31,7 @@ def command(
 
     Example: batchrun demo
     """
+    from batchrun.cli.render import screen
     from batchrun.cli.run import execute
     from batchrun.errors import UsageError
     from batchrun.settings import DEFAULT_DATABASE
@@ -51,7 +53,7 @@ def command(
         grace=10.0,
         book=book,
         alarm=None,
-        quiet=quiet,
+        quiet=quiet or screen(context).quiet,
         as_json=as_json,
     )
     if not as_json:
