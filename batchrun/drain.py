@@ -23,11 +23,12 @@ from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.errors import DatabaseError
 from batchrun.plan import Plan
 from batchrun.states import State
-from batchrun.store.claim import Call, Claimed, claim
+from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
 from batchrun.store.sample import Sample, is_open
 from batchrun.store.workers import Reaped, give_back
+from batchrun.tables import Record
 from batchrun.transport import Transport
 from batchrun.writer import Writer
 
@@ -122,7 +123,7 @@ async def drain(
     engine: Engine,
     plans: Callable[[int], Plan],
     *,
-    reserve: Callable[[int, int | None], Decimal | None],
+    reserve: Callable[[int, int | None, int | None], Decimal | None],
     only: frozenset[int] | None = None,
     sample: Sample | None = None,
     stop: Stop | None = None,
@@ -133,10 +134,16 @@ async def drain(
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
     With a `sample` of these jobs, of each job that is in `only`, nothing but its items is called.
-    `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound)` gives the most that one can cost. Raises
-    DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a file then.
+    `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound, output_bound)` gives the most that one can
+    cost. Raises DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a
+    file then.
     """
     stop, tally = stop or Stop(), tally or Tally()
+
+    prepared, bounded = lru_cache(maxsize=None)(plans), each_minute(reserve)
+
+    def most(job_id: int, item: Record) -> Decimal | None:
+        return bounded(job_id, item.input_bound, prepared(job_id).output_bound(item.variables))
 
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
@@ -147,8 +154,8 @@ async def drain(
                 beat=beat,
                 writer=writer,
                 transport=transport,
-                plans=lru_cache(maxsize=None)(plans),
-                reserve=each_minute(reserve),
+                plans=prepared,
+                reserve=most,
                 only=only,
                 sample=sample,
                 stop=stop,
@@ -161,15 +168,15 @@ async def drain(
 
 
 def each_minute(
-    reserve: Callable[[int, int | None], Decimal | None],
-) -> Callable[[int, int | None], Decimal | None]:
+    reserve: Callable[[int, int | None, int | None], Decimal | None],
+) -> Callable[[int, int | None, int | None], Decimal | None]:
     """The same, remembered for a minute: a price that begins while the job runs counts from then on."""
 
     @lru_cache(maxsize=65_536)
-    def remembered(job_id: int, input_bound: int | None, _minute: int) -> Decimal | None:
-        return reserve(job_id, input_bound)
+    def remembered(job_id: int, input_bound: int | None, output_bound: int | None, _minute: int) -> Decimal | None:
+        return reserve(job_id, input_bound, output_bound)
 
-    return lambda job_id, input_bound: remembered(job_id, input_bound, int(time.monotonic() // 60))
+    return lambda *bounds: remembered(*bounds, int(time.monotonic() // 60))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -180,7 +187,7 @@ class Worker:
     writer: Writer
     transport: Transport
     plans: Callable[[int], Plan]
-    reserve: Callable[[int, int | None], Decimal | None]
+    reserve: Reserve
     only: frozenset[int] | None
     sample: Sample | None
     stop: Stop

@@ -9,8 +9,11 @@ The end of a connection proves nothing: proxies and servers end streams in the m
 
 from __future__ import annotations
 
-from batchrun.answer import DONE_REASONS, TRUNCATED_REASONS, Answer, Delta, Usage
+from collections.abc import Mapping
+
+from batchrun.answer import DONE_REASONS, TRUNCATED_REASONS, Answer, Delta, ToolCallPart, Usage
 from batchrun.errors import ErrorKind, ProviderError
+from batchrun.messages import JsonValue
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Characters of text and reasoning together."""
@@ -81,14 +84,52 @@ class Channel:
         self.size = len(piece)
 
 
+class ToolCalls:
+    """The calls to tools of an answer, put together from their pieces."""
+
+    __slots__ = ("_calls", "size")
+
+    def __init__(self) -> None:
+        self._calls: dict[int, tuple[str, str, list[str]]] = {}
+        self.size = 0
+        """Characters of names and arguments."""
+
+    def add(self, part: ToolCallPart) -> None:
+        id_, name, pieces = self._calls.get(part.index, ("", "", []))
+        pieces.append(part.arguments)
+        self._calls[part.index] = id_ or part.id, name or part.name, pieces
+        self.size += len(part.arguments) + (0 if name else len(part.name))
+
+    def values(self) -> tuple[Mapping[str, JsonValue], ...]:
+        return tuple(
+            {
+                "id": storable(id_),
+                "type": "function",
+                "function": {"name": storable(name), "arguments": storable("".join(pieces))},
+            }
+            for _, (id_, name, pieces) in sorted(self._calls.items())
+        )
+
+
 class Fold:
     """What has arrived of one attempt. Fed in order; can be asked at any time, also after an error."""
 
-    __slots__ = ("_ended", "_error", "_finish_reason", "_reasoning", "_request_id", "_sealed", "_text", "_usage")
+    __slots__ = (
+        "_ended",
+        "_error",
+        "_finish_reason",
+        "_reasoning",
+        "_request_id",
+        "_sealed",
+        "_text",
+        "_tools",
+        "_usage",
+    )
 
     def __init__(self) -> None:
         self._text = Channel()
         self._reasoning = Channel()
+        self._tools = ToolCalls()
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._request_id: str | None = None
@@ -110,7 +151,7 @@ class Fold:
             self._sealed = self._finish_reason is not None
 
     def _take(self, delta: Delta) -> None:
-        if delta.text or delta.reasoning:
+        if delta.text or delta.reasoning or delta.tool_calls:
             self._add(delta)
         if delta.finish_reason is not None:
             self._finish_reason = delta.finish_reason
@@ -128,7 +169,9 @@ class Fold:
             (self._text.add_whole if delta.whole else self._text.add)(delta.text)
         if delta.reasoning:
             (self._reasoning.add_whole if delta.whole else self._reasoning.add)(delta.reasoning)
-        if self._text.size + self._reasoning.size > MAX_ANSWER:
+        for part in delta.tool_calls:
+            self._tools.add(part)
+        if self.size > MAX_ANSWER:
             self._error = _too_long()
             raise self._error
 
@@ -142,13 +185,13 @@ class Fold:
 
     @property
     def size(self) -> int:
-        """Characters of text and reasoning so far."""
-        return self._text.size + self._reasoning.size
+        """Characters of text, reasoning and calls to tools so far."""
+        return self._text.size + self._reasoning.size + self._tools.size
 
     @property
     def has_content(self) -> bool:
-        """Whether any text or reasoning has arrived: what the first-token and silence clocks count."""
-        return self._text.size > 0 or self._reasoning.size > 0
+        """Whether anything of the answer has arrived: what the first-token and silence clocks count."""
+        return self.size > 0
 
     @property
     def usage(self) -> Usage | None:
@@ -197,6 +240,7 @@ class Fold:
             complete=self.complete,
             usage=self._usage,
             request_id=None if self._request_id is None else storable(self._request_id[:200]),
+            tool_calls=self._tools.values(),
         )
 
 

@@ -10,31 +10,50 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
-from batchrun.errors import CatalogueError, ChangedError, Problem, SpecError, TemplateError, UsageError
-from batchrun.jobfile.spec import JobFile, JobSpec, differences
+from batchrun.errors import (
+    CatalogueError,
+    ChangedError,
+    MediaError,
+    Problem,
+    ProviderError,
+    SpecError,
+    TemplateError,
+    UsageError,
+)
+from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.messages import JsonValue
+from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
-from batchrun.rows.inputs import Row, media_root, read_rows
+from batchrun.rows.inputs import Row, media_root, no_check, read_rows
+from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
 from batchrun.store import jobs as store
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
 
 BATCH = 500
+HEAVY = 16 * 1024 * 1024
+"""Rows, and characters of data URLs, that are in memory at once."""
+SAME = 80
+"""Characters that two long texts may have in common at their start before that is left out of a message."""
 SHOWN = 5
 """Differences or rows that a message lists."""
+
+NO_OUTPUT_BOUND = "a budget needs a bound of the answer's length, and none is known for"
+SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
+"""Columns that both a job file and `batchrun set` write."""
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
@@ -63,6 +82,9 @@ class Loaded:
     """Settings that took effect, such as `limits`."""
     notes: list[str] = field(default_factory=list)
     """What the user should know before it costs money."""
+    cap: Decimal | None = None
+    """The budget that holds: the job file's, or one that was set by hand since."""
+    concurrency: int | None = None
 
 
 def load(
@@ -132,12 +154,8 @@ def check_budget(job: JobSpec, plan: Plan) -> None:
             code="budget-large",
             remedy=f"write at most {MOST_MONEY:,} {currency}",
         )
-    if plan.output_bound() is None:
-        raise UsageError(
-            f"a budget needs a bound of the answer's length, and none is known for {job.model}",
-            code="budget-unbounded",
-            remedy="set params.max_tokens",
-        )
+    if plan.prompt is not None and plan.output_bound() is None:  # a written request has a bound of its own
+        raise UsageError(f"{NO_OUTPUT_BOUND} {job.model}", code="budget-unbounded", remedy="set params.max_tokens")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -174,14 +192,14 @@ class Loader:
         last = store.last_item(self.connection)
         earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
         changed: list[str] = []
-        most: int | None = 0
-        rows = read_rows(job, self.base)
-        while batch := list(islice(rows, BATCH)):
-            made = [new_item(job, plan, row) for row in batch]
+        most: Decimal | None = Decimal(0)
+        capped = loaded.cap is not None
+        for batch in batches(checked_rows(job, plan, self.base, capped=capped)):
+            made = [new_item(job, plan, row, capped=capped) for row in batch]
             self.add(loaded, made, batch, earlier, changed)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
-            most = None if most is None else highest(most, made)
+            most = None if most is None or not capped else dearest(plan, most, made)
             self.rows += len(batch)
             self.on_rows(self.rows)
         if changed:
@@ -203,8 +221,18 @@ class Loader:
                 values |= {"paused": None, "pause_message": None}
             if found.currency is None:
                 values["currency"] = plan.currency
+            kept = self.keep_what_was_set(values, found)
             store.change_job(self.connection, found.id, values)
-            return Loaded(job_id=found.id, name=job.name, simulated=endpoint.simulated, changed=changed)
+            now = store.job_named(self.connection, job.name, simulated=endpoint.simulated) or found
+            return Loaded(
+                job_id=found.id,
+                name=job.name,
+                simulated=endpoint.simulated,
+                changed=changed,
+                notes=kept,
+                cap=now.cap,
+                concurrency=now.concurrency,
+            )
         profile_id = store.profile(
             self.connection,
             provider=endpoint.provider,
@@ -229,7 +257,28 @@ class Loader:
                 "expected_tokens": TOKENS_PER_ANSWER,
             },
         )
-        return Loaded(job_id=job_id, name=job.name, simulated=endpoint.simulated, created=True)
+        return Loaded(
+            job_id=job_id,
+            name=job.name,
+            simulated=endpoint.simulated,
+            created=True,
+            cap=None if job.budget is None else job.budget.max_cost,
+            concurrency=job.limits.concurrency,
+        )
+
+    def keep_what_was_set(self, values: dict[str, object], found: Record) -> list[str]:
+        """Leave out of `values` what the file says as it did before: `set` may have changed the row since. Returns a
+        sentence for each value of the row that isn't the file's."""
+        before = self.settings_of(stored_spec(found.spec))
+        kept: dict[str, tuple[object, object]] = {}
+        for name in SETTABLE:
+            told, stands = values[name], getattr(found, name)
+            if told != before[name]:
+                continue
+            del values[name]
+            if told != stands:
+                kept[name] = stands, told
+        return kept_notes(found, kept)
 
     def settings_of(self, job: JobSpec) -> dict[str, object]:
         """What may change while a job runs."""
@@ -269,7 +318,44 @@ class Loader:
         loaded.added += len(new)
 
 
-def asked(job: JobSpec, plan: Plan, row: Row) -> tuple[list[str], int | None]:
+def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:
+    """The rows of the source. Raises SpecError where one of them can't be asked."""
+    return read_rows(job, base, no_check if plan.prompt is not None else checking(job, plan, capped=capped))
+
+
+def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    weight = 0
+    for row in rows:
+        batch.append(row)
+        weight += sum(len(reference.url or "") for reference in row.media)
+        if len(batch) >= BATCH or weight >= HEAVY:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
+
+
+def kept_notes(job: Record, kept: Mapping[str, tuple[object, object]]) -> list[str]:
+    """What stands and what the file says, by column: a sentence for each, and how to follow the file."""
+    if not kept:
+        return []
+    notes, words = [], []
+    for name, (stands, told) in kept.items():
+        key, currency = ("budget", job.currency) if name == "cap" else (name, None)
+        notes.append(f"{key} is {said(stands, currency)}, set by hand; the job file says {said(told, currency)}")
+        words.append(shlex.quote(f"{key}={said(told, currency)}"))
+    simulated = " --simulated" if job.simulated else ""
+    return [*notes, f"to follow the job file: batchrun set {job.name} {' '.join(words)}{simulated}"]
+
+
+def said(value: object, currency: str | None) -> str:
+    if isinstance(value, Decimal):
+        return f"{money_text(value)} {currency}"
+    return "none" if value is None else str(value)
+
+
+def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str], int | None]:
     """The texts of a row's request and its most input tokens.
 
     Raises SpecError where it can't become a request, or its cost has no bound under a cap.
@@ -281,7 +367,7 @@ def asked(job: JobSpec, plan: Plan, row: Row) -> tuple[list[str], int | None]:
     if row.media and not plan.model.images:
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
     bound = plan.input_bound(texts, len(row.media))
-    if bound is None and job.budget is not None:
+    if bound is None and capped:
         raise bad_row(
             row,
             f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
@@ -298,9 +384,9 @@ def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
     ]
 
 
-def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
+def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     """The item of a row. Raises SpecError."""
-    texts, bound = asked(job, plan, row)
+    texts, bound = asked(job, plan, row, capped=capped)
     media = media_of(row)
     hashed = json.dumps([texts, media], sort_keys=True).encode()
     return NewItem(
@@ -319,9 +405,26 @@ def expected(plan: Plan, rows: Sequence[Row]) -> int:
     return (words + pictures) // len(rows) + TOKENS_PER_ANSWER
 
 
-def highest(most: int, items: Sequence[NewItem]) -> int | None:
-    bounds = [item.input_bound for item in items]
-    return None if None in bounds else max(most, *(bound for bound in bounds if bound is not None))
+def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]:
+    """Refuses a written request that the vendor would refuse, or that a budget can't hold. Raises ReferenceProblem."""
+
+    def check(row: Row) -> None:
+        images = [reference.url for reference in row.media if reference.url is not None]
+        try:
+            plan.dialect.encode(plan.request(row.variables, images), plan.model.rules)
+        except (ProviderError, MediaError) as error:
+            raise ReferenceProblem(error.message.removesuffix("."), error.remedy) from error
+        if capped and plan.output_bound(row.variables) is None:
+            raise ReferenceProblem(f"{NO_OUTPUT_BOUND} {job.model}", "Write `max_tokens` into the body")
+
+    return check
+
+
+def dearest(plan: Plan, most: Decimal, items: Sequence[NewItem]) -> Decimal | None:
+    """The most that a call of these items can cost, if it is more than `most`; None where it isn't known."""
+    bounds = {(item.input_bound, plan.output_bound(item.variables)) for item in items}
+    costs = [plan.most(*bound) for bound in bounds]
+    return None if None in costs else max(most, *(cost for cost in costs if cost is not None))
 
 
 def refuse_other_identity(job: JobSpec, found: Record) -> None:
@@ -358,9 +461,15 @@ def refuse_other_currency(job: JobSpec, found: Record) -> None:
         )
 
 
-def shown(value: JsonValue) -> str:
-    """A value for a message. The query of a URL may be a signature, so it isn't shown."""
-    return "nothing" if value is None else clean(without_queries(value), 200)
+def shown(value: JsonValue, other: JsonValue = None) -> str:
+    """A value for a message, from near where it begins to differ from `other`. The query of a URL may be a signature,
+    so it isn't shown."""
+    if value is None:
+        return "nothing"
+    text, against = without_queries(value), without_queries(other)
+    pairs = enumerate(zip(text, against, strict=False))
+    same = next((at for at, (one, two) in pairs if one != two), min(len(text), len(against)))
+    return clean(text, 200) if same <= SAME else "…" + clean(text[same - SAME // 2 :], 200)
 
 
 def without_queries(value: JsonValue) -> str:
@@ -389,7 +498,7 @@ def difference(before: Record, item: NewItem) -> str:
 
 def change(name: str, old: JsonValue, new: JsonValue) -> str:
     if without_queries(old) != without_queries(new):
-        return f"{name} was {shown(old)}, now {shown(new)}"
+        return f"{name} was {shown(old, new)}, now {shown(new, old)}"
     if "data:image/" in without_queries(old):
         return f"{name} has other data or another query in its URL"
     return f"{name}: its query changed, in {shown(old)}"
@@ -421,17 +530,17 @@ def bad_row(row: Row, message: str, remedy: str) -> SpecError:
     return SpecError([problem], code="rows")
 
 
-def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, most: int | None) -> None:
-    """Say when the budget, not the concurrency, will be what holds the job back."""
-    one = plan.most(most)
-    if job.budget is None or not one:
+def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, one: Decimal | None) -> None:
+    """Say when the budget, not the concurrency, will be what holds the job back; `one` call may cost that much."""
+    if loaded.cap is None or not one:
         return
-    together = int(job.budget.max_cost // one)
-    wanted = job.limits.concurrency or DEFAULT_CONCURRENCY
+    together = int(loaded.cap // one)
+    length = "max_tokens" if job.prompt is None else "params.max_tokens"
+    wanted = loaded.concurrency or DEFAULT_CONCURRENCY
     if together < min(wanted, loaded.added + loaded.unchanged):
         loaded.notes.append(
-            f"the budget of {job.budget.max_cost} {job.budget.currency} lets {together} calls be in flight at once "
-            f"(one may cost up to {money(one)}); lower params.max_tokens or raise the budget for more"
+            f"the budget of {money_text(loaded.cap)} {plan.currency} lets {together} calls be in flight at once "
+            f"(one may cost up to {money(one)}); lower {length} or raise the budget for more"
         )
 
 

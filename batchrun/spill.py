@@ -86,7 +86,9 @@ def result_of(value: Mapping[str, Any]) -> Result:
         Result,
         value,
         call=built(Call, value["call"], variables={}, media=[]),
-        answer=None if answer is None else built(Answer, answer, usage=usage_of(answer["usage"])),
+        answer=None
+        if answer is None
+        else built(Answer, answer, usage=usage_of(answer["usage"]), tool_calls=answer["tool_calls"]),
         charge=None if charge is None else built(Charge, charge, usage=usage_of(charge["usage"])),
     )
 

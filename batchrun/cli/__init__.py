@@ -55,7 +55,7 @@ class Entry:
     """Whether its options belong to another program."""
 
 
-_RUN, _READ, _KNOW, _SYSTEM = "Run", "Read", "Look up", "System"
+_RUN, _READ, _STEER, _KNOW, _SYSTEM = "Run", "Read", "Steer", "Look up", "System"
 COMMANDS = (
     Entry(name="run", module="run", group=_RUN, summary="Load a job file, make its calls, print what they cost."),
     Entry(name="estimate", module="estimate", group=_RUN, summary="What it will cost and how long it will take."),
@@ -68,6 +68,14 @@ COMMANDS = (
         name="export", module="export", group=_READ, summary="Results as JSONL, CSV or captions beside the pictures."
     ),
     Entry(name="report", module="report", group=_READ, summary="What it cost, by job, model, provider or day."),
+    Entry(name="retry", module="retry", group=_STEER, summary="Let failed items be called again."),
+    Entry(name="cancel", module="cancel", group=_STEER, summary="Cancel what has not ended; answers are kept."),
+    Entry(name="pause", module="pause", group=_STEER, summary="No new calls of a job, until it is resumed."),
+    Entry(name="resume", module="resume", group=_STEER, summary="Lift every pause of a job."),
+    Entry(name="set", module="set", group=_STEER, summary="Change limits, budget or priority, also of a running job."),
+    Entry(
+        name="settle", module="settle", group=_STEER, summary="Make open costs exact: zero, high, or the vendor's bill."
+    ),
     Entry(name="models", module="models", group=_KNOW, summary="Models of the catalogue, with limits and prices."),
     Entry(name="prices", module="prices", group=_KNOW, summary="Prices with their tiers, sources and dates."),
     Entry(name="doctor", module="doctor", group=_SYSTEM, summary="What stands in the way, and what mends it."),

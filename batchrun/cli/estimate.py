@@ -11,7 +11,7 @@ import typer
 
 from batchrun import api
 from batchrun.brakes import span_of
-from batchrun.cli.options import AsJson
+from batchrun.cli.options import AsJson, JobFilePath
 from batchrun.cli.render import Screen, count_text, screen, title_text
 from batchrun.cli.run import CatalogueOption, DatabaseOption
 from batchrun.cli.summary import print_loaded
@@ -34,7 +34,7 @@ SUGGESTED = 20
 
 def command(
     context: typer.Context,
-    job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
+    job_file: JobFilePath,
     sample: Annotated[
         int | None,
         typer.Option(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from batchrun.cli.completing import job_files, job_names
+from batchrun.errors import UsageError
 from batchrun.jobfile.quantities import parse_duration
 from batchrun.states import State
 
@@ -22,10 +23,20 @@ CatalogueFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; money as text.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.", autocompletion=job_names)]
-JobFilePath = Annotated[Path, typer.Argument(metavar="JOBS.yaml", help="The job file.", autocompletion=job_files)]
-JobNames = Annotated[
-    list[str] | None, typer.Argument(metavar="JOB", help="Names of jobs; all if none.", autocompletion=job_names)
+JobNames = Annotated[list[str], typer.Argument(metavar="JOB...", help="Names of jobs.", autocompletion=job_names)]
+SomeJobs = Annotated[
+    list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs.", autocompletion=job_names)
 ]
+JobsOrAll = Annotated[
+    list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs; all if none.", autocompletion=job_names)
+]
+JobFilePath = Annotated[Path, typer.Argument(metavar="JOBS.yaml", help="The job file.", autocompletion=job_files)]
+ItemNames = Annotated[
+    list[str] | None,
+    typer.Option("--item", metavar="ID", help="Only this item of the one job. May be given several times."),
+]
+AllJobs = Annotated[bool, typer.Option("--all", help="All jobs, instead of naming them.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Simulated = Annotated[bool, typer.Option("--simulated", help="The simulated job of that name, not the real one.")]
 States = Annotated[
     list[State] | None, typer.Option("--state", help="Only items in this state. May be given several times.")
@@ -38,6 +49,15 @@ AlarmAfter = Annotated[
 ]
 DEFAULT_ALARM = "5m"
 Interval = Annotated[str, typer.Option("--interval", metavar="TIME", help="Time between two looks, such as 2s or 1m.")]
+
+
+def named_or_all(jobs: list[str] | None, *, every: bool, command: str) -> list[str] | None:
+    """None for all jobs. Raises UsageError where both or neither were asked for."""
+    if every == bool(jobs):
+        raise UsageError(
+            "name jobs, or give --all", code="usage", remedy=f"such as: batchrun {command} caption-catalogue"
+        )
+    return jobs or None
 
 
 def chosen(states: Iterable[State] | None) -> frozenset[State] | None:

@@ -118,6 +118,7 @@ def notes(line: CostLine) -> list[str]:
         ("calls whose tokens aren't known", line.unknown_usage),
         ("calls that failed and may have been billed", line.failed),
         ("second answers of items that had one", line.spare),
+        ("calls whose cost was settled by hand", line.settled),
     )
     between = between_text(line.cost_low, line.cost_high, line.currency)
     return [text for text in (between,) if text] + [f"{text}: {count_text(count)}" for text, count in counted if count]
@@ -153,4 +154,5 @@ def as_record(line: CostLine) -> dict[str, object]:
         "image_tokens": line.image_tokens,
         "video_tokens": line.video_tokens,
         "unknown_usage": line.unknown_usage,
+        "settled": line.settled,
     }

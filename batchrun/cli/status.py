@@ -7,17 +7,27 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from batchrun import api
-from batchrun.cli.options import AsJson, Database, JobNames
-from batchrun.cli.render import Column, between_text, cost_text, count_text, screen, title_text, when_text
+from batchrun.cli.options import AsJson, Database, JobsOrAll
+from batchrun.cli.render import (
+    Column,
+    between_text,
+    command_text,
+    cost_text,
+    count_text,
+    screen,
+    title_text,
+    when_text,
+)
 from batchrun.output.visible import money_text
 from batchrun.reports.status import JobState, JobStatus
 from batchrun.showing import clean
 from batchrun.states import State
+from batchrun.store.jobs import BY_USER
 
 
 def command(
     context: typer.Context,
-    jobs: JobNames = None,
+    jobs: JobsOrAll = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,8 +80,12 @@ def details(job: JobStatus) -> list[str]:
     ]
     if job.paused is not None:
         lines.append(f"paused ({job.paused}): {clean(job.pause_message or '', 400)}")
+        if job.paused == BY_USER:
+            lines.append(f"it goes on after: {command_text('resume', job.name, simulated=job.simulated)}")
     if job.counts.get(State.TRUNCATED):
         lines.append(f"answers that were cut: {count_text(job.counts[State.TRUNCATED])}")
+    if job.counts.get(State.CANCELLED):
+        lines.append(f"cancelled items: {count_text(job.counts[State.CANCELLED])}")
     if job.next_at is not None:
         lines.append(
             f"waiting items: {count_text(job.counts.get(State.WAITING))}, the first until {when_text(job.next_at)}"

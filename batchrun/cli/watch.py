@@ -12,7 +12,7 @@ import typer
 
 from batchrun import api
 from batchrun.brakes import span_of
-from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, Database, Interval, JobNames, alarm_after, duration
+from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, Database, Interval, JobsOrAll, alarm_after, duration
 from batchrun.cli.render import Screen, cost_text, count_text, screen, title_text
 from batchrun.cli.status import as_record, kinds_text
 from batchrun.output.visible import json_text, money_text, visible
@@ -30,7 +30,7 @@ MOST_SHOWN = 8
 
 def command(
     context: typer.Context,
-    jobs: JobNames = None,
+    jobs: JobsOrAll = None,
     interval: Interval = "2s",
     alarm: AlarmAfter = DEFAULT_ALARM,
     once: Annotated[bool, typer.Option("--once", help="Look once, and don't wait for the end.")] = False,

@@ -12,7 +12,7 @@ from typing import cast
 
 import msgspec
 
-from batchrun.answer import Delta, Usage
+from batchrun.answer import Delta, ToolCallPart, Usage
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.compat_request import encode
 from batchrun.dialects.error_tables import TABLES
@@ -39,6 +39,7 @@ class _Message(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_calls: object = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -104,6 +105,7 @@ class Compat:
             usage=_usage(chunk, choice) if chunk.usage or choice.usage else None,
             request_id=chunk.id if chunk.id and isinstance(chunk.id, str) else None,
             whole=whole,
+            tool_calls=_tool_calls(message.tool_calls) if message.tool_calls else (),
             error=error,
         )
 
@@ -126,6 +128,7 @@ class Compat:
             usage=_usage(chunk, choice),
             request_id=chunk.id if chunk.id and isinstance(chunk.id, str) else None,
             end=True,
+            tool_calls=_tool_calls(message.tool_calls),
             error=error or _cut_short(chunk, choice, headers),
         )
 
@@ -187,6 +190,26 @@ def _text(message: _Message) -> str:
     if content is None:
         return message.refusal or ""
     return "".join(part if isinstance(part, str) else part.text or "" for part in content if part is not None)
+
+
+def _tool_calls(calls: object) -> tuple[ToolCallPart, ...]:
+    """The pieces that can be read; those without an index are numbered in their order."""
+    found = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+    return tuple(_tool_call(number, call) for number, call in enumerate(found))
+
+
+def _tool_call(number: int, call: Mapping[str, object]) -> ToolCallPart:
+    index, name, function = call.get("index"), call.get("id"), call.get("function")
+    told = function if isinstance(function, Mapping) else {}
+    arguments = told.get("arguments")
+    if not isinstance(arguments, str):  # some servers send the object itself
+        arguments = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+    return ToolCallPart(
+        index=index if isinstance(index, int) else number,
+        id=name if isinstance(name, str) else "",
+        name=str(told.get("name") or ""),
+        arguments=arguments,
+    )
 
 
 def _finish_reason(choice: _Choice) -> str | None:

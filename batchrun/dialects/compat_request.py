@@ -6,16 +6,20 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 
+from batchrun.bodies import is_image, with_url
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
 from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media import OpenMedia
 from batchrun.media.url import check_image_url
-from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart
+from batchrun.messages import ChatRequest, JsonValue, Message, Part, Source, TextPart, WrittenMessage
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
 """Parameters that stand in each image part, beside `image_url` (contract 2.6)."""
+
+LONG_URL = 65_536
+"""Characters."""
 
 REFUSED_FIELDS: dict[str, str] = {
     "model": "Name the model in the job's `model`.",
@@ -51,7 +55,7 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
         fields |= {"stream": True, "stream_options": {"include_usage": True}}
     fields |= thinking_fields(request.model, request.thinking, rules)
     fields |= {name: request.params[name] for name in sorted(request.params) if name not in images}
-    return Body(pieces=_interleave(_to_json(fields).split(placeholder.encode()), _files(request)))
+    return Body(pieces=_interleave(_to_json(fields).split(placeholder.encode()), _apart(request)))
 
 
 def _check_params(request: ChatRequest, rules: ModelRules) -> None:
@@ -59,16 +63,21 @@ def _check_params(request: ChatRequest, rules: ModelRules) -> None:
         if name in REFUSED_FIELDS:
             raise _invalid(f"The parameter `{name}` can't be given in `params`.", REFUSED_FIELDS[name])
         if name in rules.forbidden:
-            raise _invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}` from `params`.")
-    if request.params.get("n", 1) != 1:
+            raise _invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}`.")
+    if request.params.get("n") not in (None, 1):
         raise _invalid(
             "`n` asks for several answers to one item.", "Remove `n`; repeat the row to get several answers."
         )
-    if not request.messages or any(not message.parts for message in request.messages):
+    empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
+    if not request.messages or empty:
         raise _invalid("The request has a message without text or image.", "Give the item a prompt.")
 
 
-def _message(message: Message, image_fields: Mapping[str, JsonValue], placeholder: str) -> dict[str, JsonValue]:
+def _message(
+    message: Message | WrittenMessage, image_fields: Mapping[str, JsonValue], placeholder: str
+) -> Mapping[str, JsonValue]:
+    if isinstance(message, WrittenMessage):
+        return _written(message, placeholder)
     first = message.parts[0]
     if len(message.parts) == 1 and isinstance(first, TextPart):
         return {"role": message.role, "content": first.text}
@@ -78,21 +87,42 @@ def _message(message: Message, image_fields: Mapping[str, JsonValue], placeholde
 def _part(part: Part, image_fields: Mapping[str, JsonValue], placeholder: str) -> dict[str, JsonValue]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
-    if isinstance(part.source, str):
-        check_image_url(part.source)
-        url = part.source
-    else:
-        url = f"data:{part.source.mime};base64,{placeholder}"
-    return {"type": "image_url", "image_url": {"url": url}, **image_fields}
+    return {"type": "image_url", "image_url": {"url": _url(part.source, placeholder)}, **image_fields}
 
 
-def _files(request: ChatRequest) -> list[OpenMedia]:
-    """The local files in the order of their parts."""
-    parts = [part for message in request.messages for part in message.parts if isinstance(part, ImagePart)]
-    return [part.source for part in parts if not isinstance(part.source, str)]
+def _written(message: WrittenMessage, placeholder: str) -> Mapping[str, JsonValue]:
+    """The message as it was written, with the addresses of its pictures."""
+    content = message.fields.get("content")
+    if not isinstance(content, list):
+        return message.fields
+    urls = iter([_url(source, placeholder) for source in message.images])
+    parts = [with_url(part, next(urls)) if isinstance(part, Mapping) and is_image(part) else part for part in content]
+    return {**message.fields, "content": parts}
 
 
-def _interleave(texts: Sequence[bytes], files: Sequence[OpenMedia]) -> tuple[bytes | OpenMedia, ...]:
+def _url(source: Source, placeholder: str) -> str:
+    if not isinstance(source, str):
+        return f"data:{source.mime};base64,{placeholder}"
+    check_image_url(source)
+    return placeholder if _is_long(source) else source
+
+
+def _is_long(source: str) -> bool:
+    """Megabytes of base64 are put between the pieces of the request instead of being copied with them."""
+    return len(source) > LONG_URL and source[:5].lower() == "data:"
+
+
+def _apart(request: ChatRequest) -> list[bytes | OpenMedia]:
+    """What goes out between the pieces of the request, in the order of the parts: local files, long data URLs."""
+    sources = [source for message in request.messages for source in message.images]
+    return [
+        source.encode() if isinstance(source, str) else source
+        for source in sources
+        if not isinstance(source, str) or _is_long(source)
+    ]
+
+
+def _interleave(texts: Sequence[bytes], files: Sequence[bytes | OpenMedia]) -> tuple[bytes | OpenMedia, ...]:
     """The first text, the first file, the second text, and so on to the last text."""
     pieces: list[bytes | OpenMedia] = [texts[0]]
     for file, text in zip(files, texts[1:], strict=True):

@@ -75,7 +75,7 @@ class JobEstimate:
     output_tokens: Outlook
     """Of the items that are left, as is `to_come`."""
     longest_answer: int | None
-    """Tokens that one call may bring at most."""
+    """Tokens that one call may bring at most; None where that isn't known, or differs between written requests."""
     currency: str | None
     spent_low: Decimal
     spent_high: Decimal
@@ -176,7 +176,7 @@ class Estimator:
             measured=found.output.lows.count,
             input_tokens=tokens[0],
             output_tokens=tokens[1],
-            longest_answer=needs.output.high,
+            longest_answer=None if plan.prompt is None else plan.output_bound(),
             currency=needs.currency,
             spent_low=ZERO if spent is None else spent.cost_low or ZERO,
             spent_high=ZERO if spent is None else spent.cost_high or ZERO,

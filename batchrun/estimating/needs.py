@@ -17,7 +17,7 @@ from batchrun.media.url import size_of_data_url
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan
 from batchrun.pricing import Price, cost_of
-from batchrun.tokens import Between, prompt_tokens
+from batchrun.tokens import Between, PictureFormula, prompt_tokens
 
 LEAST_ANSWER = 1
 """Tokens of the shortest answer."""
@@ -45,26 +45,30 @@ class Needs:
         self.plan = plan
         self.root = root
         self.price = plan.model.price_at(now)
-        formula = plan.model.picture_tokens
-        self.formula = None if formula is None else formula.asked(plan.params)
-        self.output = Between(LEAST_ANSWER, plan.output_bound())
-        self.cost: Callable[[Between], Money | None] = lru_cache(REMEMBERED)(self._cost)
-        self.most: Callable[[int | None], Decimal | None] = lru_cache(REMEMBERED)(plan.most)
+        self.cost: Callable[[Between, Between, bool], Money | None] = lru_cache(REMEMBERED)(self._cost)
+        self.most: Callable[[int | None, int | None], Decimal | None] = lru_cache(REMEMBERED)(plan.most)
 
     @property
     def currency(self) -> str | None:
         return None if self.price is None else self.price.currency
 
-    def of(self, texts: list[str], media: Iterable[Mapping[str, JsonValue]]) -> Need | None:
+    def of(
+        self, variables: Mapping[str, JsonValue], texts: list[str], media: Iterable[Mapping[str, JsonValue]]
+    ) -> Need | None:
         """Of a row with these texts and pictures; None where a picture can't be sent, so that no call will be made."""
+        params, thinking = self.plan.asked(variables)
+        formula = self.plan.model.picture_tokens
+        asked = None if formula is None else formula.asked(params)
         try:
-            pictures = [self.picture(reference) for reference in media]
+            pictures = [self.picture(reference, asked) for reference in media]
         except MediaError:
             return None
         tokens = sum(pictures, prompt_tokens(texts)).within(self.plan.input_limit)
-        return Need(input=tokens, output=self.output, cost=self.cost(tokens))
+        answer = Between(LEAST_ANSWER, self.plan.output_bound(variables))
+        cost = self.cost(tokens, answer, self.plan.model.may_think(thinking))
+        return Need(input=tokens, output=answer, cost=cost)
 
-    def picture(self, reference: Mapping[str, JsonValue]) -> Between:
+    def picture(self, reference: Mapping[str, JsonValue], formula: PictureFormula | None) -> Between:
         """The tokens of one picture. A URL isn't fetched, so its picture may have any size. Raises MediaError."""
         size: Size | None = None
         path, url = reference.get("path"), reference.get("url")
@@ -74,19 +78,19 @@ class Needs:
                     size = opened.width, opened.height
         elif isinstance(url, str):
             size = size_of_data_url(url)
-        if self.formula is None:
+        if formula is None:
             return Between(1, self.plan.model.max_image_tokens or self.plan.input_limit)
-        return self.formula.tokens(size).within(self.plan.model.max_image_tokens)
+        return formula.tokens(size).within(self.plan.model.max_image_tokens)
 
-    def _cost(self, tokens: Between) -> Money | None:
+    def _cost(self, tokens: Between, answer: Between, may_think: bool) -> Money | None:
         if self.price is None:
             return None
-        thoughts = (False, True) if self.plan.model.may_think(self.plan.thinking) else (False,)
-        lowest = min(costs(self.price, edges(self.price, tokens.low, tokens.high), self.output.low, thoughts))
-        if tokens.high is None or self.output.high is None:
+        thoughts = (False, True) if may_think else (False,)
+        lowest = min(costs(self.price, edges(self.price, tokens.low, tokens.high), answer.low, thoughts))
+        if tokens.high is None or answer.high is None:
             return lowest, None
         lengths = edges(self.price, tokens.low, tokens.high)
-        return lowest, max(costs(self.price, lengths, self.output.high, thoughts))
+        return lowest, max(costs(self.price, lengths, answer.high, thoughts))
 
 
 def costs(price: Price, lengths: Sequence[int], output: int, thoughts: Sequence[bool]) -> list[Decimal]:

@@ -13,9 +13,8 @@ from batchrun.errors import TemplateError
 from batchrun.estimating.needs import Need, Needs
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
-from batchrun.loading import Earlier, asked, media_of
+from batchrun.loading import Earlier, asked, checked_rows, media_of
 from batchrun.reports.measured import PAGE, Measured, measured, open_items
-from batchrun.rows.inputs import read_rows
 from batchrun.states import OPEN, State
 from batchrun.store.jobs import last_item
 from batchrun.tables import Record
@@ -63,7 +62,7 @@ class Survey:
         self.output.expect(need.output.low, need.output.high)
         if need.cost is not None:
             self.cost.expect(*need.cost)
-        most = self.needs.most(bound)
+        most = self.needs.most(bound, need.output.high)
         if most is not None:
             least, greatest = self.reserved or (most, most)
             self.reserved = min(least, most), max(greatest, most)
@@ -93,16 +92,16 @@ def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows:
 
     `on_rows` hears how many rows a batch had. Raises SpecError for a row that can't be loaded.
     """
-    found = Survey(needs=needs)
+    found, capped = Survey(needs=needs), job.budget is not None
     last = 0 if known is None else last_item(known.connection)
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
-    rows = read_rows(job, base)
+    rows = checked_rows(job, needs.plan, base, capped=capped)
     while batch := list(islice(rows, PAGE)):
         items = {} if known is None else measured(known.connection, known.job.id, [row.custom_id for row in batch])
         for row in batch:
-            texts, bound = asked(job, needs.plan, row)
-            need, item = needs.of(texts, media_of(row)), items.get(row.custom_id)
+            texts, bound = asked(job, needs.plan, row, capped=capped)
+            need, item = needs.of(row.variables, texts, media_of(row)), items.get(row.custom_id)
             if item is not None:
                 earlier.is_repeated(item.id)
                 still_open += item.state in OPEN
@@ -120,6 +119,6 @@ def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows:
 
 def need_of(needs: Needs, record: Record) -> Need | None:
     try:
-        return needs.of(needs.plan.texts(record.variables), record.media)
+        return needs.of(record.variables, needs.plan.texts(record.variables), record.media)
     except TemplateError:
         return None

@@ -47,7 +47,7 @@ def needs(model: str = "qwen3-vl-plus", provider: str = SINGAPORE, price: Price 
 
 
 def need(asked: Needs, text: str = "", *media: Mapping[str, JsonValue]) -> Need:
-    found = asked.of([text], media)
+    found = asked.of({}, [text], media)
     assert found is not None
     return found
 
@@ -78,7 +78,7 @@ def test_a_picture_in_a_data_url_is_measured() -> None:
 
 
 def test_a_picture_that_cannot_be_sent_makes_no_call() -> None:
-    assert needs().of([""], [{"path": "nothing-here.jpg"}]) is None
+    assert needs().of({}, [""], [{"path": "nothing-here.jpg"}]) is None
 
 
 def test_a_model_without_a_formula_may_make_of_a_picture_all_that_it_takes() -> None:
@@ -93,7 +93,7 @@ def test_high_resolution_raises_what_a_picture_can_become() -> None:
 
 def test_an_answer_has_one_token_at_least_and_thinking_at_most() -> None:
     thinking = needs(thinking={"enabled": True, "budget": 1_000})
-    assert (needs().output, thinking.output) == (Between(1, 100), Between(1, 1_100))
+    assert (need(needs()).output, need(thinking).output) == (Between(1, 100), Between(1, 1_100))
 
 
 def test_an_answer_without_a_bound_has_a_cost_without_a_high_end() -> None:
