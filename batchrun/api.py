@@ -40,7 +40,7 @@ from batchrun.database import (
 from batchrun.demonstration import BOOK, FOLDER, lay_out
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
-from batchrun.estimating import estimate_all
+from batchrun.estimating import Estimate, estimate_all
 from batchrun.estimating.outcome import Estimate
 from batchrun.examining import Examination, examine
 from batchrun.jobfile.reader import read_job_file, read_job_mapping
@@ -341,6 +341,8 @@ def export(
     `out` is a path, or a binary file that stays open; for `sidecar` None takes the folder that the job names. `raw`
     leaves cells of a CSV alone that a spreadsheet would take for formulas. `errors` is where the form `openai` tells of
     items without an answer. The catalogue is needed for `openai-requests` only, which renders the requests of a job.
+    leaves cells of a CSV alone that a spreadsheet would take for formulas. The catalogue is needed for
+    `openai-requests` only, which renders the requests of a job.
     """
     one_of("output_format", output_format, get_args(Format))
     if out is None and output_format != "sidecar":
@@ -392,6 +394,127 @@ def report(
     with opened(database) as engine, reading(engine) as connection:
         ids = None if jobs is None else [row.id for row in find_jobs(connection, list(jobs))]
         return cost_by(connection, by, job_ids=ids, since=since, until=until)
+
+
+def models(provider: str | None = None, *, catalogue: str | Path | None = None) -> list[ModelLine]:
+    """Models that a job can name at a provider, such as `model-studio/singapore` or `model-studio`, or at all.
+
+    Raises CatalogueError for a provider that isn't there.
+    """
+    return model_lines(catalogue_for(catalogue, settings_for()), provider, datetime.now(UTC))
+
+
+def prices(model: str | None = None, *, catalogue: str | Path | None = None, database: Place = None) -> list[PriceLine]:
+    """Prices of the catalogue, and those that the database has booked with, of one model or of all.
+
+    Without a database there, and none named, those of the catalogue alone. Raises UsageError for an unknown model.
+    """
+    known = catalogue_for(catalogue, settings_for())
+    path = sqlite_path(parse_url(settings_for(database).database_url))
+    stored = {}
+    if database is not None or path is None or path.exists():
+        with opened(database) as engine, reading(engine) as connection:
+            stored = booked_prices(connection)
+    found = price_lines(known, stored, datetime.now(UTC), model)
+    if model is not None and not found:
+        raise UsageError(
+            f"no price of a model `{clean(model)}`", code="unknown-model", remedy="`batchrun models` lists the models"
+        )
+    return found
+
+
+def schema() -> dict[str, object]:
+    """The JSON Schema of a job file, for editors and checkers."""
+    return job_schema()
+
+
+def demo(
+    folder: str | Path = FOLDER,
+    *,
+    progress: bool = False,
+    on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> RunEnd:
+    """Caption a dozen pictures through the simulator, for no money, in a folder that has a database of its own."""
+    place = current_folder() / folder
+    lay_out(place)
+    return run(
+        place / "jobs.yaml",
+        database=place / DEFAULT_DATABASE,
+        progress=progress,
+        grace=10.0,
+        simulator_book=place / BOOK,
+        on_loaded=on_loaded,
+        stop=stop,
+    )
+
+
+@contextmanager
+def simulate(
+    *,
+    port: int = 0,
+    fault: str = "",
+    book: str | Path | None = None,
+    time_to_first_token: float = 0.0,
+    tokens_per_second: float = 0.0,
+    limits: bool = False,
+) -> Iterator[Running]:
+    """Serve the simulated provider on this machine while the block lasts, for tests of your own.
+
+    `base_url(region)` of what it yields is the address for a client or a catalogue, `keys[region]` the accepted key,
+    `book()` what was billed. `fault` is a fault of `batchrun simulate --list-faults`, such as `429-every=5`. It answers
+    at once and without limits unless told otherwise: seconds to the first token, tokens per second of a stream (0 is as
+    fast as possible), the vendor's rate limits.
+    """
+    settings = settings_for()
+    with simulator(
+        port=port,
+        book=None if book is None else Path(book),
+        fault=fault,
+        time_to_first_token=time_to_first_token,
+        tokens_per_second=tokens_per_second,
+        limits=limits,
+        environment=without_secrets(settings.environment, catalogue_for(None, settings)),
+    ) as running:
+        yield running
+
+
+def db_status(*, database: Place = None) -> DatabaseStatus:
+    """Where the database is, its schema, and how much there is in it."""
+    url = parse_url(settings_for(database).database_url)
+    with unchecked(url, create=False) as engine:
+        revision, rows = read_revision(engine), {}
+        if revision == SCHEMA:
+            with reading(engine) as connection:
+                rows = row_counts(connection)
+    return DatabaseStatus(address=shown_url(url), schema=revision, needed=SCHEMA, rows=rows)
+
+
+def db_upgrade(*, database: Place = None) -> tuple[str | None, str]:
+    """Bring the schema to what this version needs, and make an SQLite file that doesn't exist; safe to repeat.
+
+    Returns the revision before (None for no tables) and after.
+    """
+    address = settings_for(database).database_url
+    with unchecked(parse_url(address), create=True) as engine:
+        before = read_revision(engine)
+    if before != SCHEMA:
+        require_upgradable(before, automatic=True)
+        upgrade(address)
+    return before, SCHEMA
+
+
+@contextmanager
+def unchecked(url: URL, *, create: bool) -> Iterator[Engine]:
+    """The database at this address, whatever its schema is."""
+    path = sqlite_path(url)
+    if path is not None:
+        prepare_file(path, create=create)
+    engine = make_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def names_of(names: Names) -> list[str]:

@@ -64,7 +64,8 @@ def required_keys(schema: Schema) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for entry in schema["allOf"]:
         of_a_job = entry["else"]["properties"]["jobs"]["items"]
-        of_a_job = of_a_job.get("anyOf", [of_a_job])[0]  # the others are jobs that can do without the key
+        if "anyOf" in of_a_job:
+            continue  # one of several keys
         [(name, wanted)] = of_a_job["properties"].items() if "properties" in of_a_job else [("", of_a_job)]
         found.setdefault(name, set()).update(wanted["required"])
     return found

@@ -23,11 +23,19 @@ Schema: TypeAlias = dict[str, Any]  # as pydantic returns it
 
 IDENTIFIER = "urn:batchrun:job-file:1"
 SOURCES = ("images", "rows", "requests", "urls", "items")
-OF_A_REQUEST = ("prompt", "system", "params", "thinking", "output")
-"""What each whole request of `inputs.requests` has by itself, so that its job hasn't."""
 DEFAULTS = "What every job takes over, unless it says something else itself. Mappings are merged key by key."
 PARTIAL = {"": "JobSpec", "thinking": "ThinkingSpec", "budget": "BudgetSpec", "output": "OutputSpec"}
 """Where keys must be there that `defaults` may give: the job itself, and its sections."""
+
+OF_REQUESTS: Schema = {"properties": {"inputs": {"required": ["requests"]}}, "required": ["inputs"]}
+REQUESTS_SAY_ALL: Schema = {
+    "if": OF_REQUESTS,
+    "then": {"properties": {key: {"type": "null"} for key in ("prompt", "system", "params", "thinking", "output")}},
+}
+PROMPT_OR_REQUESTS: Schema = {
+    "if": {"properties": {"defaults": {"anyOf": [{"required": ["prompt"]}, OF_REQUESTS]}}, "required": ["defaults"]},
+    "else": {"properties": {"jobs": {"items": {"anyOf": [{"required": ["prompt"]}, OF_REQUESTS]}}}},
+}
 
 EXAMPLES: Mapping[str, Sequence[object]] = {
     "JobSpec.name": ["caption-catalogue"],
@@ -65,16 +73,14 @@ def job_schema() -> Schema:
         {"required": [source], "properties": {source: {"not": {"type": "null"}}}} for source in SOURCES
     ]
     required = [(key, name) for key, section in PARTIAL.items() for name in described[section].pop("required")]
-    whole = {"properties": {"inputs": {"required": ["requests"]}}, "required": ["inputs"]}
-    of_its_own = {"properties": {key: {"type": "null"} for key in OF_A_REQUEST}}
-    job = {**described["JobSpec"], "required": ["name"], "if": whole, "then": of_its_own}
+    job = {**described["JobSpec"], "required": ["name"], **REQUESTS_SAY_ALL}
     described["JobSpec"] = job
     described["Defaults"] = {
         **described["JobSpec"],
         "description": DEFAULTS,
         "properties": {key: value for key, value in job["properties"].items() if key != "name"},
     }
-    for key in ("required", "if", "then"):
+    for key in ("required", *REQUESTS_SAY_ALL):
         del described["Defaults"][key]
     properties = describe(document, spec.JobsDocument)["properties"]
     return {
@@ -90,10 +96,7 @@ def job_schema() -> Schema:
             "defaults": {"$ref": "#/$defs/Defaults", "description": DEFAULTS},
             "jobs": properties["jobs"],
         },
-        "allOf": [
-            *(unless_default(section, key) for section, key in required if key != "name"),
-            unless_default("", "prompt", but=whole),
-        ],
+        "allOf": [*(unless_default(section, key) for section, key in required if key != "name"), PROMPT_OR_REQUESTS],
         "$defs": dict(sorted(described.items())),
     }
 

@@ -61,8 +61,8 @@ class JobSpec(Section):
     system: Text | None = None
     """The system message; a template like the prompt."""
     prompt: Text | None = Field(default=None, validate_default=True)
-    """What is asked of each item: a template, in which `{{ name }}` is replaced by the item's own value. A job has one,
-    unless its `inputs.requests` are whole requests."""
+    """What is asked of each item: a template, in which `{{ name }}` is replaced by the item's own value. Must be there,
+    except with `inputs.requests`, whose lines are whole requests."""
     parameters: ParamsSpec = Field(default_factory=ParamsSpec, alias="params")
     thinking: ThinkingSpec | None = None
     stream: bool = True

@@ -119,7 +119,7 @@ class ItemResult:
         self._derive("cost_low", self._cost(attempt.cost_low for attempt in billed))
         self._derive("cost_high", self._cost(attempt.cost_high for attempt in billed))
         self._derive("unknown_cost", sum(attempt.cost_high is None for attempt in billed))
-        self._derive("settled_cost", sum(attempt.settled is not None for attempt in billed))
+        self._derive("settled_cost", sum(attempt.settled is not None for attempt in self.attempts))
         unknown = sum(attempt.usage is None or attempt.usage.input_tokens is None for attempt in billed)
         self._derive("unknown_usage", unknown)
         self._derive("finished_at", last.ended_at if last is not None and self.state in _ENDED else None)

@@ -90,6 +90,9 @@ def blocks_of(page: str) -> Iterator[Block]:
 
 
 def commands_of(block: Block) -> Iterator[Command]:
+    if block.hidden:
+        yield Command(command=block.text, shown=None, line=block.line, start=block.start)
+        return
     if block.language == "sh":
         for number, line in enumerate(joined(block.text)):
             yield Command(command=line, shown=None, line=block.line + number + 1, start=block.start)
@@ -131,7 +134,7 @@ class Shell:
         mark = uuid.uuid4().hex
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{command}\nprintf '\\n%s %d\\n' {mark} $?\n".encode())
+        self.process.stdin.write(f"{{\n{command}\n}} </dev/null\nprintf '\\n%s %d\\n' {mark} $?\n".encode())
         self.process.stdin.flush()
         printed = bytearray()
         while (line := self.process.stdout.readline()) and not line.startswith(mark.encode()):

@@ -342,8 +342,9 @@ def test_a_plain_body_of_200_with_an_error_is_that_error() -> None:
 
 
 def test_an_unknown_error_table_is_refused() -> None:
-    with pytest.raises(CatalogueError, match="There is no error table 'dashscope'"):
+    with pytest.raises(CatalogueError, match="There is no error table 'dashscope'") as raised:
         Compat("dashscope")
+    assert raised.value.code == "error-table"
 
 
 KEYS = ["choices", "delta", "message", "content", "reasoning_content", "finish_reason", "index", "id", "usage", "error"]
