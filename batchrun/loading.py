@@ -205,10 +205,11 @@ class Loader:
                 values["currency"] = plan.currency
             store.change_job(self.connection, found.id, values)
             return Loaded(job_id=found.id, name=job.name, simulated=endpoint.simulated, changed=changed)
+        provider, region = endpoint.limited_as
         profile_id = store.profile(
             self.connection,
-            provider=endpoint.provider,
-            region=endpoint.region,
+            provider=provider,
+            region=region,
             model=job.model,
             key_env=" ".join(endpoint.key_env),
             limits=plan.model.limits,

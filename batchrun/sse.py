@@ -16,6 +16,11 @@ MAX_EVENT = 8 * 1024 * 1024
 MAX_EVENTS = 2_000_000
 """Events of one stream; comments and empty ones count."""
 
+ERROR = b"error"
+"""How the name of an event that reports an error begins."""
+STATUS = b":HTTP_STATUS/"
+"""DashScope writes the status of an event into a comment (contract 8.1.1); `error` is then called `error 429`."""
+
 BOM = b"\xef\xbb\xbf"
 Event = tuple[bytes, bytes]
 """Name (empty if the server gave none) and data."""
@@ -52,6 +57,8 @@ class Splitter:
             # Nearly every read: one whole event of one line. The lines below give the same at twice the price.
             self._events += 1
             return [(b"", chunk[6:-2])]
+        if not pending and 2 < len(chunk) == chunk.find(b"\n\n") + 2 <= self._max_event:
+            return self._read([chunk[:-2]])
         if b"\n\n" not in chunk and not (pending and pending[-1][-1:] == b"\n" == chunk[:1]):
             if chunk:
                 pending.append(chunk)
@@ -116,15 +123,22 @@ class Splitter:
 
 def _fields(block: bytes) -> Event | None:
     """The event of these lines; None if there is no `data` line, or an empty one and no name (a keep-alive)."""
-    name = b""
+    name = status = b""
     data: list[bytes] = []
     for line in block.split(b"\n"):
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            data.append(value.removeprefix(b" "))
-        elif field == b"event":
-            name = value.removeprefix(b" ")
-    text = b"\n".join(data)
+        if line[:5] == b"data:":
+            data.append(line[6:] if line[5:6] == b" " else line[5:])
+        elif line[:6] == b"event:":
+            name = line[6:].removeprefix(b" ")
+        elif line[:13] == STATUS:
+            status = line[13:]
+        elif line == b"data":
+            data.append(b"")
+        elif line == b"event":
+            name = b""
+    text = data[0] if len(data) == 1 else b"\n".join(data)
+    if name == ERROR and status:
+        name = b"error " + status
     return (name, text) if text or (data and name) else None
 
 

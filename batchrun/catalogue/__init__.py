@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from batchrun.catalogue.addresses import check_base_url, is_exposed
 from batchrun.catalogue.file import CatalogueFile, EndpointEntry, ModelEntry, PriceEntry
-from batchrun.catalogue.merge import contradictions, merge_files, merge_models
+from batchrun.catalogue.merge import contradictions, merge_files, merge_models, models_at
 from batchrun.catalogue.reader import read_catalogue_file, refuse
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
@@ -115,11 +115,20 @@ class Endpoint:
     allow_http: bool
     simulated: bool
     simulates: str | None
+    models_of: str | None
+    """The endpoint that serves the same models to the same accounts in another dialect: models, prices and limits
+    are that one's."""
     error_table: str
     """Whose codes the errors carry: `model-studio`, `acedata` or `openai`."""
     models: Mapping[str, Model]
     open_models: bool
     """Any model id is accepted; those that aren't listed have the defaults of `Model`."""
+
+    @property
+    def limited_as(self) -> tuple[str, str]:
+        """Provider and region whose calls count together under the vendor's limits."""
+        provider, _, region = (self.models_of or self.name).partition("/")
+        return provider, region
 
     def at(self, base_url: str) -> Endpoint:
         """The same endpoint at another address. Raises CatalogueError for one that can't be used."""
@@ -188,6 +197,7 @@ def _bundled() -> CatalogueFile:
 
 def _build(file: CatalogueFile) -> dict[str, Endpoint]:
     real = {name: _endpoint(name, entry) for name, entry in file.endpoints.items() if entry.simulates is None}
+    real |= {name: _taking(endpoint, file, real) for name, endpoint in real.items() if endpoint.models_of is not None}
     return {
         name: real[name] if entry.simulates is None else _simulator(name, entry, real[entry.simulates], file)
         for name, entry in file.endpoints.items()
@@ -206,15 +216,23 @@ def _endpoint(name: str, entry: EndpointEntry) -> Endpoint:
         allow_http=entry.allow_http,
         simulated=entry.simulates is not None,
         simulates=entry.simulates,
+        models_of=entry.models_of,
         error_table=entry.error_table,
         models={model_id: _model(name, model_id, model) for model_id, model in entry.models.items()},
         open_models=entry.open_models,
     )
 
 
+def _taking(endpoint: Endpoint, file: CatalogueFile, real: Mapping[str, Endpoint]) -> Endpoint:
+    """With the very models of another endpoint, prices included; what its entry says of a model goes over that."""
+    entry, models = file.endpoints[endpoint.name], models_at(endpoint.name, file)
+    own = {model_id: _model(endpoint.name, model_id, models[model_id]) for model_id in entry.models}
+    return replace(endpoint, models={**real[endpoint.models_of or ""].models, **own})
+
+
 def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueFile) -> Endpoint:
     """Speaks as `real` does and prices with its very prices; what the entry says of a model goes over that."""
-    copied = merge_models(file.endpoints[real.name].models, entry.models)
+    copied = merge_models(models_at(real.name, file), entry.models)
     own = {model_id: _model(name, model_id, copied[model_id]) for model_id in entry.models}
     return replace(
         _endpoint(name, entry),
@@ -234,6 +252,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
             thinking_switch=entry.thinking_switch,
             thinking_budget=entry.thinking_budget,
             forbidden=frozenset(entry.forbidden),
+            native_task=entry.native_task,
         ),
         images=entry.images,
         videos=entry.videos,
