@@ -29,7 +29,8 @@ def command(
     """
     shell = screen(context)
     now = datetime.now(UTC)
-    endpoints = matching(catalogue_for(catalogue), provider)
+    known = catalogue_for(catalogue)
+    endpoints = matching(known, provider)
     if as_json:
         shell.json({"providers": [endpoint_record(endpoint, now) for endpoint in endpoints]})
         return
@@ -37,9 +38,10 @@ def command(
         if number:
             shell.line()
         shell.line(heading(endpoint), style="bold")
-        if endpoint.models:
-            shell.table(COLUMNS, [row(model, now) for model in endpoint.models.values()])
-        notices = [model.retirement_notice(now.date()) for model in endpoint.models.values()]
+        models = own_models(endpoint, known) if provider is None else list(endpoint.models.values())
+        if models:
+            shell.table(COLUMNS, [row(model, now) for model in models])
+        notices = [model.retirement_notice(now.date()) for model in models]
         for notice in filter(None, notices):
             shell.line(f"  {notice}")
 
@@ -52,8 +54,16 @@ def matching(catalogue: Catalogue, provider: str | None) -> list[Endpoint]:
     return regions or [catalogue.endpoint(provider)]
 
 
+def own_models(endpoint: Endpoint, catalogue: Catalogue) -> list[Model]:
+    """Those that the endpoint doesn't take over from another one, in whose table they stand."""
+    other = catalogue.endpoints.get(endpoint.models_of or endpoint.simulates or "")
+    taken = {} if other is None else other.models
+    return [model for model in endpoint.models.values() if taken.get(model.id) is not model]
+
+
 def heading(endpoint: Endpoint) -> str:
     what = f", simulates {endpoint.simulates}" if endpoint.simulates else ""
+    what += f", the models of {endpoint.models_of} in dialect {endpoint.dialect}" if endpoint.models_of else ""
     return f"{endpoint.name}{what}{', takes any model id' if endpoint.open_models else ''}"
 
 
@@ -89,7 +99,9 @@ def price_text(price: Price | None) -> str:
 def endpoint_record(endpoint: Endpoint, now: datetime) -> dict[str, object]:
     return {
         "name": endpoint.name,
+        "dialect": endpoint.dialect,
         "simulates": endpoint.simulates,
+        "models_of": endpoint.models_of,
         "open_models": endpoint.open_models,
         "key_env": list(endpoint.key_env),
         "models": [model_record(model, now) for model in endpoint.models.values()],

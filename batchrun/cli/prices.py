@@ -32,6 +32,8 @@ class Shown:
     """Whether the catalogue prices calls with it now."""
     stored_at: datetime | None
     """When the database took it in; None where no call was booked with it."""
+    also: tuple[str, ...] = ()
+    """Other endpoints whose calls it prices."""
 
 
 def command(
@@ -81,11 +83,13 @@ def combined(catalogue: Catalogue, stored: dict[str, tuple[PriceRow, datetime]],
         for model in () if endpoint.simulated else endpoint.models.values():
             for price in model.prices:
                 for row in price.rows():
+                    before = found.get(row.digest)
                     found[row.digest] = Shown(
                         row=row,
                         checked_on=price.checked_on,
                         current=price is model.price_at(now),
                         stored_at=stored[row.digest][1] if row.digest in stored else None,
+                        also=() if before is None else (*before.also, endpoint.name),
                     )
     for digest, (row, stored_at) in stored.items():
         if digest not in found:
@@ -106,7 +110,8 @@ def heading_of(shown: Shown) -> str:
     checked = f", compared on {shown.checked_on.isoformat()}" if shown.checked_on else ""
     current = "" if shown.current else "\n  not, or no longer, what the catalogue says of calls made now"
     source = row.source or "your own catalogue"
-    return f"{provider} {row.model}, {row.currency} since {row.valid_from:%Y-%m-%d}\n  {source}{checked}{current}"
+    also = f"\n  also at {', '.join(shown.also)}" if shown.also else ""
+    return f"{provider} {row.model}, {row.currency} since {row.valid_from:%Y-%m-%d}{also}\n  {source}{checked}{current}"
 
 
 COLUMNS = (
@@ -132,6 +137,7 @@ def as_record(shown: Shown) -> dict[str, object]:
     row = shown.row
     return {
         "provider": f"{row.provider}/{row.region}" if row.region else row.provider,
+        "also_at": list(shown.also),
         "model": row.model,
         "currency": row.currency,
         "from_tokens": row.from_tokens,

@@ -126,7 +126,10 @@ class Native:
 
     def read_error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """What an answer of any other status than 200 means. Never raises."""
-        return read_error(self._table, status, headers, body)
+        error = read_error(self._table, status, headers, body)
+        if "url error" in error.message:
+            error.remedy = "Set `native_task` of the model to the other task, in a catalogue file of your own."
+        return error
 
     def _reported(self, frame: _Frame, data: bytes, headers: Mapping[str, str]) -> ProviderError | None:
         """The error in a body of status 200 or in an event of a stream, if there is one (contract T20)."""
