@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from batchrun.simulator.dialect import Asked, Chunk, Delta, Identity, Told, encode, new_identity, plain_usage
@@ -32,28 +32,28 @@ NO_FAULTS: Final = Faults()
 PROPER_ENDS: Final = frozenset({"stop", "length", "content_filter", "tool_calls"})
 
 
-def usage_object(usage: Usage, *, total: bool, plain_cached: bool) -> dict[str, object]:
-    """`plain_cached` puts cached tokens at the top, as Singapore may do in vision answers (8.9)."""
-    told: dict[str, object] = {"total_tokens": usage.input + usage.output} if total else {}
-    media = {"image_tokens": usage.image, "video_tokens": usage.video}
-    shown = {name: tokens for name, tokens in media.items() if tokens}
-    told |= {
-        "input_tokens_details": {**shown, "text_tokens": usage.input - usage.image - usage.video},
-        "output_tokens": usage.output,
-        "input_tokens": usage.input,
-        "output_tokens_details": output_details(usage),
-        **shown,
-    }
-    if usage.cached and plain_cached:
-        told["cached_tokens"] = usage.cached
-    elif usage.cached:
-        told["prompt_tokens_details"] = {"cached_tokens": usage.cached}
-    return told
+def usage_text(usage: Usage, *, total: bool, plain_cached: bool) -> str:
+    """The usage as JSON; by hand, because each frame has one.
+
+    `plain_cached` puts cached tokens at the top, as Singapore may do in vision answers (8.9).
+    """
+    media = f'"image_tokens":{usage.image},' if usage.image else ""
+    if usage.video:
+        media += f'"video_tokens":{usage.video},'
+    whole = f'"total_tokens":{usage.input + usage.output},' if total else ""
+    text = (
+        f'{{{whole}"input_tokens_details":{{{media}"text_tokens":{usage.input - usage.image - usage.video}}},'
+        f'"output_tokens":{usage.output},"input_tokens":{usage.input},'
+        f'"output_tokens_details":{{{thought(usage)}"text_tokens":{usage.output - usage.reasoning}}},{media}'
+    )
+    if usage.cached:
+        cached = f'"cached_tokens":{usage.cached}'
+        text += f"{cached}," if plain_cached else f'"prompt_tokens_details":{{{cached}}},'
+    return text[:-1] + "}"
 
 
-def output_details(usage: Usage) -> dict[str, int]:
-    details = {"text_tokens": usage.output - usage.reasoning}
-    return {**details, "reasoning_tokens": usage.reasoning} if usage.reasoning else details
+def thought(usage: Usage) -> str:
+    return f'"reasoning_tokens":{usage.reasoning},' if usage.reasoning else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class FrameEncoder:
 
     def usage(self, chunk: Chunk) -> str:
         if chunk.usage is not None:
-            return f',"usage":{encode(usage_object(chunk.usage, total=True, plain_cached=self.plain_cached))}'
+            return f',"usage":{usage_text(chunk.usage, total=True, plain_cached=self.plain_cached)}'
         return ',"usage":null' if chunk.usage_null else ""
 
     def output(self, chunk: Chunk, usage: str) -> str:
@@ -128,7 +128,7 @@ def frames_of(generation: Generation, *, thinking: bool) -> list[Chunk]:
             Chunk(
                 role="reasoning",
                 delta={"content": "", "reasoning_content": piece.text},
-                usage=replace(full, output=reasoning, reasoning=reasoning),
+                usage=so_far(full, reasoning, reasoning),
                 tokens=piece.tokens,
                 reasoning_tokens=piece.tokens,
             )
@@ -136,9 +136,20 @@ def frames_of(generation: Generation, *, thinking: bool) -> list[Chunk]:
     output = reasoning
     for piece in generation.answer:
         output += piece.tokens
-        usage = replace(full, output=output, reasoning=reasoning)
+        usage = so_far(full, output, reasoning)
         frames.append(Chunk(role="text", delta={"content": piece.text, **rest}, usage=usage, tokens=piece.tokens))
     return [*frames, Chunk(role="finish", delta={"content": "", **rest}, usage=full, finish=generation.finish)]
+
+
+def so_far(full: Usage, output: int, reasoning: int) -> Usage:
+    return Usage(
+        input=full.input,
+        output=output,
+        cached=full.cached,
+        reasoning=reasoning,
+        image=full.image,
+        video=full.video,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +212,9 @@ class Native:
 
     def usage_object(self, usage: Usage, identity: Identity) -> dict[str, object]:
         # Plain multimodal answers tell no total (4.3), text answers and all frames do.
-        return usage_object(usage, total=not self.multimodal, plain_cached=self.plain_cached(identity))
+        text = usage_text(usage, total=not self.multimodal, plain_cached=self.plain_cached(identity))
+        document: dict[str, object] = json.loads(text)
+        return document
 
     def message(self, generation: Generation, faults: Faults) -> dict[str, object]:
         text = generation.answer_text

@@ -23,7 +23,8 @@ def read_native(fields: Fields, headers: Mapping[str, str], model: Model, *, mul
     """Raise `Refusal` for what the service does not accept at this one of the two addresses."""
     if model.pictures is not multimodal:
         raise invalid("url error, please check url!")
-    given = fields.get("parameters") or {}
+    given = fields.get("parameters")
+    given = {} if given is None else given
     if not isinstance(given, dict):
         raise malformed("parameters must be an object.", code="BadRequest.EmptyParameters")
     stream = asks_for_stream(headers)

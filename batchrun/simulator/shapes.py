@@ -116,8 +116,8 @@ def duplicate(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
 
 def text_in_finish(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     place = first(chunks, "finish")
-    if place == 0 or chunks[place - 1].role != "text":
-        return chunks
+    if place in (0, len(chunks)) or chunks[place - 1].role != "text" or (chunks[place].delta or {}).get("content"):
+        return chunks  # nothing to join, or joined by its dialect already
     joined = chunks[place - 1]._replace(role="finish", finish=chunks[place].finish)
     return [*chunks[: place - 1], joined, *chunks[place + 1 :]]
 
