@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from batchrun.simulator.book import BookRow, now
-from batchrun.simulator.compat import Identity
+from batchrun.simulator.dialect import Identity
 from batchrun.simulator.generation import Generation
 from batchrun.simulator.options import Bill
 from batchrun.simulator.prices import Usage, amount

@@ -113,10 +113,13 @@ class Options:
 
 EPILOG: Final = f"""\
 addresses:
-  POST /<region>/compatible-mode/v1/chat/completions          region: singapore, virginia, beijing
-  POST /<region>/fault/<spec>/compatible-mode/v1/chat/completions
+  POST /<region>/compatible-mode/v1/chat/completions       region: singapore, virginia, beijing
+  POST /<region>/api/v1/services/aigc/text-generation/generation
+  POST /<region>/api/v1/services/aigc/multimodal-generation/generation
+  POST /acedata/kimi/chat/completions
+  POST /<region>/fault/<spec>/...                          the same with faults
   GET  /book   GET /stats   GET /healthz
-keys: sk-sim-<region>, or only the value of {KEY_VARIABLE} when the environment has it
+keys: sk-sim-<region> and sk-sim-acedata, or only the value of {KEY_VARIABLE} when the environment has it
 faults: --list-faults shows them; example: /singapore/fault/429-every=20+usage=late/compatible-mode/v1
 """
 
@@ -124,8 +127,9 @@ faults: --list-faults shows them; example: /singapore/fault/429-every=20+usage=l
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m batchrun.simulator",
-        description="A local server that answers like Model Studio's OpenAI-compatible mode, breaks on "
-        "request, and keeps a bill book. It prints its address as one line of JSON.",
+        description="A local server that answers like Model Studio, in its OpenAI-compatible mode and in "
+        "DashScope's native protocol, and like AceData's Kimi API. It breaks on request and keeps a bill book. "
+        "It prints its addresses as one line of JSON.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from batchrun.simulator.compat import Chunk, Delta, encode
+from batchrun.simulator.dialect import DONE, Chunk, Delta
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
 from batchrun.simulator.prices import Usage
+from batchrun.simulator.refusals import Refusal, failed, moderated
 
 Chunks = list[Chunk]
 
@@ -39,11 +40,24 @@ def after(chunks: Chunks, count: int) -> int:
     return places[min(count, len(places)) - 1] + 1 if places else len(chunks)
 
 
+def told_throughout(chunks: Chunks) -> bool:
+    """Whether each chunk with content carries the usage so far, as in the native protocol."""
+    return any(chunks[place].usage is not None for place in contents(chunks))
+
+
+def end_mark(chunks: Chunks) -> Chunk:
+    """The chunk by which the client knows the end: `[DONE]`, the finish where there is none, or just the last one."""
+    done = Chunk(role="done", raw=DONE)
+    return done if done in chunks else next((chunk for chunk in chunks if chunk.role == "finish"), chunks[-1])
+
+
 def mixed(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     place = first(chunks, "text")
     if place == 0 or place >= len(chunks) or chunks[place - 1].role != "reasoning":
         return chunks
     thought, text = chunks[place - 1 : place + 1]
+    if (text.delta or {}).get("reasoning_content"):
+        return chunks  # mixed by its dialect already
     both = text._replace(
         delta={**(thought.delta or {}), "content": (text.delta or {})["content"]},
         tokens=thought.tokens + text.tokens,
@@ -58,6 +72,25 @@ def both_reasoning(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
         return {**(delta or {}), "reasoning": text} if text else delta
 
     return [chunk._replace(delta=doubled(chunk.delta)) for chunk in chunks]
+
+
+def no_reasoning(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
+    """The first chunk behind the reasoning takes its tokens over."""
+    hidden = [chunk for chunk in chunks if chunk.role == "reasoning"]
+    rest = [chunk._replace(delta=without_reasoning(chunk.delta)) for chunk in chunks if chunk.role != "reasoning"]
+    place = min(first(rest, "text"), first(rest, "finish"))
+    if not hidden or place == len(rest):
+        return rest
+    tokens = sum(chunk.tokens for chunk in hidden)
+    kept = rest[place]
+    kept = kept._replace(tokens=kept.tokens + tokens, reasoning_tokens=kept.reasoning_tokens + tokens)
+    return replaced(rest, place, kept)
+
+
+def without_reasoning(delta: Delta | None) -> Delta | None:
+    if delta is None:
+        return None
+    return {key: text for key, text in delta.items() if key not in ("reasoning", "reasoning_content")}
 
 
 def cumulative(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
@@ -83,8 +116,8 @@ def duplicate(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
 
 def text_in_finish(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     place = first(chunks, "finish")
-    if place == 0 or chunks[place - 1].role != "text":
-        return chunks
+    if place in (0, len(chunks)) or chunks[place - 1].role != "text" or (chunks[place].delta or {}).get("content"):
+        return chunks  # nothing to join, or joined by its dialect already
     joined = chunks[place - 1]._replace(role="finish", finish=chunks[place].finish)
     return [*chunks[: place - 1], joined, *chunks[place + 1 :]]
 
@@ -107,6 +140,8 @@ def finish(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
 
 def usage(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
     where = faults.text("usage")
+    if told_throughout(chunks):
+        return usage_throughout(chunks, generation, where)
     place = first(chunks, "usage")
     told = Chunk(role="usage", usage=generation.usage)
     if where == "unasked" and place == len(chunks):
@@ -139,6 +174,26 @@ def usage(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
     return chunks
 
 
+def usage_throughout(chunks: Chunks, generation: Generation, where: str | None) -> Chunks:
+    """The same faults where each chunk carries the usage so far; `twice`, `every` and `unasked` change nothing."""
+    end = first(chunks, "finish")
+    bare = [chunk._replace(usage=None) for chunk in chunks]
+    match where:
+        case "missing":
+            return bare
+        case "null":
+            return [chunk._replace(usage_null=True) for chunk in bare]
+        case "zero":
+            return [chunk._replace(usage=Usage()) for chunk in chunks]
+        case "early":
+            return [*chunks[:end], *bare[end:]]
+        case "late":
+            return [*bare, Chunk(role="usage", usage=generation.usage)]
+        case "choice" | "text-chunk" if end < len(chunks):
+            return replaced(bare, end, chunks[end]._replace(usage_in_choice=where == "choice"))
+    return chunks
+
+
 def with_running_usage(chunks: Chunks, generation: Generation) -> Chunks:
     output = reasoning = 0
     changed = []
@@ -159,44 +214,43 @@ def inserted(chunks: Chunks, place: int, chunk: Chunk) -> Chunks:
 
 
 def done_first(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
-    texts = [place for place, chunk in enumerate(chunks) if chunk.role == "text"]
-    place = texts[-1] if texts else 0
-    return [*chunks[:place], Chunk(role="done", raw="[DONE]"), *chunks[place:-1]]
+    mark = end_mark(chunks)
+    rest = [chunk for chunk in chunks if chunk != mark]
+    texts = [place for place, chunk in enumerate(rest) if chunk.role == "text"]
+    return inserted(rest, texts[-1] if texts else 0, mark)
 
 
 def done_twice(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
-    return [*chunks, Chunk(role="done", raw="[DONE]")]
+    return [*chunks, end_mark(chunks)]
 
 
 def no_done(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     return [chunk for chunk in chunks if chunk.role != "done"]
 
 
-def error_frame(chunks: Chunks, count: int) -> Chunks:
-    error = {"message": "The server had an error.", "type": "internal_error", "param": None}
-    frame = Chunk(role="error", raw=encode({"error": {**error, "code": "internal_error"}}))
-    return [*chunks[: after(chunks, count)], frame]
+def error_frame(chunks: Chunks, count: int | None, refusal: Refusal) -> Chunks:
+    return [*chunks[: after(chunks, count or 0)], Chunk(role="error", refusal=refusal)]
 
 
 def error_event(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
-    return error_frame(chunks, faults.whole("error-event") or 0)
+    return error_frame(chunks, faults.whole("error-event"), failed())
 
 
 def error_done(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
-    return [*error_frame(chunks, faults.whole("error-done") or 0), Chunk(role="done", raw="[DONE]")]
+    return [*error_frame(chunks, faults.whole("error-done"), failed()), end_mark(chunks)]
+
+
+def moderation_event(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
+    return error_frame(chunks, faults.whole("moderation-event"), moderated())
 
 
 def truncate(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
     return chunks[: after(chunks, faults.whole("truncate") or 0)]
 
 
-def broken(chunks: Chunks, raw: str) -> Chunks:
-    """The chunks with a frame in the middle that is no chunk."""
-    return inserted(chunks, after(chunks, len(contents(chunks)) // 2), Chunk(role="error", raw=raw))
-
-
 def bad_json(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
-    return broken(chunks, '{"choices":[{"delta":{"content":"half a')
+    """The chunks with one in the middle that is none."""
+    return inserted(chunks, after(chunks, len(contents(chunks)) // 2), Chunk(role="broken"))
 
 
 CHANGES: Final[Mapping[str, Callable[[Chunks, Generation, Faults], Chunks]]] = {
@@ -205,6 +259,7 @@ CHANGES: Final[Mapping[str, Callable[[Chunks, Generation, Faults], Chunks]]] = {
     "full-final": full_final,
     "text-in-finish": text_in_finish,
     "both-reasoning": both_reasoning,
+    "no-reasoning": no_reasoning,
     "cumulative": cumulative,
     "duplicate": duplicate,
     "usage": usage,
@@ -214,5 +269,6 @@ CHANGES: Final[Mapping[str, Callable[[Chunks, Generation, Faults], Chunks]]] = {
     "no-done": no_done,
     "error-event": error_event,
     "error-done": error_done,
+    "moderation-event": moderation_event,
     "truncate": truncate,
 }

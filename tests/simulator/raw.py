@@ -90,14 +90,17 @@ class Client:
         """`quiet` seconds without a byte end the reading."""
         return self.exchange(self.request(body, fault=fault, region=region, key=key), quiet=quiet)
 
+    path = "compatible-mode/v1/chat/completions"
+    extra_headers = ""
+
     def request(self, body: object, *, fault: str = "", region: str = "", key: str | None = None) -> bytes:
         region = region or self.region
         key = self.simulator.keys[region] if key is None else key
         middle = f"/fault/{quote(fault, safe='+=,')}" if fault else ""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = (
-            f"POST /{region}{middle}/compatible-mode/v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-            f"authorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+            f"POST /{region}{middle}/{self.path} HTTP/1.1\r\nhost: x\r\n"
+            f"authorization: Bearer {key}\r\ncontent-type: application/json\r\n{self.extra_headers}"
             f"content-length: {len(content)}\r\n\r\n"
         )
         return head.encode() + content
