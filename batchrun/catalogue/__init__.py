@@ -26,6 +26,8 @@ from batchrun.pricing import Price, Tier
 from batchrun.showing import clean, listing
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
+ERROR_TABLES = {"compat": "openai", "native": "model-studio"}
+"""By dialect, where an entry names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +219,7 @@ def _endpoint(name: str, entry: EndpointEntry) -> Endpoint:
         simulated=entry.simulates is not None,
         simulates=entry.simulates,
         models_of=entry.models_of,
-        error_table=entry.error_table,
+        error_table=entry.error_table if "error_table" in entry.model_fields_set else ERROR_TABLES[entry.dialect],
         models={model_id: _model(name, model_id, model) for model_id, model in entry.models.items()},
         open_models=entry.open_models,
     )
@@ -225,9 +227,10 @@ def _endpoint(name: str, entry: EndpointEntry) -> Endpoint:
 
 def _taking(endpoint: Endpoint, file: CatalogueFile, real: Mapping[str, Endpoint]) -> Endpoint:
     """With the very models of another endpoint, prices included; what its entry says of a model goes over that."""
-    entry, models = file.endpoints[endpoint.name], models_at(endpoint.name, file)
+    entry, models, owner = file.endpoints[endpoint.name], models_at(endpoint.name, file), real[endpoint.models_of or ""]
     own = {model_id: _model(endpoint.name, model_id, models[model_id]) for model_id in entry.models}
-    return replace(endpoint, models={**real[endpoint.models_of or ""].models, **own})
+    table = endpoint.error_table if "error_table" in entry.model_fields_set else owner.error_table
+    return replace(endpoint, error_table=table, models={**owner.models, **own})
 
 
 def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueFile) -> Endpoint:

@@ -163,6 +163,7 @@ class ModelEntry(Entry):
 class EndpointEntry(Entry):
     dialect: Literal["compat", "native"] = "compat"
     error_table: Literal["model-studio", "acedata", "openai"] = "openai"
+    """Where none is written, another may hold: see `ERROR_TABLES`."""
     base_url: Annotated[str, AfterValidator(check_base_url)] = ""
     key_env: list[Annotated[str, AfterValidator(_check_variable)]] = []
     allow_http: bool = False

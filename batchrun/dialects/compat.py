@@ -61,7 +61,7 @@ class Compat:
     def __init__(self, errors: str = "openai") -> None:
         self._table = table_named(errors)
 
-    def path(self, _rules: ModelRules) -> str:
+    def path(self, rules: ModelRules) -> str:
         return "/chat/completions"
 
     def headers(self, *, stream: bool) -> Mapping[str, str]:

@@ -90,7 +90,7 @@ def outcome(bench: Bench) -> dict[tuple[str, str], tuple[object, ...]]:
     names = {row.id: row.name for row in bench.rows(jobs)}
     told: dict[int, Record] = {row.attempt_id: row for row in bench.rows(answers)}
     ledger: dict[int, Record] = {row.attempt_id: row for row in bench.rows(usage)}
-    found = {}
+    found: dict[tuple[str, str], tuple[object, ...]] = {}
     for item in bench.rows(items):
         answer, line = told[item.answer_id], ledger[item.answer_id]
         counts = (line.input_tokens, line.output_tokens, line.image_tokens, line.reasoning_tokens or 0)

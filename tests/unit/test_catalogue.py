@@ -621,6 +621,20 @@ def test_own_address_of_the_native_form(load: Load) -> None:
     assert own.model("mine/beijing", "kimi-k2.5") == own.model(BEI, "kimi-k2.5")
 
 
+@pytest.mark.parametrize(
+    ("fields", "table"),
+    [
+        ("dialect: native", "model-studio"),
+        ("dialect: native, error_table: openai", "openai"),
+        ("models_of: model-studio/beijing", "model-studio"),
+        ("models_of: model-studio/beijing, error_table: acedata", "acedata"),
+        ("dialect: compat", "openai"),
+    ],
+)
+def test_error_table_where_none_is_named(load: Load, fields: str, table: str) -> None:
+    assert load(f"endpoints: {{a: {{base_url: https://h, {fields}}}}}").endpoint("a").error_table == table
+
+
 def test_own_file_leaves_everything_else(load: Load, bundled: Catalogue) -> None:
     catalogue = load(OWN_SERVER)
     assert {name: catalogue.endpoints[name] for name in bundled.endpoints} == bundled.endpoints
