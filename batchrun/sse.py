@@ -57,9 +57,15 @@ class Splitter:
             # Nearly every read of compat: one whole event of one line. All below gives the same at a higher price.
             self._events += 1
             return [(b"", chunk[6:-2])]
-        if not pending and 2 < len(chunk) == chunk.find(b"\n\n") + 2 <= self._max_event:
+        if (
+            not pending
+            and 2 < len(chunk) == chunk.find(b"\n\n") + 2 <= self._max_event
+            and 0 < self._events < self._max_events
+        ):
             # Nearly every read of native: one whole event of several lines.
-            return self._read([chunk[:-2]])
+            self._events += 1
+            event = _fields(chunk[:-2])
+            return [event] if event else []
         if b"\n\n" not in chunk and not (pending and pending[-1][-1:] == b"\n" == chunk[:1]):
             if chunk:
                 pending.append(chunk)
@@ -127,16 +133,15 @@ def _fields(block: bytes) -> Event | None:
     name = status = b""
     data: list[bytes] = []
     for line in block.split(b"\n"):
-        if line[:5] == b"data:":
+        start = line[:5]
+        if start == b"data:":
             data.append(line[6:] if line[5:6] == b" " else line[5:])
-        elif line[:6] == b"event:":
+        elif start == b"event" and line[5:6] in (b":", b""):
             name = line[6:].removeprefix(b" ")
-        elif line.startswith(STATUS):
+        elif start == b":HTTP" and line.startswith(STATUS):
             status = line.removeprefix(STATUS)
         elif line == b"data":
             data.append(b"")
-        elif line == b"event":
-            name = b""
     text = data[0] if len(data) == 1 else b"\n".join(data)
     if name == ERROR and status:
         name = b"error " + status
