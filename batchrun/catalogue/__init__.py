@@ -119,7 +119,7 @@ class Endpoint:
     simulates: str | None
     models_of: str | None
     """The endpoint that serves the same models to the same accounts in another dialect: models, prices and limits
-    are that one's."""
+    are that one's. For a simulator, the one that simulates that endpoint."""
     error_table: str
     """Whose codes the errors carry: `model-studio`, `acedata` or `openai`."""
     models: Mapping[str, Model]
@@ -237,8 +237,10 @@ def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueF
     """Speaks as `real` does and prices with its very prices; what the entry says of a model goes over that."""
     copied = merge_models(models_at(real.name, file), entry.models)
     own = {model_id: _model(name, model_id, copied[model_id]) for model_id in entry.models}
+    twins = (other for other, found in file.endpoints.items() if found.simulates == real.models_of)
     return replace(
         _endpoint(name, entry),
+        models_of=None if real.models_of is None else next(twins, None),
         dialect=entry.dialect if "dialect" in entry.model_fields_set else real.dialect,
         error_table=entry.error_table if "error_table" in entry.model_fields_set else real.error_table,
         open_models=entry.open_models if "open_models" in entry.model_fields_set else real.open_models,

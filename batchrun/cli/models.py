@@ -58,12 +58,15 @@ def own_models(endpoint: Endpoint, catalogue: Catalogue) -> list[Model]:
     """Those that the endpoint doesn't take over from another one, in whose table they stand."""
     other = catalogue.endpoints.get(endpoint.models_of or endpoint.simulates or "")
     taken = {} if other is None else other.models
-    return [model for model in endpoint.models.values() if taken.get(model.id) is not model]
+    return [model for model in endpoint.models.values() if taken.get(model.id) != model]
 
 
 def heading(endpoint: Endpoint) -> str:
-    what = f", simulates {endpoint.simulates}" if endpoint.simulates else ""
-    what += f", the models of {endpoint.models_of} in dialect {endpoint.dialect}" if endpoint.models_of else ""
+    what = ""
+    if endpoint.simulates:
+        what = f", simulates {endpoint.simulates}"
+    elif endpoint.models_of:
+        what = f", the models of {endpoint.models_of} in dialect {endpoint.dialect}"
     return f"{endpoint.name}{what}{', takes any model id' if endpoint.open_models else ''}"
 
 

@@ -85,7 +85,7 @@ def catalogue_at(address: Callable[[str], str], faults: Iterable[str], like: str
     added = {}
     for fault in ("", *faults):
         provider, _, region = faulty(fault).partition("/")
-        placed = replace(endpoint, name=faulty(fault), provider=provider, region=region, models=models)
+        placed = replace(endpoint, name=faulty(fault), provider=provider, region=region, models_of=None, models=models)
         added[placed.name] = placed.at(address(fault))
     return replace(catalogue, endpoints={**catalogue.endpoints, **added})
 

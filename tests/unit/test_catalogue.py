@@ -359,9 +359,21 @@ def test_both_forms_count_together_under_the_limits(bundled: Catalogue, region: 
     assert native.limited_as == compat.limited_as == ("model-studio", region)
 
 
+@pytest.mark.parametrize("region", REGIONS)
+def test_both_simulators_count_together_under_the_limits(bundled: Catalogue, region: str) -> None:
+    native = bundled.endpoint(f"simulator/dashscope-{region}")
+    compat = bundled.endpoint(f"simulator/model-studio-{region}")
+    assert native.limited_as == compat.limited_as == ("simulator", f"model-studio-{region}")
+    assert native.key_env == compat.key_env
+
+
 def test_simulator_of_the_native_form_speaks_it(bundled: Catalogue) -> None:
     endpoint = bundled.endpoint("simulator/dashscope-virginia")
-    assert (endpoint.dialect, endpoint.simulates, endpoint.models_of) == ("native", "dashscope/virginia", None)
+    assert (endpoint.dialect, endpoint.simulates, endpoint.error_table) == (
+        "native",
+        "dashscope/virginia",
+        "model-studio",
+    )
     assert endpoint.models.keys() - bundled.endpoint(VIR).models.keys() == {"sim-unpriced"}
 
 
