@@ -12,8 +12,9 @@ from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
 from batchrun.simulator.http import Headers
 from batchrun.simulator.parameters import Parameters
+from batchrun.simulator.places import after, contents, first, told_throughout
 from batchrun.simulator.prices import Usage
-from batchrun.simulator.shapes import after, contents, first, shaped, told_throughout
+from batchrun.simulator.shapes import shaped
 
 Ending = Literal["end", "reset", "cut", "stall", "keepalive"]
 Framing = Literal["chunked", "length", "close"]
