@@ -43,16 +43,19 @@ def test_the_line_names_the_base_url_of_each_protocol_and_place() -> None:
         "compat": ["beijing", "singapore", "virginia"],
         "native": ["beijing", "singapore", "virginia"],
         "acedata": ["acedata"],
+        "moonshot": ["moonshot"],
     }
     assert bases["compat"]["beijing"] == f"{url}/beijing/compatible-mode/v1"
     assert bases["native"]["beijing"] == f"{url}/beijing/api/v1"
     assert bases["acedata"]["acedata"] == f"{url}/acedata/kimi"
+    assert bases["moonshot"]["moonshot"] == f"{url}/moonshot/v1"
 
 
 def test_the_base_urls_of_python_are_those_of_the_line(client: Client) -> None:
     running = client.simulator
     assert running.native_url("virginia", "429-every=2") == f"{running.url}/virginia/fault/429-every=2/api/v1"
     assert running.acedata_url("503") == f"{running.url}/acedata/fault/503/kimi"
+    assert running.moonshot_url("503") == f"{running.url}/moonshot/fault/503/v1"
 
 
 def test_it_stops_when_its_standard_input_closes() -> None:
