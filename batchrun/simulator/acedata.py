@@ -139,7 +139,7 @@ class AceData:
     def read(self, fields: Fields, _: Mapping[str, str], model: Model) -> Asked:
         messages = fields.get("messages")
         for message in messages if isinstance(messages, list) else ():
-            if isinstance(message, dict) and message.get("role") not in ROLES:
+            if isinstance(message, dict) and str(message.get("role")) not in ROLES:
                 raise invalid(f"The role of a message must be one of {', '.join(sorted(ROLES))}.")
         return Asked(fields, read_parameters(fields, model))
 
