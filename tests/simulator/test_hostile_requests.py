@@ -11,7 +11,7 @@ from .raw import Client, Json
 from .test_acedata import AceClient
 from .test_moonshot import MoonshotClient
 
-ODD = [None, True, -1, 1e400, "", "odd", [], [[]], {}, {"a": []}, "x" * 100_000]
+ODD: list[object] = [None, True, -1, 1e400, "", "odd", [], [[]], {}, {"a": []}, "x" * 100_000]
 MEMBERS = {
     "native": (
         "model input parameters input.messages input.messages.0 input.messages.0.role input.messages.0.content "
