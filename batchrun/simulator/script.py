@@ -85,7 +85,7 @@ def ending_of(chunks: list[Chunk], faults: Faults) -> tuple[int, Ending]:
             case "stall-headers":
                 return 0, "stall"
             case "keepalive":
-                return int(chunks[0].role == "role"), "keepalive"
+                return sum(chunk.role == "role" for chunk in chunks[:1]), "keepalive"
     return len(chunks), "end"
 
 
