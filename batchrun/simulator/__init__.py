@@ -1,4 +1,4 @@
-"""A local stand-in for Model Studio (OpenAI-compatible mode and native protocol) and for AceData's Kimi API.
+"""A local stand-in for Model Studio (OpenAI-compatible mode and native protocol), AceData and Moonshot.
 
 It breaks on request and keeps a bill book, the same one for all of them.
 

@@ -16,7 +16,8 @@ from batchrun.simulator.dialect import (
     encode,
     encode_delta,
     new_identity,
-    plain_usage,
+    place_finish,
+    place_usage,
 )
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation, Piece
@@ -138,7 +139,7 @@ class AceData:
     def read(self, fields: Fields, _: Mapping[str, str], model: Model) -> Asked:
         messages = fields.get("messages")
         for message in messages if isinstance(messages, list) else ():
-            if isinstance(message, dict) and message.get("role") not in ROLES:
+            if isinstance(message, dict) and str(message.get("role")) not in ROLES:
                 raise invalid(f"The role of a message must be one of {', '.join(sorted(ROLES))}.")
         return Asked(fields, read_parameters(fields, model))
 
@@ -152,7 +153,6 @@ class AceData:
         return chunk.raw == DONE
 
     def plain(self, generation: Generation, identity: Identity, _: Parameters, faults: Faults) -> Told:
-        finish = None if generation.finish == "null" else generation.finish
         message: dict[str, object] = {
             "role": "assistant",
             "content": with_leading_blank(generation).answer_text,
@@ -161,9 +161,8 @@ class AceData:
         if "no-reasoning" not in faults:
             message |= thought(generation.reasoning_text)
         message["tool_calls"] = []
-        choice: dict[str, object] = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-        if generation.finish == "missing":
-            del choice["finish_reason"]
+        choice: dict[str, object] = {"index": 0, "message": message, "logprobs": None}
+        place_finish(choice, generation)
         document: dict[str, object] = {
             "id": identity.chat_id,
             "object": "chat.completion",
@@ -171,11 +170,7 @@ class AceData:
             "model": identity.model,
             "choices": [choice],
         }
-        usage = plain_usage(generation.usage, faults)
-        if faults.text("usage") == "choice":
-            choice["usage"] = usage_object(generation.usage)
-        elif faults.text("usage") != "missing":
-            document["usage"] = None if usage is None else usage_object(usage)
+        usage = place_usage(document, choice, generation.usage, faults, usage_object)
         return Told(encode(document), usage)
 
     def refusal(self, refusal: Refusal, identity: Identity) -> tuple[int, bytes]:

@@ -15,7 +15,8 @@ from batchrun.simulator.dialect import (
     encode,
     encode_delta,
     new_identity,
-    plain_usage,
+    place_finish,
+    place_usage,
 )
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
@@ -140,18 +141,11 @@ class Compat:
         return chunk.raw == DONE
 
     def plain(self, generation: Generation, identity: Identity, _: Parameters, faults: Faults) -> Told:
-        choice: dict[str, object] = {"message": plain_message(generation, faults), "finish_reason": generation.finish}
-        if generation.finish == "null":
-            choice["finish_reason"] = None
-        if generation.finish == "missing":
-            del choice["finish_reason"]
+        choice: dict[str, object] = {"message": plain_message(generation, faults)}
+        place_finish(choice, generation)
         choice |= {"index": 0, "logprobs": None}
         document: dict[str, object] = {"choices": [choice], "object": "chat.completion"}
-        usage = plain_usage(generation.usage, faults)
-        if faults.text("usage") == "choice":
-            choice["usage"] = usage_object(generation.usage)
-        elif faults.text("usage") != "missing":
-            document["usage"] = None if usage is None else usage_object(usage)
+        usage = place_usage(document, choice, generation.usage, faults, usage_object)
         document |= {
             "created": identity.created,
             "system_fingerprint": None,

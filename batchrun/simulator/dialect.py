@@ -7,7 +7,7 @@ answers and refusals. What is generated, what it costs, and how it breaks does n
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -133,11 +133,30 @@ def encode_delta(delta: Delta) -> str:
     return f"{{{','.join(members)}}}"
 
 
-def plain_usage(usage: Usage, faults: Faults) -> Usage | None:
-    """The usage that a plain answer tells beside its choices."""
+def place_usage(
+    document: dict[str, object],
+    choice: dict[str, object],
+    usage: Usage,
+    faults: Faults,
+    write: Callable[[Usage], object],
+) -> Usage | None:
+    """Put the usage into a plain answer, where the fault wants it; return the one that the client looks for."""
     match faults.text("usage"):
-        case "missing" | "null":
+        case "missing":
             return None
+        case "null":
+            document["usage"] = None
+            return None
+        case "choice":
+            choice["usage"] = write(usage)
+            return usage
         case "zero":
-            return Usage()
+            usage = Usage()
+    document["usage"] = write(usage)
     return usage
+
+
+def place_finish(choice: dict[str, object], generation: Generation) -> None:
+    """The finish reason of a plain answer in the forms of OpenAI."""
+    if generation.finish != "missing":
+        choice["finish_reason"] = None if generation.finish == "null" else generation.finish

@@ -127,6 +127,8 @@ class Exchange:
         most = model.max_input_thinking if parameters.thinking else model.max_input
         if contents.input_tokens > most:
             raise invalid(f"Range of input length should be [1, {most}].", param="messages")
+        if parameters.context is not None and contents.input_tokens + parameters.max_tokens > parameters.context:
+            raise invalid(f"Input and max_tokens together exceed {parameters.context} tokens.", param="max_tokens")
         generation = generate(parameters, contents, self.faults, chunk_tokens=self.options.chunk_tokens)
         return Call(model=model, parameters=parameters, generation=generation, hash=contents.hash)
 

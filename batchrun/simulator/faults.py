@@ -1,4 +1,4 @@
-"""Faults are chosen by the address: `/<region>/fault/<spec>/compatible-mode/v1/chat/completions`, or native's paths.
+"""Faults are chosen by the address, in every protocol alike: `/<region>/fault/<spec>/compatible-mode/v1/...`.
 
 A spec is one or more clauses joined by `+`. A clause is a fault of the table `FAULTS`, its value if it takes
 one, and modifiers that say which requests it hits (all of them when there is none):
@@ -12,8 +12,9 @@ one, and modifiers that say which requests it hits (all of them when there is no
     ttft=0+tps=0+chunks=100         no waiting, an answer of exactly 100 chunks
     crlf+split+unicode+usage=late   several at once
 
-Requests are counted, and bodies remembered, for each region and spec. Values may be percent-encoded. Modifiers
-of one clause must all hold. Where several clauses refuse or break the call, the first one wins.
+Requests are counted, and bodies remembered, for each region and spec, whatever the protocol. Values may be
+percent-encoded. Modifiers of one clause must all hold. Where several clauses refuse or break the call, the first
+one wins.
 """
 
 import hashlib

@@ -12,7 +12,8 @@ from typing import Final
 REGIONS: Final = ("singapore", "virginia", "beijing")
 """The regions of Model Studio."""
 ACEDATA: Final = "acedata"
-PLACES: Final = (*REGIONS, ACEDATA)
+MOONSHOT: Final = "moonshot"
+PLACES: Final = (*REGIONS, ACEDATA, MOONSHOT)
 """All that stands in an address for who answers."""
 EVERYWHERE: Final = frozenset(REGIONS)
 BEIJING: Final = frozenset({"beijing"})
@@ -161,14 +162,24 @@ MODELS: Final = {
     )
 }
 
-ACEDATA_MODELS: Final = {
+# The same id names another thing at each provider (1.4).
+ELSEWHERE: Final = {
     # The page names no sizes, no switch for the thinking, and no media (2.4): the sizes are those of Model Studio.
-    "kimi-k2.5": replace(
+    (ACEDATA, "kimi-k2.5"): replace(
         KIMI,
         regions=frozenset({ACEDATA}),
         thinking=Thinking.ALWAYS,
         thinking_switch=frozenset(),
         pictures=False,
+    ),
+    # Only the context is named, which input and answer share (8.5).
+    (MOONSHOT, "kimi-k2.5"): replace(
+        KIMI,
+        regions=frozenset({MOONSHOT}),
+        max_input=262_144,
+        max_input_thinking=262_144,
+        max_output=262_144,
+        partial_mode=True,
     ),
 }
 
@@ -185,7 +196,7 @@ NEW_GRID: Final = frozenset(
 
 def model_at(place: str, name: str) -> Model | None:
     """The model of that name there; None when there is none."""
-    model = ACEDATA_MODELS.get(name) if place == ACEDATA else find_model(name)
+    model = find_model(name) if place in REGIONS else ELSEWHERE.get((place, name))
     return model if model is not None and place in model.regions else None
 
 

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
-from batchrun.simulator.dialect import Asked, Chunk, Delta, Identity, Told, encode, new_identity, plain_usage
+from batchrun.simulator.dialect import Asked, Chunk, Delta, Identity, Told, encode, new_identity, place_usage
 from batchrun.simulator.faults import Faults
-from batchrun.simulator.generation import Generation
+from batchrun.simulator.generation import PROPER_ENDS, Generation
 from batchrun.simulator.models import Model
 from batchrun.simulator.native_request import asks_for_stream, read_native
 from batchrun.simulator.parameters import Fields, Parameters
@@ -29,7 +30,6 @@ CODES: Final = {
 """Native names of the errors that compat calls otherwise (8.1.2)."""
 
 NO_FAULTS: Final = Faults()
-PROPER_ENDS: Final = frozenset({"stop", "length", "content_filter", "tool_calls"})
 
 
 def usage_text(usage: Usage, *, total: bool, plain_cached: bool) -> str:
@@ -193,24 +193,19 @@ class Native:
         return self.multimodal and identity.region == "singapore"
 
     def plain(self, generation: Generation, identity: Identity, parameters: Parameters, faults: Faults) -> Told:
-        choice: dict[str, object] = {"finish_reason": generation.finish}
-        if generation.finish == "missing":
-            del choice["finish_reason"]
+        # An answer that was stopped half way has the word null here too, as a running frame has (trap T21).
+        choice: dict[str, object] = {} if generation.finish == "missing" else {"finish_reason": generation.finish}
         if parameters.text_form:
             choice["text"] = generation.answer_text
         else:
             choice["message"] = self.message(generation, faults)
-        usage = plain_usage(generation.usage, faults)
-        full, told = (self.usage_object(tokens, identity) if tokens else None for tokens in (generation.usage, usage))
         document: dict[str, object] = {"output": choice if parameters.text_form else {"choices": [choice]}}
-        if faults.text("usage") == "choice":
-            choice["usage"] = full
-        elif faults.text("usage") != "missing":
-            document["usage"] = told
+        write = partial(self.usage_object, identity)
+        usage = place_usage(document, choice, generation.usage, faults, write)
         document["request_id"] = identity.request_id
         return Told(encode(document), usage)
 
-    def usage_object(self, usage: Usage, identity: Identity) -> dict[str, object]:
+    def usage_object(self, identity: Identity, usage: Usage) -> dict[str, object]:
         # Plain multimodal answers tell no total (4.3), text answers and all frames do.
         text = usage_text(usage, total=not self.multimodal, plain_cached=self.plain_cached(identity))
         document: dict[str, object] = json.loads(text)

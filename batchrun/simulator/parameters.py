@@ -33,6 +33,8 @@ class Parameters:
     """The answer is to stand in `output.text` and not in choices (native)."""
     max_frames: bool = False
     """A video part may limit its frames (native)."""
+    context: int | None = None
+    """Most tokens of the input and the greatest answer together (Moonshot)."""
 
 
 def read_fields(body: bytes) -> dict[str, object]:

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from batchrun.simulator.book import BookRow, read_row
 from batchrun.simulator.keys import accepted_keys
-from batchrun.simulator.models import ACEDATA, REGIONS
+from batchrun.simulator.models import ACEDATA, MOONSHOT, REGIONS
 from batchrun.simulator.options import Options
 from batchrun.simulator.stats import Stats
-from batchrun.simulator.targets import ACEDATA_BASE, COMPAT_BASE, NATIVE_BASE, base_path
+from batchrun.simulator.targets import ACEDATA_BASE, COMPAT_BASE, MOONSHOT_BASE, NATIVE_BASE, base_path
 
 PATIENCE: Final = 10.0
 """Seconds to wait for the process to end, and for a page of it."""
@@ -35,7 +35,7 @@ class Running:
         self.process = process
         self.url = url
         self.keys = keys
-        """The accepted key of each region, and of AceData."""
+        """The accepted key of each region, and of `acedata` and `moonshot`."""
 
     @classmethod
     def launch(cls, options: Options, environment: Mapping[str, str]) -> Self:
@@ -65,6 +65,9 @@ class Running:
 
     def acedata_url(self, fault: str = "") -> str:
         return self.url + base_path(ACEDATA, ACEDATA_BASE, fault)
+
+    def moonshot_url(self, fault: str = "") -> str:
+        return self.url + base_path(MOONSHOT, MOONSHOT_BASE, fault)
 
     def book(self, *, settle: float = PATIENCE) -> list[BookRow]:
         """The rows of the bill book, after waiting up to `settle` seconds for requests still running."""

@@ -12,8 +12,9 @@ from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
 from batchrun.simulator.http import Headers
 from batchrun.simulator.parameters import Parameters
+from batchrun.simulator.places import after, contents, first, told_throughout
 from batchrun.simulator.prices import Usage
-from batchrun.simulator.shapes import after, contents, first, shaped, told_throughout
+from batchrun.simulator.shapes import shaped
 
 Ending = Literal["end", "reset", "cut", "stall", "keepalive"]
 Framing = Literal["chunked", "length", "close"]
@@ -84,7 +85,7 @@ def ending_of(chunks: list[Chunk], faults: Faults) -> tuple[int, Ending]:
             case "stall-headers":
                 return 0, "stall"
             case "keepalive":
-                return int(chunks[0].role == "role"), "keepalive"
+                return sum(chunk.role == "role" for chunk in chunks[:1]), "keepalive"
     return len(chunks), "end"
 
 

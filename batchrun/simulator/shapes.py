@@ -1,16 +1,14 @@
 """Faults that change the sequence of chunks of a stream; each takes the chunks and gives others."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
-from batchrun.simulator.dialect import DONE, Chunk, Delta
+from batchrun.simulator.dialect import Chunk, Delta
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
-from batchrun.simulator.prices import Usage
+from batchrun.simulator.places import Chunks, after, contents, end_mark, first, inserted, replaced
 from batchrun.simulator.refusals import Refusal, failed, moderated
-
-Chunks = list[Chunk]
+from batchrun.simulator.usage_faults import usage
 
 
 def shaped(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
@@ -20,35 +18,6 @@ def shaped(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
             if name in faults:
                 chunks = change(chunks, generation, faults)
     return chunks
-
-
-def first(chunks: Chunks, role: str) -> int:
-    """Place of the first chunk with this role; the number of chunks when there is none."""
-    return next((place for place, chunk in enumerate(chunks) if chunk.role == role), len(chunks))
-
-
-def contents(chunks: Chunks) -> list[int]:
-    """Places of the chunks that carry reasoning or text."""
-    return [place for place, chunk in enumerate(chunks) if chunk.role in ("reasoning", "text")]
-
-
-def after(chunks: Chunks, count: int) -> int:
-    """The place behind so many chunks with content."""
-    places = contents(chunks)
-    if count == 0:
-        return places[0] if places else len(chunks)
-    return places[min(count, len(places)) - 1] + 1 if places else len(chunks)
-
-
-def told_throughout(chunks: Chunks) -> bool:
-    """Whether each chunk with content carries the usage so far, as in the native protocol."""
-    return any(chunks[place].usage is not None for place in contents(chunks))
-
-
-def end_mark(chunks: Chunks) -> Chunk:
-    """The chunk by which the client knows the end: `[DONE]`, the finish where there is none, or just the last one."""
-    done = Chunk(role="done", raw=DONE)
-    return done if done in chunks else next((chunk for chunk in chunks if chunk.role == "finish"), chunks[-1])
 
 
 def mixed(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
@@ -136,81 +105,6 @@ def finish(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
         return [chunk for chunk in chunks if chunk.role != "finish"]
     reason = None if word == "null" else word
     return [chunk._replace(finish=reason) if chunk.role == "finish" else chunk for chunk in chunks]
-
-
-def usage(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
-    where = faults.text("usage")
-    if told_throughout(chunks):
-        return usage_throughout(chunks, generation, where)
-    place = first(chunks, "usage")
-    told = Chunk(role="usage", usage=generation.usage)
-    if where == "unasked" and place == len(chunks):
-        return [*chunks[:-1], told, chunks[-1]]
-    if place == len(chunks):
-        return chunks
-    rest = [*chunks[:place], *chunks[place + 1 :]]
-    match where:
-        case "missing":
-            return rest
-        case "zero":
-            return replaced(chunks, place, Chunk(role="usage", usage=Usage()))
-        case "null":
-            return replaced(chunks, place, Chunk(role="usage"))
-        case "twice":
-            growing = replace(generation.usage, output=generation.usage.output // 2, reasoning=0)
-            return inserted(chunks, place, Chunk(role="usage", usage=growing))
-        case "early":
-            return inserted(rest, first(rest, "finish"), told)
-        case "late":
-            return [*rest, told]
-        case "every":
-            return [*with_running_usage(rest[:-1], generation), told, rest[-1]]
-        case "choice" | "text-chunk":
-            end = first(rest, "finish")
-            if end == len(rest):
-                return rest
-            carrier = rest[end]._replace(usage=generation.usage, usage_in_choice=where == "choice")
-            return replaced(rest, end, carrier)
-    return chunks
-
-
-def usage_throughout(chunks: Chunks, generation: Generation, where: str | None) -> Chunks:
-    """The same faults where each chunk carries the usage so far; `twice`, `every` and `unasked` change nothing."""
-    end = first(chunks, "finish")
-    bare = [chunk._replace(usage=None) for chunk in chunks]
-    match where:
-        case "missing":
-            return bare
-        case "null":
-            return [chunk._replace(usage_null=True) for chunk in bare]
-        case "zero":
-            return [chunk._replace(usage=Usage()) for chunk in chunks]
-        case "early":
-            return [*chunks[:end], *bare[end:]]
-        case "late":
-            return [*bare, Chunk(role="usage", usage=generation.usage)]
-        case "choice" | "text-chunk" if end < len(chunks):
-            return replaced(bare, end, chunks[end]._replace(usage_in_choice=where == "choice"))
-    return chunks
-
-
-def with_running_usage(chunks: Chunks, generation: Generation) -> Chunks:
-    output = reasoning = 0
-    changed = []
-    for chunk in chunks:
-        output += chunk.tokens
-        reasoning += chunk.reasoning_tokens
-        running = replace(generation.usage, output=output, reasoning=reasoning)
-        changed.append(chunk._replace(usage=running))
-    return changed
-
-
-def replaced(chunks: Chunks, place: int, chunk: Chunk) -> Chunks:
-    return [*chunks[:place], chunk, *chunks[place + 1 :]]
-
-
-def inserted(chunks: Chunks, place: int, chunk: Chunk) -> Chunks:
-    return [*chunks[:place], chunk, *chunks[place:]]
 
 
 def done_first(chunks: Chunks, _: Generation, __: Faults) -> Chunks:

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlsplit
 from batchrun.simulator.acedata import AceData
 from batchrun.simulator.compat import Compat
 from batchrun.simulator.dialect import Dialect
-from batchrun.simulator.models import ACEDATA, REGIONS
+from batchrun.simulator.models import ACEDATA, MOONSHOT, REGIONS
+from batchrun.simulator.moonshot import Moonshot
 from batchrun.simulator.native import Native
 
 
@@ -33,6 +34,7 @@ class Api:
 COMPAT_BASE: Final = "compatible-mode/v1"
 NATIVE_BASE: Final = "api/v1"
 ACEDATA_BASE: Final = "kimi"
+MOONSHOT_BASE: Final = "v1"
 
 APIS: Final = (
     Api(base=COMPAT_BASE, path="chat/completions", places=REGIONS, dialect=Compat()),
@@ -49,6 +51,7 @@ APIS: Final = (
         dialect=Native(multimodal=True),
     ),
     Api(base=ACEDATA_BASE, path="chat/completions", places=(ACEDATA,), dialect=AceData()),
+    Api(base=MOONSHOT_BASE, path="chat/completions", places=(MOONSHOT,), dialect=Moonshot()),
 )
 
 
@@ -104,4 +107,5 @@ def base_paths() -> dict[str, dict[str, str]]:
         "compat": {region: base_path(region, COMPAT_BASE) for region in REGIONS},
         "native": {region: base_path(region, NATIVE_BASE) for region in REGIONS},
         "acedata": {ACEDATA: base_path(ACEDATA, ACEDATA_BASE)},
+        "moonshot": {MOONSHOT: base_path(MOONSHOT, MOONSHOT_BASE)},
     }

@@ -68,6 +68,9 @@ class Raw:
 class Client:
     """Sends one request on each connection. `fault` of a call is the spec put into the address."""
 
+    path = "compatible-mode/v1/chat/completions"
+    extra_headers = ""
+
     def __init__(self, simulator: Running, region: str = "singapore") -> None:
         self.simulator = simulator
         self.region = region
@@ -89,9 +92,6 @@ class Client:
     ) -> Raw:
         """`quiet` seconds without a byte end the reading."""
         return self.exchange(self.request(body, fault=fault, region=region, key=key), quiet=quiet)
-
-    path = "compatible-mode/v1/chat/completions"
-    extra_headers = ""
 
     def request(self, body: object, *, fault: str = "", region: str = "", key: str | None = None) -> bytes:
         region = region or self.region

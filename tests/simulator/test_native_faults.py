@@ -45,6 +45,12 @@ def test_a_stream_that_stops_early_costs_what_it_told_last(client: NativeClient,
     assert (used(found[-1].data["usage"]), row.billed.output) == (told(row), 6)
 
 
+@pytest.mark.parametrize("fault", ["truncate=0", "truncate=0+keepalive", "stall-headers"])
+def test_headers_without_a_frame(client: NativeClient, fault: str) -> None:
+    raw = client.ask(client.body(), fault=fault, quiet=0.1)
+    assert (raw.status, raw.body, client.row(raw).amount) == (200, b"", Decimal(0))
+
+
 @pytest.mark.parametrize(("fault", "end"), [("reset", "reset"), ("close", "cut"), ("stall", "silent")])
 def test_no_answer_at_all(client: NativeClient, fault: str, end: str) -> None:
     raw = client.ask(client.body(), fault=fault, quiet=0.2)
