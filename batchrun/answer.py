@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -41,6 +41,16 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
+class ToolCallPart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A piece of a call to a tool; the pieces of one have the same `index`."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    """JSON, as the model writes it; the pieces belong behind each other."""
+
+
 class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one event of a stream, or one plain answer, adds. A struct, as a call makes hundreds of them."""
 
@@ -55,6 +65,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Text and reasoning are all there is so far, not an addition."""
     end: bool = False
     """The dialect's terminal marker stood here (compat: `[DONE]`; native: a finish reason)."""
+    tool_calls: tuple[ToolCallPart, ...] = ()
     error: ProviderError | None = None
 
 
@@ -68,3 +79,5 @@ class Answer:
     complete: bool
     usage: Usage | None
     request_id: str | None
+    tool_calls: Sequence[Mapping[str, JsonValue]] = ()
+    """In the compat form: `id`, `type` and `function` with `name` and `arguments`."""

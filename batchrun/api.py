@@ -38,7 +38,7 @@ from batchrun.reports.results import ItemResult
 from batchrun.reports.results import results as read_results
 from batchrun.reports.status import JobStatus
 from batchrun.reports.status import status as read_status
-from batchrun.running import RunEnd, ends, signals
+from batchrun.running import RunEnd, ends, plan_of, signals
 from batchrun.running import run as drain_jobs
 from batchrun.settings import Settings, current_folder, read_settings
 from batchrun.simulated import with_simulator
@@ -204,13 +204,27 @@ def export(
     simulated: bool = False,
     overwrite: bool = False,
     raw: bool = False,
+    errors: str | Path | None = None,
     database: Place = None,
+    catalogue: str | Path | None = None,
 ) -> ExportSummary:
-    """Write the results of a job to a file, whole or not at all; see `output.export.export`."""
+    """Write the results of a job to a file, whole or not at all; see `output.export.export`.
+
+    The catalogue is needed for `openai-requests` only, which renders the requests of a job.
+    """
     target = Path(out) if isinstance(out, str) else out
     with opened(database) as engine:
         return export_job(
-            engine, job, output_format, target, states=states, simulated=simulated, overwrite=overwrite, raw=raw
+            engine,
+            job,
+            output_format,
+            target,
+            states=states,
+            simulated=simulated,
+            overwrite=overwrite,
+            raw=raw,
+            errors=None if errors is None else Path(errors),
+            plan_of=lambda row: plan_of(row, catalogue_for(catalogue, settings_for(database))),
         )
 
 

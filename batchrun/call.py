@@ -23,7 +23,7 @@ from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
 from batchrun.media import OpenMedia, open_media
-from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart
+from batchrun.messages import ChatRequest, JsonValue, Source, TextPart, WrittenMessage
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
 from batchrun.retries import Tries, decide
@@ -169,30 +169,17 @@ async def opened_request(call: Call, plan: Plan) -> AsyncIterator[tuple[ChatRequ
     TemplateError."""
     with ExitStack() as stack:
         opened: list[OpenMedia] = []
-        parts: list[Part] = []
+        images: list[Source] = []
         for media in call.media:
             url, path = media.get("url"), media.get("path")
             if isinstance(url, str):
-                parts.append(ImagePart(source=url))
+                images.append(url)
             elif isinstance(path, str) and plan.media_root is not None:
                 opened.append(stack.enter_context(await asyncio.to_thread(open_media, plan.media_root, path)))
-                parts.append(ImagePart(source=opened[-1]))
+                images.append(opened[-1])
             else:
                 raise MediaError("a media reference without a path or a URL", code="media-reference")
-        *system, prompt = plan.texts(call.variables)
-        parts.append(TextPart(text=prompt))
-        messages = [Message(role="system", parts=(TextPart(text=text),)) for text in system]
-        messages.append(Message(role="user", parts=tuple(parts)))
-        yield (
-            ChatRequest(
-                model=plan.model.id,
-                messages=tuple(messages),
-                params=plan.params,
-                thinking=plan.thinking,
-                stream=plan.stream,
-            ),
-            opened,
-        )
+        yield plan.request(call.variables, images), opened
 
 
 def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
@@ -202,14 +189,17 @@ def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
     if request.thinking is not None:
         seen.append([request.thinking.enabled, request.thinking.budget])
     for message in request.messages:
-        for part in message.parts:
-            if isinstance(part, TextPart):
-                seen.append([message.role, part.text])
-                continue
-            name = part.source if isinstance(part.source, str) else next(digests)
-            if name is None:
-                return None
-            seen.append([message.role, "image", name])
+        names = [image if isinstance(image, str) else next(digests) for image in message.images]
+        if None in names:
+            return None
+        if isinstance(message, WrittenMessage):
+            seen.append(["written", message.fields, names])
+            continue
+        rest = iter(names)
+        seen += [
+            [message.role, part.text] if isinstance(part, TextPart) else [message.role, "image", next(rest)]
+            for part in message.parts
+        ]
     return hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()
 
 
@@ -407,6 +397,9 @@ def short(word: str | None, secrets: Sequence[str]) -> str | None:
 def without_secrets(answer: Answer, secrets: Sequence[str]) -> Answer:
     text, reasoning = masked(answer.text, secrets), masked(answer.reasoning, secrets)
     finish_reason = short(answer.finish_reason, secrets)
+    if answer.tool_calls:
+        calls = masked(msgspec.json.encode(answer.tool_calls).decode(), secrets)
+        answer = replace(answer, tool_calls=msgspec.json.decode(calls))
     same = (text, reasoning, finish_reason) == (answer.text, answer.reasoning, answer.finish_reason)
     return answer if same else replace(answer, text=text, reasoning=reasoning, finish_reason=finish_reason)
 

@@ -22,10 +22,11 @@ from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.plan import Plan
 from batchrun.states import State
-from batchrun.store.claim import Call, Claimed, claim
+from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
 from batchrun.store.workers import Reaped, give_back
+from batchrun.tables import Record
 from batchrun.transport import Transport
 from batchrun.writer import Writer
 
@@ -113,7 +114,7 @@ async def drain(
     engine: Engine,
     plans: Callable[[int], Plan],
     *,
-    reserve: Callable[[int, int | None], Decimal | None],
+    reserve: Callable[[int, int | None, int | None], Decimal | None],
     only: frozenset[int] | None = None,
     stop: Stop | None = None,
     tally: Tally | None = None,
@@ -122,10 +123,16 @@ async def drain(
 ) -> Tally:
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
-    `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound)` gives the most that one can cost. Raises
-    DatabaseError when the database stays away; results that were not stored by then are lost with the process.
+    `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound, output_bound)` gives the most that one can
+    cost. Raises DatabaseError when the database stays away; results that were not stored by then are lost with the
+    process.
     """
     stop, tally = stop or Stop(), tally or Tally()
+
+    prepared, bounded = lru_cache(maxsize=None)(plans), each_minute(reserve)
+
+    def most(job_id: int, item: Record) -> Decimal | None:
+        return bounded(job_id, item.input_bound, prepared(job_id).output_bound(item.variables))
 
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
@@ -136,8 +143,8 @@ async def drain(
                 beat=beat,
                 writer=writer,
                 transport=transport,
-                plans=lru_cache(maxsize=None)(plans),
-                reserve=each_minute(reserve),
+                plans=prepared,
+                reserve=most,
                 only=only,
                 stop=stop,
                 tally=tally,
@@ -149,15 +156,15 @@ async def drain(
 
 
 def each_minute(
-    reserve: Callable[[int, int | None], Decimal | None],
-) -> Callable[[int, int | None], Decimal | None]:
+    reserve: Callable[[int, int | None, int | None], Decimal | None],
+) -> Callable[[int, int | None, int | None], Decimal | None]:
     """The same, remembered for a minute: a price that begins while the job runs counts from then on."""
 
     @lru_cache(maxsize=65_536)
-    def remembered(job_id: int, input_bound: int | None, _minute: int) -> Decimal | None:
-        return reserve(job_id, input_bound)
+    def remembered(job_id: int, input_bound: int | None, output_bound: int | None, _minute: int) -> Decimal | None:
+        return reserve(job_id, input_bound, output_bound)
 
-    return lambda job_id, input_bound: remembered(job_id, input_bound, int(time.monotonic() // 60))
+    return lambda *bounds: remembered(*bounds, int(time.monotonic() // 60))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,7 +175,7 @@ class Worker:
     writer: Writer
     transport: Transport
     plans: Callable[[int], Plan]
-    reserve: Callable[[int, int | None], Decimal | None]
+    reserve: Reserve
     only: frozenset[int] | None
     stop: Stop
     tally: Tally

@@ -9,10 +9,11 @@ The end of a connection proves nothing: proxies and servers end streams in the m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from batchrun.answer import DONE_REASONS, TRUNCATED_REASONS, Answer, Delta, Usage
+from batchrun.answer import DONE_REASONS, TRUNCATED_REASONS, Answer, Delta, ToolCallPart, Usage
 from batchrun.errors import ErrorKind, ProviderError
+from batchrun.messages import JsonValue
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Characters of text and reasoning together."""
@@ -83,6 +84,33 @@ class Channel:
         self.size = len(piece)
 
 
+class ToolCalls:
+    """The calls to tools of an answer, put together from their pieces."""
+
+    __slots__ = ("_calls", "size")
+
+    def __init__(self) -> None:
+        self._calls: dict[int, tuple[str, str, list[str]]] = {}
+        self.size = 0
+        """Characters of names and arguments."""
+
+    def add(self, part: ToolCallPart) -> None:
+        id_, name, pieces = self._calls.get(part.index, ("", "", []))
+        pieces.append(part.arguments)
+        self._calls[part.index] = id_ or part.id, name or part.name, pieces
+        self.size += len(part.arguments) + (0 if name else len(part.name))
+
+    def values(self) -> tuple[Mapping[str, JsonValue], ...]:
+        return tuple(
+            {
+                "id": storable(id_),
+                "type": "function",
+                "function": {"name": storable(name), "arguments": storable("".join(pieces))},
+            }
+            for _, (id_, name, pieces) in sorted(self._calls.items())
+        )
+
+
 class Fold:
     """What has arrived of one attempt. Fed in order; can be asked at any time, also after an error."""
 
@@ -95,12 +123,14 @@ class Fold:
         "_running",
         "_sealed",
         "_text",
+        "_tools",
         "_usage",
     )
 
     def __init__(self) -> None:
         self._text = Channel()
         self._reasoning = Channel()
+        self._tools = ToolCalls()
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._running: Callable[[], Usage | None] | None = None
@@ -130,7 +160,7 @@ class Fold:
             self._sealed = True  # a marker of its own; what was counted before it is all there was
 
     def _take(self, delta: Delta) -> None:
-        if delta.text or delta.reasoning:
+        if delta.text or delta.reasoning or delta.tool_calls:
             self._add(delta)
         if delta.finish_reason is not None:
             self._finish_reason = delta.finish_reason
@@ -148,7 +178,9 @@ class Fold:
             (self._text.add_whole if delta.whole else self._text.add)(delta.text)
         if delta.reasoning:
             (self._reasoning.add_whole if delta.whole else self._reasoning.add)(delta.reasoning)
-        if self._text.size + self._reasoning.size > MAX_ANSWER:
+        for part in delta.tool_calls:
+            self._tools.add(part)
+        if self.size > MAX_ANSWER:
             self._error = _too_long()
             raise self._error
 
@@ -162,13 +194,13 @@ class Fold:
 
     @property
     def size(self) -> int:
-        """Characters of text and reasoning so far."""
-        return self._text.size + self._reasoning.size
+        """Characters of text, reasoning and calls to tools so far."""
+        return self._text.size + self._reasoning.size + self._tools.size
 
     @property
     def has_content(self) -> bool:
-        """Whether any text or reasoning has arrived: what the first-token and silence clocks count."""
-        return self._text.size > 0 or self._reasoning.size > 0
+        """Whether anything of the answer has arrived: what the first-token and silence clocks count."""
+        return self.size > 0
 
     @property
     def usage(self) -> Usage | None:
@@ -220,6 +252,7 @@ class Fold:
             complete=self.complete,
             usage=self.usage,
             request_id=None if self._request_id is None else storable(self._request_id[:200]),
+            tool_calls=self._tools.values(),
         )
 
 

@@ -10,31 +10,46 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
-from batchrun.errors import CatalogueError, ChangedError, Problem, SpecError, TemplateError, UsageError
+from batchrun.errors import (
+    CatalogueError,
+    ChangedError,
+    MediaError,
+    Problem,
+    ProviderError,
+    SpecError,
+    TemplateError,
+    UsageError,
+)
 from batchrun.jobfile.spec import JobFile, JobSpec, differences
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan, prepare
-from batchrun.rows.inputs import Row, media_root, read_rows
+from batchrun.rows.inputs import Row, media_root, no_check, read_rows
+from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
 from batchrun.store import jobs as store
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
 
 BATCH = 500
+HEAVY = 16 * 1024 * 1024
+"""Rows, and characters of data URLs, that are in memory at once."""
+SAME = 80
+"""Characters that two long texts may have in common at their start before that is left out of a message."""
 SHOWN = 5
 """Differences or rows that a message lists."""
+
+NO_OUTPUT_BOUND = "a budget needs a bound of the answer's length, and none is known for"
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
@@ -132,12 +147,8 @@ def check_budget(job: JobSpec, plan: Plan) -> None:
             code="budget-large",
             remedy=f"write at most {MOST_MONEY:,} {currency}",
         )
-    if plan.output_bound() is None:
-        raise UsageError(
-            f"a budget needs a bound of the answer's length, and none is known for {job.model}",
-            code="budget-unbounded",
-            remedy="set params.max_tokens",
-        )
+    if plan.prompt is not None and plan.output_bound() is None:  # a written request has a bound of its own
+        raise UsageError(f"{NO_OUTPUT_BOUND} {job.model}", code="budget-unbounded", remedy="set params.max_tokens")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -174,19 +185,19 @@ class Loader:
         last = store.last_item(self.connection)
         earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
         changed: list[str] = []
-        most: int | None = 0
-        rows = read_rows(job, self.base)
-        while batch := list(islice(rows, BATCH)):
+        most: Decimal | None = Decimal(0)
+        rows = read_rows(job, self.base, no_check if plan.prompt is not None else checking(job, plan))
+        for batch in batches(rows):
             made = [new_item(job, plan, row) for row in batch]
             self.add(loaded, made, batch, earlier, changed)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
-            most = None if most is None else highest(most, made)
+            most = None if most is None or job.budget is None else dearest(plan, most, made)
             self.rows += len(batch)
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
-        note_cap(loaded, job, plan, most)
+        note_cap(loaded, job, most)
         note_retirement(loaded, plan, self.now)
         return loaded
 
@@ -270,6 +281,19 @@ class Loader:
         loaded.added += len(new)
 
 
+def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    weight = 0
+    for row in rows:
+        batch.append(row)
+        weight += sum(len(reference.url or "") for reference in row.media)
+        if len(batch) >= BATCH or weight >= HEAVY:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
+
+
 def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
     """The item of a row. Raises SpecError where it can't become a request, or its cost has no bound under a cap."""
     try:
@@ -306,9 +330,26 @@ def expected(plan: Plan, rows: Sequence[Row]) -> int:
     return (words + pictures) // len(rows) + TOKENS_PER_ANSWER
 
 
-def highest(most: int, items: Sequence[NewItem]) -> int | None:
-    bounds = [item.input_bound for item in items]
-    return None if None in bounds else max(most, *(bound for bound in bounds if bound is not None))
+def checking(job: JobSpec, plan: Plan) -> Callable[[Row], None]:
+    """Refuses a written request that the vendor would refuse, or that a budget can't hold. Raises ReferenceProblem."""
+
+    def check(row: Row) -> None:
+        images = [reference.url for reference in row.media if reference.url is not None]
+        try:
+            plan.dialect.encode(plan.request(row.variables, images), plan.model.rules)
+        except (ProviderError, MediaError) as error:
+            raise ReferenceProblem(error.message.removesuffix("."), error.remedy) from error
+        if job.budget is not None and plan.output_bound(row.variables) is None:
+            raise ReferenceProblem(f"{NO_OUTPUT_BOUND} {job.model}", "Write `max_tokens` into the body")
+
+    return check
+
+
+def dearest(plan: Plan, most: Decimal, items: Sequence[NewItem]) -> Decimal | None:
+    """The most that a call of these items can cost, if it is more than `most`; None where it isn't known."""
+    bounds = {(item.input_bound, plan.output_bound(item.variables)) for item in items}
+    costs = [plan.most(*bound) for bound in bounds]
+    return None if None in costs else max(most, *(cost for cost in costs if cost is not None))
 
 
 def refuse_other_identity(job: JobSpec, found: Record) -> None:
@@ -345,9 +386,15 @@ def refuse_other_currency(job: JobSpec, found: Record) -> None:
         )
 
 
-def shown(value: JsonValue) -> str:
-    """A value for a message. The query of a URL may be a signature, so it isn't shown."""
-    return "nothing" if value is None else clean(without_queries(value), 200)
+def shown(value: JsonValue, other: JsonValue = None) -> str:
+    """A value for a message, from near where it begins to differ from `other`. The query of a URL may be a signature,
+    so it isn't shown."""
+    if value is None:
+        return "nothing"
+    text, against = without_queries(value), without_queries(other)
+    pairs = enumerate(zip(text, against, strict=False))
+    same = next((at for at, (one, two) in pairs if one != two), min(len(text), len(against)))
+    return clean(text, 200) if same <= SAME else "…" + clean(text[same - SAME // 2 :], 200)
 
 
 def without_queries(value: JsonValue) -> str:
@@ -376,7 +423,7 @@ def difference(before: Record, item: NewItem) -> str:
 
 def change(name: str, old: JsonValue, new: JsonValue) -> str:
     if without_queries(old) != without_queries(new):
-        return f"{name} was {shown(old)}, now {shown(new)}"
+        return f"{name} was {shown(old, new)}, now {shown(new, old)}"
     if "data:image/" in without_queries(old):
         return f"{name} has other data or another query in its URL"
     return f"{name}: its query changed, in {shown(old)}"
@@ -408,17 +455,17 @@ def bad_row(row: Row, message: str, remedy: str) -> SpecError:
     return SpecError([problem], code="rows")
 
 
-def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, most: int | None) -> None:
-    """Say when the budget, not the concurrency, will be what holds the job back."""
-    one = plan.most(most)
+def note_cap(loaded: Loaded, job: JobSpec, one: Decimal | None) -> None:
+    """Say when the budget, not the concurrency, will be what holds the job back; `one` call may cost that much."""
     if job.budget is None or not one:
         return
     together = int(job.budget.max_cost // one)
+    length = "max_tokens" if job.prompt is None else "params.max_tokens"
     wanted = job.limits.concurrency or DEFAULT_CONCURRENCY
     if together < min(wanted, loaded.added + loaded.unchanged):
         loaded.notes.append(
             f"the budget of {job.budget.max_cost} {job.budget.currency} lets {together} calls be in flight at once "
-            f"(one may cost up to {money(one)}); lower params.max_tokens or raise the budget for more"
+            f"(one may cost up to {money(one)}); lower {length} or raise the budget for more"
         )
 
 

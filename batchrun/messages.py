@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from batchrun.media import OpenMedia
@@ -25,6 +25,8 @@ class ImagePart:
 
 
 Part = TextPart | ImagePart
+Source: TypeAlias = "str | OpenMedia"
+"""Where a picture comes from, as in an ImagePart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,21 @@ class Message:
     role: Role
     parts: tuple[Part, ...]
     """One TextPart alone is sent as a plain string (contract C1), anything else as a list."""
+
+    @property
+    def images(self) -> tuple[Source, ...]:
+        """Its pictures, in their order."""
+        return tuple(part.source for part in self.parts if isinstance(part, ImagePart))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenMessage:
+    """A message of the compat form as somebody wrote it; it is sent as it stands."""
+
+    fields: Mapping[str, JsonValue]
+    """With `image_url` of its parts lacking their `url`."""
+    images: tuple[Source, ...] = ()
+    """One for each image part, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +63,7 @@ class Thinking:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     model: str
-    messages: tuple[Message, ...]
+    messages: tuple[Message | WrittenMessage, ...]
     params: Mapping[str, JsonValue] = field(default_factory=dict)
     """Sampling and length, under the vendor's own names."""
     thinking: Thinking | None = None

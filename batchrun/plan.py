@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 from batchrun import __version__
+from batchrun.bodies import written_messages, written_params, written_texts, written_thinking
 from batchrun.catalogue import Catalogue, Endpoint, Model
 from batchrun.dialects import DIALECTS
 from batchrun.dialects.base import Dialect
 from batchrun.errors import ProviderError, UsageError
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
-from batchrun.messages import ChatRequest, JsonValue, Message, TextPart, Thinking
+from batchrun.messages import (
+    ChatRequest,
+    ImagePart,
+    JsonValue,
+    Message,
+    Part,
+    Source,
+    TextPart,
+    Thinking,
+    WrittenMessage,
+)
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
 from batchrun.settings import Settings
 
 ENVELOPE_TOKENS = 64
 """Room for what a chat template adds around each message: role marks, begin and end of turn."""
+_NOTHING: Mapping[str, JsonValue] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +53,10 @@ class Plan:
     """With the key where calls are made; it exists in memory only."""
     model: Model
     system: Template | None
-    prompt: Template
+    prompt: Template | None
+    """None for a job of written requests: an item's variables are the body of its request then, see `bodies`."""
     params: Mapping[str, JsonValue]
+    """Those of the job, as `thinking` is; a written request has its own."""
     thinking: Thinking | None
     stream: bool
     media_root: Path | None
@@ -54,9 +68,33 @@ class Plan:
     """Texts that must not be stored or shown."""
 
     def texts(self, variables: Mapping[str, JsonValue]) -> list[str]:
-        """The rendered system message, if there is one, and prompt. Raises TemplateError."""
+        """All that the model may read: the rendered system message, if there is one, and prompt; or the messages and
+        fields of a written request. Raises TemplateError."""
+        if self.prompt is None:
+            return written_texts(variables)
         templates = (self.prompt,) if self.system is None else (self.system, self.prompt)
         return [template.render(variables) for template in templates]
+
+    def request(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> ChatRequest:
+        """The request of an item. Raises TemplateError."""
+        messages: list[Message | WrittenMessage]
+        if self.prompt is None:
+            messages = [*written_messages(variables, images)]
+        else:
+            *system, prompt = self.texts(variables)
+            parts: tuple[Part, ...] = (*(ImagePart(source=image) for image in images), TextPart(text=prompt))
+            messages = [Message(role="system", parts=(TextPart(text=text),)) for text in system]
+            messages.append(Message(role="user", parts=parts))
+        params, thinking = self.asked(variables)
+        return ChatRequest(
+            model=self.model.id, messages=tuple(messages), params=params, thinking=thinking, stream=self.stream
+        )
+
+    def asked(self, variables: Mapping[str, JsonValue]) -> tuple[Mapping[str, JsonValue], Thinking | None]:
+        """The parameters of an item's request, and what it says about thinking."""
+        if self.prompt is not None:
+            return self.params, self.thinking
+        return written_params(variables), written_thinking(variables, by_default=self.model.thinks_by_default)
 
     @property
     def currency(self) -> str | None:
@@ -65,6 +103,9 @@ class Plan:
 
     @property
     def input_limit(self) -> int | None:
+        if self.prompt is None:  # each request chooses whether it thinks
+            limits = [self.model.input_limit(thinks) for thinks in (True, False)]
+            return max((limit for limit in limits if limit is not None), default=None)
         thinks = self.model.thinks_by_default if self.thinking is None else self.thinking.enabled
         return self.model.input_limit(thinks)
 
@@ -80,19 +121,20 @@ class Plan:
         bound = words + images * (self.model.max_image_tokens or 0)
         return bound if limit is None else min(bound, limit)
 
-    def output_bound(self) -> int | None:
+    def output_bound(self, variables: Mapping[str, JsonValue] = _NOTHING) -> int | None:
+        """Most output tokens of the request with these variables, which only a written one depends on."""
+        params, thinking = self.asked(variables)
         # A vendor may obey only one of the two.
-        named = [self.params.get(name) for name in ("max_tokens", "max_completion_tokens")]
+        named = [params.get(name) for name in ("max_tokens", "max_completion_tokens")]
         limits = [limit for limit in named if isinstance(limit, int)]
-        return self.model.output_bound(max_tokens=max(limits, default=None), thinking=self.thinking)
+        return self.model.output_bound(max_tokens=max(limits, default=None), thinking=thinking)
 
-    def most(self, input_bound: int | None) -> Decimal | None:
+    def most(self, input_bound: int | None, output_bound: int | None) -> Decimal | None:
         """The most that a call can cost; None where the price or a limit isn't known (design: a budget needs it)."""
         price = self.model.price_at(datetime.now(UTC))
-        output = self.output_bound()
-        if price is None or input_bound is None or output is None:
+        if price is None or input_bound is None or output_bound is None:
             return None
-        return upper_bound(price, input_tokens=input_bound, output_tokens=output)
+        return upper_bound(price, input_tokens=input_bound, output_tokens=output_bound)
 
 
 def prepare(
@@ -119,7 +161,7 @@ def prepare(
         headers=headers_of(endpoint, dialect, settings, stream=spec.stream),
         model=model,
         system=None if spec.system is None else Template(spec.system),
-        prompt=Template(spec.prompt),
+        prompt=None if spec.prompt is None else Template(spec.prompt),
         params=spec.params,
         thinking=None if thinking is None else Thinking(enabled=thinking.enabled, budget=thinking.budget),
         stream=spec.stream,

@@ -26,6 +26,7 @@ from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
 from batchrun.states import State
 from batchrun.store import jobs as store
+from batchrun.tables import Record
 
 FILES = 65_536
 FILES_OF_A_CALL = 4
@@ -105,8 +106,8 @@ def run(
     stop, tally = stop or Stop(), tally or Tally()
     plans = make_plans(engine, only, catalogue, settings)
 
-    def reserve(job_id: int, input_bound: int | None) -> Decimal | None:
-        return plans[job_id].most(input_bound)
+    def reserve(job_id: int, input_bound: int | None, output_bound: int | None) -> Decimal | None:
+        return plans[job_id].most(input_bound, output_bound)
 
     began = time.monotonic()
     with writing(engine) as connection:
@@ -151,13 +152,23 @@ def open_files() -> int:
     return FILES if soft == resource.RLIM_INFINITY else soft
 
 
+def plan_of(job: Record, catalogue: Catalogue) -> Plan:
+    """The plan of a job's row, without a key: good for rendering its requests, not for calls."""
+    media_root = None if job.media_root is None else Path(job.media_root)
+    return prepare(spec_of(job), catalogue, media_root=media_root)
+
+
+def spec_of(job: Record) -> JobSpec:
+    return JobSpec.model_validate({key: value for key, value in job.spec.items() if key != "base"})
+
+
 def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, settings: Settings) -> dict[int, Plan]:
     with writing(engine) as connection:
         lock_loading(connection)  # two runs at once must not both append a price
         now = clock(connection)
         plans: dict[int, Plan] = {}
         for job in store.job_rows(connection, job_ids):
-            spec = JobSpec.model_validate({key: value for key, value in job.spec.items() if key != "base"})
+            spec = spec_of(job)
             rows = [row for price in catalogue.model(spec.provider, spec.model).prices for row in price.rows()]
             ids = store.price_ids(connection, rows, now)
             plans[job.id] = prepare(

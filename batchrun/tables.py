@@ -230,7 +230,7 @@ answers = Table(
     Column("finish_reason", Text),
     Column("complete", Boolean, nullable=False),
     Column("parsed", sa.JSON),
-    Column("tool_calls", sa.JSON),
+    Column("tool_calls", sa.JSON(none_as_null=True)),
 )
 
 prices = Table(

@@ -12,6 +12,7 @@ import typer
 from batchrun import api
 from batchrun.cli.options import Database, JobName, Simulated, States, chosen
 from batchrun.cli.render import Screen, screen
+from batchrun.cli.run import CatalogueOption
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, UsageError
 from batchrun.output.export import ExportSummary
 from batchrun.output.sidecar import Sidecars
@@ -21,6 +22,8 @@ class Kind(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     SIDECAR = "sidecar"
+    OPENAI = "openai"
+    OPENAI_REQUESTS = "openai-requests"
 
 
 def command(
@@ -29,12 +32,18 @@ def command(
     kind: Annotated[
         Kind,
         typer.Option(
-            "--format", help="jsonl loses nothing, csv is for spreadsheets, sidecar is a text beside each picture."
+            "--format",
+            help="jsonl loses nothing, csv is for spreadsheets, sidecar is a text beside each picture, openai is the "
+            "output of a batch service, openai-requests the input for one: what was not called yet.",
         ),
     ] = Kind.JSONL,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="File, or - for standard output (default); for sidecars a folder."),
+    ] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option("--errors", help="openai: file for items without an answer. Default: beside --out, if any."),
     ] = None,
     states: States = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
@@ -42,6 +51,7 @@ def command(
         bool, typer.Option("--raw", help="CSV: leave cells alone that a spreadsheet takes for formulas.")
     ] = False,
     simulated: Simulated = False,
+    catalogue: CatalogueOption = None,
     database: Database = None,
 ) -> int:
     """Write the results of a job to a file, whole or not at all.
@@ -51,6 +61,8 @@ def command(
     Example: batchrun export caption-catalogue --format csv --out captions.csv
     """
     shell = screen(context)
+    if errors is not None and kind is not Kind.OPENAI:
+        raise UsageError("--errors belongs to --format openai", code="usage", remedy="leave it out")
     summary = api.export(
         job,
         kind.value,
@@ -59,11 +71,14 @@ def command(
         simulated=simulated,
         overwrite=overwrite,
         raw=raw,
+        errors=errors,
         database=database,
+        catalogue=catalogue,
     )
     if summary.sidecars is None:
         where = "standard output" if out in (None, "-") else out
         shell.note(f"rows written to {where}: {summary.written:,}, sha256 {summary.sha256}")
+        print_others(shell, summary, due=kind is Kind.OPENAI_REQUESTS and not states)
     else:
         print_sidecars(shell, summary.sidecars)
     return exit_code(summary)
@@ -75,6 +90,20 @@ def target(kind: Kind, out: str | None) -> Path | BinaryIO | None:
             raise UsageError("sidecars are many files", code="usage", remedy="name a folder with --out, or none")
         return None if out is None else Path(out)
     return sys.stdout.buffer if out in (None, "-") else Path(str(out))
+
+
+def print_others(shell: Screen, summary: ExportSummary, *, due: bool) -> None:
+    """What became of the items that aren't among the rows. `due`: those that are will be called here too."""
+    if summary.errors is not None:
+        shell.note(f"items without an answer written to {summary.errors}: {summary.unanswered:,}")
+    elif summary.unanswered:
+        shell.note(f"items without an answer left out: {summary.unanswered:,}; --errors FILE writes them")
+    if due and summary.written:
+        shell.note("these items are still due here: `batchrun cancel` them before another service is paid for them")
+    for problem in summary.left_out.shown:
+        shell.err.print(f"left out: {problem}", soft_wrap=True)
+    if summary.left_out.number > len(summary.left_out.shown):
+        shell.err.print(f"left out: {summary.left_out.number - len(summary.left_out.shown):,} more", soft_wrap=True)
 
 
 def print_sidecars(shell: Screen, sidecars: Sidecars) -> None:

@@ -15,7 +15,16 @@ from batchrun.answer import Delta, Usage
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.compat_request import encode
 from batchrun.dialects.error_tables import table_named
-from batchrun.dialects.reading import Content, cut_short, real_reason, reread, text_of, to_value, unreadable
+from batchrun.dialects.reading import (
+    Content,
+    cut_short,
+    real_reason,
+    reread,
+    text_of,
+    to_value,
+    tool_calls_of,
+    unreadable,
+)
 from batchrun.dialects.usage import read_usage
 from batchrun.dialects.vendor_errors import as_provider_error, error_event, error_in, read_error
 from batchrun.errors import ProviderError
@@ -33,6 +42,7 @@ class _Message(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_calls: object = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -98,6 +108,7 @@ class Compat:
             usage=_usage(chunk, choice) if chunk.usage or choice.usage else None,
             request_id=chunk.id if chunk.id and isinstance(chunk.id, str) else None,
             whole=whole,
+            tool_calls=tool_calls_of(message.tool_calls) if message.tool_calls else (),
             error=error,
         )
 
@@ -123,6 +134,7 @@ class Compat:
             usage=_usage(chunk, choice),
             request_id=chunk.id if chunk.id and isinstance(chunk.id, str) else None,
             end=True,
+            tool_calls=tool_calls_of(message.tool_calls),
             error=error or cut_short(finish_reason, headers),
         )
 

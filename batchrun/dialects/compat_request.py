@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from batchrun.bodies import is_image, with_url
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
 from batchrun.dialects.writing import Placeholders, check_request, image_fields, other_params
-from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart
+from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart, WrittenMessage
 
 REFUSED_FIELDS: dict[str, str] = {
     "max_frames": "It doesn't exist in this wire form.",
@@ -37,7 +38,11 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
     return places.body(fields, request)
 
 
-def _message(message: Message, images: Mapping[str, JsonValue], places: Placeholders) -> dict[str, JsonValue]:
+def _message(
+    message: Message | WrittenMessage, images: Mapping[str, JsonValue], places: Placeholders
+) -> Mapping[str, JsonValue]:
+    if isinstance(message, WrittenMessage):
+        return _written(message, places)
     first = message.parts[0]
     if len(message.parts) == 1 and isinstance(first, TextPart):
         return {"role": message.role, "content": first.text}
@@ -47,4 +52,14 @@ def _message(message: Message, images: Mapping[str, JsonValue], places: Placehol
 def _part(part: Part, images: Mapping[str, JsonValue], places: Placeholders) -> dict[str, JsonValue]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
-    return {"type": "image_url", "image_url": {"url": places.address(part)}, **images}
+    return {"type": "image_url", "image_url": {"url": places.address(part.source)}, **images}
+
+
+def _written(message: WrittenMessage, places: Placeholders) -> Mapping[str, JsonValue]:
+    """The message as it was written, with the addresses of its pictures."""
+    content = message.fields.get("content")
+    if not isinstance(content, list):
+        return message.fields
+    urls = iter([places.address(source) for source in message.images])
+    parts = [with_url(part, next(urls)) if isinstance(part, Mapping) and is_image(part) else part for part in content]
+    return {**message.fields, "content": parts}

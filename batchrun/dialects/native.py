@@ -12,11 +12,20 @@ from functools import partial
 
 import msgspec
 
-from batchrun.answer import Delta, Usage
+from batchrun.answer import Delta, ToolCallPart, Usage
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.error_tables import table_named
 from batchrun.dialects.native_request import encode
-from batchrun.dialects.reading import Content, cut_short, real_reason, reread, text_of, to_value, unreadable
+from batchrun.dialects.reading import (
+    Content,
+    cut_short,
+    real_reason,
+    reread,
+    text_of,
+    to_value,
+    tool_calls_of,
+    unreadable,
+)
 from batchrun.dialects.usage import read_usage
 from batchrun.dialects.vendor_errors import as_provider_error, error_event, error_in, read_error
 from batchrun.errors import ProviderError
@@ -28,6 +37,7 @@ class _Message(msgspec.Struct, gc=False):
     content: Content = None
     """A string in answers of text-generation, a list of parts in others; an empty list while the model thinks."""
     reasoning_content: str | None = None
+    tool_calls: object = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -87,7 +97,7 @@ class Native:
             return Delta(error=error_event(self._table, event, data))
         frame = _read(data)
         error = self._reported(frame, data, {})
-        text, reasoning, finish_reason = _answer(frame.output or _NO_OUTPUT)
+        text, reasoning, finish_reason, calls = _answer(frame.output or _NO_OUTPUT)
         running = finish_reason is None and error is None
         return Delta(
             text=text,
@@ -97,6 +107,7 @@ class Native:
             running_usage=partial(_usage, frame.usage) if running and frame.usage else None,
             request_id=_name_of(frame),
             end=finish_reason is not None,
+            tool_calls=calls,
             error=error,
         )
 
@@ -110,7 +121,7 @@ class Native:
             raise unreadable("The server answered 200 with an empty body.")
         frame = _read(body)
         output = frame.output or _NO_OUTPUT
-        text, reasoning, finish_reason = _answer(output)
+        text, reasoning, finish_reason, calls = _answer(output)
         error = self._reported(frame, body, headers)
         if error is None and not output.choices and output.text is None:
             error = unreadable("The server answered 200 without any choice.")
@@ -121,6 +132,7 @@ class Native:
             usage=_usage(frame.usage),
             request_id=_name_of(frame),
             end=True,
+            tool_calls=calls,
             error=error or cut_short(finish_reason, headers),
         )
 
@@ -154,13 +166,14 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
         return None
 
 
-def _answer(output: _Output) -> tuple[str, str, str | None]:
-    """Text, reasoning and finish reason. Only one answer is ever asked for, so there is no choice but the first."""
+def _answer(output: _Output) -> tuple[str, str, str | None, tuple[ToolCallPart, ...]]:
+    """Text, reasoning, finish reason and calls to tools. Only one answer is ever asked for: the first choice."""
     if not output.choices:
-        return output.text or "", "", real_reason(output.finish_reason)
+        return output.text or "", "", real_reason(output.finish_reason), ()
     choice = output.choices[0]
     message = choice.message or _NO_MESSAGE
-    return text_of(message.content), message.reasoning_content or "", real_reason(choice.finish_reason)
+    calls = tool_calls_of(message.tool_calls) if message.tool_calls else ()
+    return text_of(message.content), message.reasoning_content or "", real_reason(choice.finish_reason), calls
 
 
 def _name_of(frame: _Frame) -> str | None:

@@ -5,12 +5,13 @@ Everything but the model and the messages stands in `parameters`. Parts have no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
 from batchrun.dialects.writing import Placeholders, check_request, image_fields, invalid, other_params
-from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart
+from batchrun.errors import ProviderError
+from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart, WrittenMessage
 
 TEXT_TASK = "text-generation"
 """The task whose messages are plain texts, and whose answers must be asked for as messages; others take parts."""
@@ -40,7 +41,9 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
         "model": request.model,
         "input": {
             "messages": [
-                {
+                _written(request.model, message, texts_only, places)
+                if isinstance(message, WrittenMessage)
+                else {
                     "role": message.role,
                     "content": _text(request.model, message) if texts_only else _parts(message, images, places),
                 }
@@ -66,11 +69,8 @@ def _parameters(request: ChatRequest, rules: ModelRules) -> dict[str, JsonValue]
 def _text(model: str, message: Message) -> str:
     """Several texts are one after the other, as the models' own templates put them."""
     texts = [part.text for part in message.parts if isinstance(part, TextPart)]
-    if len(texts) < len(message.parts):
-        raise invalid(
-            f"{model} takes text only in this wire form.",
-            f"If it takes pictures, its `native_task` in the catalogue is not {TEXT_TASK}.",
-        )
+    if message.images:
+        raise _no_pictures(model)
     return "".join(texts)
 
 
@@ -81,4 +81,37 @@ def _parts(message: Message, images: Mapping[str, JsonValue], places: Placeholde
 def _part(part: Part, images: Mapping[str, JsonValue], places: Placeholders) -> dict[str, JsonValue]:
     if isinstance(part, TextPart):
         return {"text": part.text}
-    return {"image": places.address(part), **images}
+    return {"image": places.address(part.source), **images}
+
+
+def _written(model: str, message: WrittenMessage, texts_only: bool, places: Placeholders) -> dict[str, JsonValue]:
+    """A message of the compat form in this one; what its parts say beside their kind stays."""
+    content = message.fields.get("content")
+    if texts_only and message.images:
+        raise _no_pictures(model)
+    if isinstance(content, list):
+        urls = iter([places.address(source) for source in message.images])
+        parts = [_written_part(part, urls) for part in content]
+    else:
+        parts = [] if content is None else [{"text": content}]
+    text = "".join(str(part.get("text", "")) for part in parts)
+    return {**message.fields, "content": text if texts_only else parts}
+
+
+def _written_part(part: JsonValue, urls: Iterator[str]) -> dict[str, JsonValue]:
+    """`detail` of an image is OpenAI's and means nothing here."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if not isinstance(part, Mapping) or kind not in ("text", "image_url"):
+        raise invalid(
+            f"A part of the type {kind!r} can't be sent in this wire form.",
+            "Use an endpoint of the compat dialect, or leave the part out.",
+        )
+    rest = {name: value for name, value in part.items() if name not in ("type", "image_url")}
+    return rest if kind == "text" else {"image": next(urls), **rest}
+
+
+def _no_pictures(model: str) -> ProviderError:
+    return invalid(
+        f"{model} takes text only in this wire form.",
+        f"If it takes pictures, its `native_task` in the catalogue is not {TEXT_TASK}.",
+    )

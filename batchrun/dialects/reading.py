@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
+from batchrun.answer import ToolCallPart
 from batchrun.dialects.vendor_errors import clean, error_in, header
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.messages import JsonValue
@@ -36,6 +37,26 @@ def text_of(content: Content) -> str:
     if len(content) == 1 and isinstance(only := content[0], TextOf):
         return only.text or ""
     return "".join(part if isinstance(part, str) else part.text or "" for part in content if part is not None)
+
+
+def tool_calls_of(calls: object) -> tuple[ToolCallPart, ...]:
+    """The pieces that can be read; those without an index are numbered in their order."""
+    found = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+    return tuple(_tool_call(number, call) for number, call in enumerate(found))
+
+
+def _tool_call(number: int, call: Mapping[str, object]) -> ToolCallPart:
+    index, name, function = call.get("index"), call.get("id"), call.get("function")
+    told = function if isinstance(function, Mapping) else {}
+    arguments = told.get("arguments")
+    if not isinstance(arguments, str):  # some servers send the object itself
+        arguments = "" if arguments is None else json.dumps(arguments, ensure_ascii=False)
+    return ToolCallPart(
+        index=index if isinstance(index, int) else number,
+        id=name if isinstance(name, str) else "",
+        name=str(told.get("name") or ""),
+        arguments=arguments,
+    )
 
 
 def real_reason(reason: str | None) -> str | None:

@@ -45,11 +45,9 @@ def _check(model: str, thinking: Thinking, rules: ModelRules) -> None:
 
 def _check_budget(model: str, enabled: bool, budget: int, rules: ModelRules) -> None:
     if not rules.thinking_budget:
-        raise _refused(f"{model} takes no thinking budget.", "Leave `thinking.budget` out.")
+        raise _refused(f"{model} takes no thinking budget.", "Leave the budget out.")
     if not enabled:
-        raise _refused(
-            "A thinking budget is set, but thinking is off.", "Leave `thinking.budget` out, or switch thinking on."
-        )
+        raise _refused("A thinking budget is set, but thinking is off.", "Leave the budget out, or switch thinking on.")
     if budget < 1:
         raise _refused(f"The thinking budget is {budget}; it counts tokens.", "Write 1 or more, or leave it out.")
 

@@ -11,7 +11,7 @@ from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media import OpenMedia
 from batchrun.media.url import check_image_url
-from batchrun.messages import ChatRequest, ImagePart, JsonValue
+from batchrun.messages import ChatRequest, JsonValue, Message, Source
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
 """Parameters that stand in each image part, beside the image (contract 2.6)."""
@@ -29,25 +29,29 @@ _WRITTEN_BY_US: dict[str, str] = {
 """Parameters that another setting says, in every wire form, and what to do instead."""
 
 
+LONG_URL = 65_536
+"""Characters."""
+
+
 class Placeholders:
-    """The addresses of a request's images; a word that nobody can guess stands where a file's bytes will go."""
+    """The addresses of a request's images; a word that nobody can guess stands where long ones will go."""
 
     def __init__(self) -> None:
         self.word = secrets.token_hex(16)
 
-    def address(self, image: ImagePart) -> str:
+    def address(self, source: Source) -> str:
         """Raises MediaError for a URL of no use."""
-        if isinstance(image.source, str):
-            check_image_url(image.source)
-            return image.source
-        return f"data:{image.source.mime};base64,{self.word}"
+        if not isinstance(source, str):
+            return f"data:{source.mime};base64,{self.word}"
+        check_image_url(source)
+        return self.word if _is_long(source) else source
 
     def body(self, fields: Mapping[str, JsonValue], request: ChatRequest) -> Body:
-        """`fields` as JSON, and between its pieces the local files in the order of their parts.
+        """`fields` as JSON, and between its pieces what stands apart.
 
         Raises ProviderError(INVALID) for what JSON can't say.
         """
-        return Body(pieces=tuple(_interleave(_to_json(fields).split(self.word.encode()), _files(request))))
+        return Body(pieces=tuple(_interleave(_to_json(fields).split(self.word.encode()), _apart(request))))
 
 
 def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str, str]) -> None:
@@ -60,10 +64,11 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
         if remedy is not None:
             raise invalid(f"The parameter `{name}` can't be given in `params`.", remedy)
         if name in rules.forbidden:
-            raise invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}` from `params`.")
-    if request.params.get("n", 1) != 1:
+            raise invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}`.")
+    if request.params.get("n") not in (None, 1):
         raise invalid("`n` asks for several answers to one item.", "Remove `n`; repeat the row to get several answers.")
-    if not request.messages or any(not message.parts for message in request.messages):
+    empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
+    if not request.messages or empty:
         raise invalid("The request has a message without text or image.", "Give the item a prompt.")
 
 
@@ -81,16 +86,26 @@ def invalid(message: str, remedy: str) -> ProviderError:
     return ProviderError(ErrorKind.INVALID, message, remedy=remedy)
 
 
-def _files(request: ChatRequest) -> list[OpenMedia]:
-    parts = [part for message in request.messages for part in message.parts if isinstance(part, ImagePart)]
-    return [part.source for part in parts if not isinstance(part.source, str)]
+def _is_long(source: str) -> bool:
+    """Megabytes of base64 are put between the pieces of the request instead of being copied with them."""
+    return len(source) > LONG_URL and source[:5].lower() == "data:"
 
 
-def _interleave(texts: Sequence[bytes], files: Sequence[OpenMedia]) -> Iterator[bytes | OpenMedia]:
-    """The first text, the first file, the second text, and so on to the last text."""
+def _apart(request: ChatRequest) -> list[bytes | OpenMedia]:
+    """What goes out between the pieces of the request, in the order of the parts: local files, long data URLs."""
+    sources = [source for message in request.messages for source in message.images]
+    return [
+        source.encode() if isinstance(source, str) else source
+        for source in sources
+        if not isinstance(source, str) or _is_long(source)
+    ]
+
+
+def _interleave(texts: Sequence[bytes], apart: Sequence[bytes | OpenMedia]) -> Iterator[bytes | OpenMedia]:
+    """The first text, the first piece that stands apart, the second text, and so on to the last text."""
     yield texts[0]
-    for file, text in zip(files, texts[1:], strict=True):
-        yield file
+    for piece, text in zip(apart, texts[1:], strict=True):
+        yield piece
         yield text
 
 

@@ -54,7 +54,7 @@ URL_KEYS = frozenset(["base_url", "baseurl", "endpoint", "api_base", "host", "pr
 IMAGE_VARIABLES = frozenset({"path", "filename", "stem", "folder"})
 URL_VARIABLES = frozenset({"url", "filename", "stem"})
 
-InputKind = Literal["images", "rows", "urls", "items"]
+InputKind = Literal["images", "rows", "requests", "urls", "items"]
 Text = Annotated[str, Field(min_length=1)]
 Duration = Annotated[
     timedelta,
@@ -86,11 +86,14 @@ class Section(BaseModel):
 class InputsSpec(Section):
     """Where the items come from: exactly one source. Paths are relative to the folder of the job file."""
 
-    LATER = frozenset({"requests", "videos", "parquet"})
+    LATER = frozenset({"videos", "parquet"})
     images: Text | None = None
     """A folder, a file, or a glob with `*`, `?`, `[…]` and `**`."""
     rows: Text | None = None
     """A file of rows: .jsonl, .ndjson, .csv or .tsv."""
+    requests: Text | None = None
+    """A JSONL file of whole requests, in the form of OpenAI's batches: each line has `custom_id`, `method`, `url` and
+    `body`. The bodies say all that is asked for, so the job has no prompt, system, params, thinking or output."""
     urls: Text | None = None
     """A text file with one http(s) URL of a picture per line."""
     items: Annotated[tuple[dict[str, JsonValue], ...], Field(strict=False, min_length=1, max_length=10_000)] | None = (
@@ -103,18 +106,18 @@ class InputsSpec(Section):
         written = sorted(self.model_fields_set)
         if len(written) != 1:
             found = f"has {listing(written)}" if written else "names no source"
-            raise refusal(f"{found}; a job has exactly one source", "Write one of images, rows, urls, items")
+            raise refusal(f"{found}; a job has exactly one source", "Write one of images, rows, requests, urls, items")
         return self
 
     @property
     def kind(self) -> InputKind:
-        kinds: tuple[InputKind, ...] = ("images", "rows", "urls", "items")
+        kinds: tuple[InputKind, ...] = ("images", "rows", "requests", "urls", "items")
         return next(kind for kind in kinds if getattr(self, kind) is not None)
 
     @property
     def source(self) -> str:
         """The path or pattern as written; empty for `items`."""
-        return self.images or self.rows or self.urls or ""
+        return self.images or self.rows or self.requests or self.urls or ""
 
 
 class ParamsSpec(Section):
@@ -161,9 +164,9 @@ class ParamsSpec(Section):
     @classmethod
     def _not_ours(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
         for key, value in extra.items():
-            if key.lower() in URL_KEYS or _holds_secret({key: value}):
+            if key.lower() in URL_KEYS or holds_secret({key: value}):
                 remedy = "Keys belong in the environment, addresses in a catalogue"
-                raise refusal(f"`{clean(key)}` {_what_is_wrong(key, value)}", remedy, key)
+                raise refusal(f"`{clean(key)}` {what_is_wrong(key, value)}", remedy, key)
             if key in cls.RESERVED:
                 raise refusal(f"`{key}` is set by batchrun itself", "Delete it; see `thinking` and `stream`", key)
             if key in cls.model_fields:
@@ -258,24 +261,25 @@ def is_secret_name(name: str) -> bool:
     return name.lower() in SECRET_KEYS or (plain.endswith(SECRET_ENDINGS) and plain not in HARMLESS_KEYS)
 
 
-def _holds_secret(value: JsonValue, *, fields: bool = False) -> bool:
+def holds_secret(value: object, *, fields: bool = False) -> bool:
     """Whether there is a credential at any depth, by its name or by its looks. In the `fields` of a schema a name is
     only a name."""
     if isinstance(value, str):
         return SECRET.search(value) is not None
     if isinstance(value, list):
-        return any(_holds_secret(part) for part in value)
+        return any(holds_secret(part) for part in value)
     if not isinstance(value, dict):
         return False
     return any(
         SECRET.search(name) is not None
         or (is_secret_name(name) and not (fields and isinstance(part, dict)))
-        or _holds_secret(part, fields=name in SCHEMA_NAMES)
+        or holds_secret(part, fields=name in SCHEMA_NAMES)
         for name, part in value.items()
     )
 
 
-def _what_is_wrong(key: str, value: JsonValue) -> str:
+def what_is_wrong(key: str, value: object) -> str:
+    """Why a field that names an address or holds a credential can't be sent, to stand behind its name."""
     if key.lower() in URL_KEYS or is_secret_name(key):
         return "can't be sent with a request"
     return "holds what looks like a key" if isinstance(value, str) else "has something inside that looks like a key"

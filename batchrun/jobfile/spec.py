@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
+from batchrun.jobfile.quantities import refusal
 from batchrun.jobfile.sections import (
     BudgetSpec,
     InputKind,
@@ -45,7 +47,7 @@ __all__ = [
 
 
 class JobSpec(Section):
-    """One job: the same prompt for many items."""
+    """One job: the same prompt for many items, or a file of whole requests."""
 
     LATER = frozenset(["window", "response_schema", "tools", "mode", "on_incomplete", "depends_on"])
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
@@ -55,7 +57,8 @@ class JobSpec(Section):
     inputs: InputsSpec
     system: Text | None = None
     """A template like the prompt."""
-    prompt: Text
+    prompt: Text | None = Field(default=None, validate_default=True)
+    """A template, filled for each item. None for `inputs.requests` only, whose lines are whole requests."""
     parameters: ParamsSpec = Field(default_factory=ParamsSpec, alias="params")
     thinking: ThinkingSpec | None = None
     """None says nothing to the vendor: the model's default holds."""
@@ -80,6 +83,18 @@ class JobSpec(Section):
             parsed(source)
         return source
 
+    @field_validator("system", "prompt", "parameters", "thinking", "output")
+    @classmethod
+    def _not_beside_requests(cls, value: object, info: ValidationInfo) -> object:
+        inputs = info.data.get("inputs")
+        if not isinstance(inputs, InputsSpec) or inputs.kind != "requests":
+            if info.field_name == "prompt" and value is None:
+                raise PydanticKnownError("missing")
+            return value
+        if value is None or (isinstance(value, ParamsSpec) and not value.sent()):
+            return value
+        raise refusal(*_beside_requests(str(info.field_name)))
+
     @property
     def params(self) -> Mapping[str, JsonValue]:
         """The parameters that are sent, those under `extra` included."""
@@ -97,6 +112,14 @@ class JobSpec(Section):
         """The whole job as plain JSON values; `JobSpec.model_validate` makes an equal job of it."""
         snapshot: dict[str, JsonValue] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return snapshot
+
+
+def _beside_requests(field: str) -> tuple[str, str]:
+    if field == "output":
+        remedy = "Delete it; `batchrun export JOB --format openai` writes the answers in the form of the requests"
+        return "the answers to whole requests aren't written beside pictures", remedy
+    name = "params" if field == "parameters" else field
+    return "each line of `inputs.requests` is a whole request", f"Delete it; `{name}: null` takes a default back"
 
 
 class JobsDocument(Section):
@@ -127,6 +150,13 @@ def differences(
     return found
 
 
+_PROMPT_OR_REQUESTS: dict[str, JsonValue] = {
+    "if": {"properties": {"inputs": {"required": ["requests"]}}, "required": ["inputs"]},
+    "then": {"properties": {key: {"type": "null"} for key in ("prompt", "system", "params", "thinking", "output")}},
+    "else": {"required": ["prompt"]},
+}
+
+
 def job_schema() -> dict[str, JsonValue]:
     """JSON Schema of a job file, for editors. `defaults` takes every key of a job except `name`, none required."""
     schema: dict[str, JsonValue] = JobsDocument.model_json_schema(by_alias=True)
@@ -137,7 +167,8 @@ def job_schema() -> dict[str, JsonValue]:
     assert isinstance(job, dict)  # noqa: S101
     fields = job["properties"]
     assert isinstance(fields, dict)  # noqa: S101
-    defaults = {key: value for key, value in job.items() if key != "required"}
+    job |= _PROMPT_OR_REQUESTS
+    defaults = {key: value for key, value in job.items() if key not in ("required", *_PROMPT_OR_REQUESTS)}
     defaults["properties"] = {key: value for key, value in fields.items() if key != "name"}
     defaults["title"] = "Defaults"
     definitions["Defaults"] = defaults

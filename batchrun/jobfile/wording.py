@@ -132,6 +132,7 @@ def missing_key(path: KeyPath) -> Advice:
         "version": "Add `version: 1` as the first line",
         "jobs": "Add `jobs:` with at least one job",
         "provider": "Add for example `provider: model-studio/singapore`, here or under `defaults`",
+        "prompt": 'Add for example `prompt: "Describe the picture."`; only `inputs: {requests: …}` goes without',
         "inputs": "Add for example `inputs: {images: photos/**/*.jpg}`",
         "max_cost": "Add for example `max_cost: 5.00 USD`",
     }

@@ -1,4 +1,4 @@
-"""Results as files: JSONL without loss, CSV for spreadsheets, and a caption beside each picture.
+"""Results as files: JSONL without loss, CSV for spreadsheets, a caption beside each picture, OpenAI's batch form.
 
 What is exported is one consistent view of the database, and an interrupted export leaves no file under its name.
 """
@@ -8,30 +8,40 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from batchrun.answer import Usage
 from batchrun.database import reading
+from batchrun.errors import UsageError
+from batchrun.output.openai import answer_line, error_line
 from batchrun.output.placing import whole_file
+from batchrun.output.requests import LeftOut, request_lines
 from batchrun.output.sidecar import Sidecars, place_sidecars
 from batchrun.output.visible import json_text, money_text, time_text
 from batchrun.reports.jobs import one_job
 from batchrun.reports.results import TOKENS, AttemptResult, ItemResult, results
 from batchrun.states import TERMINAL, State
+from batchrun.tables import Record
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-Format = Literal["jsonl", "csv", "sidecar"]
+    from batchrun.plan import Plan
+
+Format = Literal["jsonl", "csv", "sidecar", "openai", "openai-requests"]
+NOT_STARTED = frozenset({State.PENDING, State.WAITING, State.BLOCKED})
+"""What `openai-requests` writes: neither ended nor in flight."""
 FORMULA = frozenset("=+-@\t\r")
 """With one of these a spreadsheet takes a cell for a formula."""
 
-Record = dict[str, object]
+Fields = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +51,17 @@ class ExportSummary:
     sha256: str | None
     """Of all bytes written; None for sidecars."""
     sidecars: Sidecars | None
+    unanswered: int = 0
+    """Items without an answer, of the form `openai`."""
+    errors: Path | None = None
+    """The file that tells of them; None where nothing was written about them."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Items that can't be written in the form `openai-requests`."""
 
     @property
     def complete(self) -> bool:
         """Whether everything that was asked for is now there."""
-        return self.sidecars is None or not self.sidecars.problems
+        return not self.left_out.number and (self.sidecars is None or not self.sidecars.problems)
 
 
 def export(
@@ -58,25 +74,38 @@ def export(
     simulated: bool = False,
     overwrite: bool = False,
     raw: bool = False,
+    errors: Path | None = None,
+    plan_of: Callable[[Record], Plan] | None = None,
 ) -> ExportSummary:
-    """Export the items of `job` in one of `states`; None means all that have ended, and for sidecars those that are
-    done: a caption that was cut isn't one.
+    """Export the items of `job` in one of `states`; None means all that have ended, for sidecars those that are done,
+    as a caption that was cut isn't one, and for `openai-requests` those that are neither ended nor in flight.
 
     `out` is a file, or an open binary one that stays open; for sidecars a folder, or None for the one that the job
-    names. `raw` leaves cells of a CSV as they are, even where a spreadsheet would take them for formulas. Raises
-    UsageError for a job that isn't there and for what can't be written; then nothing stands under the name of the file.
+    names. `raw` leaves cells of a CSV as they are, even where a spreadsheet would take them for formulas. `errors` is
+    the file for items without an answer in the form `openai`; None puts it beside `out`, as `NAME.errors.jsonl`, where
+    there are any. `plan_of` makes the plan of a job's row, for `openai-requests`. Raises UsageError for a job that
+    isn't there and for what can't be written; then nothing stands under the name of the file.
     """
     with reading(engine) as connection:
         row = one_job(connection, job, simulated=simulated)
-        stream = results(connection, row, states=TERMINAL if states is None else frozenset(states))
+        wanted = NOT_STARTED if output_format == "openai-requests" else TERMINAL
+        stream = results(connection, row, states=wanted if states is None else frozenset(states))
         if output_format == "sidecar":
             with_cut = states is not None
             sidecars = place_sidecars(row, stream, folder=_folder(out), overwrite=overwrite, with_cut=with_cut)
             return ExportSummary(written=sidecars.written, sha256=None, sidecars=sidecars)
-        lines = jsonl_lines(stream) if output_format == "jsonl" else csv_lines(stream, raw=raw)
+        if output_format == "openai":
+            return write_batch(stream, out, errors, overwrite=overwrite)
+        left_out = LeftOut()
+        if output_format == "openai-requests":
+            if plan_of is None:
+                raise ValueError("requests are rendered by the plan of their job")
+            lines = request_lines(stream, plan_of(row), left_out)
+        else:
+            lines = jsonl_lines(stream) if output_format == "jsonl" else csv_lines(stream, raw=raw)
         with _opened(out, overwrite=overwrite) as file:
             count, digest = _write(lines, file)
-    return ExportSummary(written=count - (output_format == "csv"), sha256=digest, sidecars=None)
+    return ExportSummary(written=count - (output_format == "csv"), sha256=digest, sidecars=None, left_out=left_out)
 
 
 def _folder(out: Path | BinaryIO | None) -> Path | None:
@@ -88,7 +117,7 @@ def _folder(out: Path | BinaryIO | None) -> Path | None:
 @contextmanager
 def _opened(out: Path | BinaryIO | None, *, overwrite: bool) -> Iterator[BinaryIO]:
     if out is None:
-        raise ValueError("JSONL and CSV need a file")
+        raise ValueError("only sidecars can do without a file")
     if isinstance(out, Path):
         with whole_file(out, overwrite=overwrite) as file:
             yield file
@@ -105,12 +134,45 @@ def _write(lines: Iterator[bytes], file: BinaryIO) -> tuple[int, str]:
     return count, digest.hexdigest()
 
 
+def write_batch(
+    stream: Iterator[ItemResult], out: Path | BinaryIO | None, errors: Path | None, *, overwrite: bool
+) -> ExportSummary:
+    """Answers into `out`, the other items into `errors` or beside it. The file of errors gets its name first, so that
+    `out` is never there without it."""
+    beside, at_once = errors, errors is not None
+    if errors is None and isinstance(out, Path):
+        beside = out.with_name(f"{out.stem}.errors.jsonl")
+        at_once = os.path.lexists(beside)  # one of an earlier export must not stay beside these answers
+    if beside is not None and beside == out:
+        raise UsageError("answers and errors can't go into the same file", code="usage", remedy="name two files")
+    digest, counts = hashlib.sha256(), Counter[bool]()
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(out, overwrite=overwrite))
+        other = stack.enter_context(whole_file(beside, overwrite=overwrite)) if beside and at_once else None
+        for item in stream:
+            counts[item.answered is not None] += 1
+            if item.answered is not None:
+                line = (json_text(answer_line(item, item.answered)) + "\n").encode()
+                digest.update(line)
+                file.write(line)
+            elif beside is not None:
+                other = other or stack.enter_context(whole_file(beside, overwrite=overwrite))
+                other.write((json_text(error_line(item)) + "\n").encode())
+    return ExportSummary(
+        written=counts[True],
+        sha256=digest.hexdigest(),
+        sidecars=None,
+        unanswered=counts[False],
+        errors=None if other is None else beside,
+    )
+
+
 def jsonl_lines(stream: Iterator[ItemResult]) -> Iterator[bytes]:
     for item in stream:
         yield (json_text(record(item)) + "\n").encode()
 
 
-def record(item: ItemResult) -> Record:
+def record(item: ItemResult) -> Fields:
     """An item as an object of JSON. Names are stable; money is text; unknown is null, and counted beside the sums."""
     answered = item.answered
     return {
@@ -141,7 +203,7 @@ def record(item: ItemResult) -> Record:
     }
 
 
-def _attempt_record(attempt: AttemptResult, *, is_answer: bool) -> Record:
+def _attempt_record(attempt: AttemptResult, *, is_answer: bool) -> Fields:
     return {
         "outcome": attempt.outcome,
         "is_answer": is_answer,
@@ -163,7 +225,7 @@ def _attempt_record(attempt: AttemptResult, *, is_answer: bool) -> Record:
     }
 
 
-def _usage_record(counted: Usage) -> Record:
+def _usage_record(counted: Usage) -> Fields:
     return {**{name: getattr(counted, name) for name in TOKENS}, "raw": counted.raw}
 
 

@@ -42,7 +42,11 @@ def first_line(text: str, limit: int) -> str:
 def json_text(value: object, *, indent: int | None = None) -> str:
     """JSON, safe to print. Money becomes a text without exponent, a time RFC 3339 in UTC."""
     separators = (",", ": ") if indent else (",", ":")
-    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, default=_plain)
+    return safe_json(json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, default=_plain))
+
+
+def safe_json(text: str) -> str:
+    """The same JSON, with all that is hostile in its texts as escapes; for readers that end a line at any break too."""
     return _HOSTILE_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchrun.bodies import taken_apart
 from batchrun.jobfile.spec import InputKind, JobSpec
 from batchrun.messages import JsonValue
 from batchrun.opening import open_regular
@@ -21,6 +22,7 @@ from batchrun.rows.references import (
     MediaRef,
     MediaRoot,
     ReferenceProblem,
+    check_data_url,
     check_id,
     check_name,
     check_url,
@@ -28,6 +30,7 @@ from batchrun.rows.references import (
     id_of,
     variables_of,
 )
+from batchrun.rows.requests import read_requests
 from batchrun.rows.rowfiles import read_lines, read_records
 
 
@@ -41,32 +44,44 @@ class Row:
     media: tuple[MediaRef, ...]
     place: str
     """Where the row stands, for messages: `rows.jsonl:17`, or the path of the picture."""
+    line: int | None = None
+    """In its file; None where there is none."""
+
+
+def no_check(_row: Row) -> None:
+    """Takes every row."""
 
 
 def media_root(job: JobSpec, base: Path) -> Path:
     """The absolute folder that all local pictures of the job are relative to and confined to; links are resolved.
 
-    For `images` the named folder, or the part of the pattern before the first wildcard; for `rows` the folder of the
-    row file; else `base`, the folder of the job file.
+    For `images` the named folder, or the part of the pattern before the first wildcard; for `rows` and `requests` the
+    folder of their file; else `base`, the folder of the job file.
     """
     if job.inputs.kind == "images":
         return find_listing(job.inputs.source, base).root
-    folder = _file(job, base).parent if job.inputs.kind == "rows" else base
+    folder = _file(job, base).parent if job.inputs.kind in ("rows", "requests") else base
     return Path(os.path.realpath(folder))
 
 
-def read_rows(job: JobSpec, base: Path) -> Iterator[Row]:
-    """The rows of the job; `base` is the folder of the job file.
+def read_rows(job: JobSpec, base: Path, check: Callable[[Row], None] = no_check) -> Iterator[Row]:
+    """The rows of the job; `base` is the folder of the job file. `check` raises ReferenceProblem for a row that can't
+    be carried out.
 
     Raises SpecError with up to 20 problems, and for a source without rows. Rows that came before the error must be
     thrown away: the reader goes on after a bad row only to report more of them.
     """
     kind = job.inputs.kind
-    file = _file(job, base) if kind in ("rows", "urls") else None
+    file = _file(job, base) if kind in ("rows", "requests", "urls") else None
     complaints = Complaints(file=file, key=f"inputs.{kind}")
     empty = True
     for row in _READERS[kind](job, base, complaints):
         empty = False
+        try:
+            check(row)
+        except ReferenceProblem as problem:
+            complaints.add(problem.message, problem.remedy, line=row.line, place="" if row.line else row.place)
+            continue
         yield row
     complaints.finish()
     if empty:
@@ -135,6 +150,20 @@ def _from_rows(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row
                 complaints.add(problem.message, problem.remedy, line=number)
 
 
+def _from_requests(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
+    path = _file(job, base)
+    with open_regular(path, complaints.key) as file:
+        for number, custom_id, body in read_requests(file, job.model, complaints):
+            variables, urls = taken_apart(body)
+            try:
+                media = tuple(_picture(url) for url in urls)
+            except ReferenceProblem as problem:
+                complaints.add(problem.message, problem.remedy, line=number)
+                continue
+            place = f"{job.inputs.source}:{number}"
+            yield Row(custom_id=custom_id, variables=variables, media=media, place=place, line=number)
+
+
 def _from_items(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
     root = MediaRoot(base)
     for index, fields in enumerate(job.inputs.items or ()):
@@ -148,6 +177,7 @@ def _from_items(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Ro
 _READERS: Mapping[InputKind, Callable[[JobSpec, Path, Complaints], Iterator[Row]]] = {
     "images": _from_images,
     "rows": _from_rows,
+    "requests": _from_requests,
     "urls": _from_urls,
     "items": _from_items,
 }
@@ -160,6 +190,11 @@ def _row(fields: Mapping[str, JsonValue], root: MediaRoot, place: str) -> Row:
         # Megabytes of base64 are media, not text for a prompt.
         variables = {name: value for name, value in variables.items() if name not in ("image", "images")}
     return Row(custom_id=_custom_id(fields, media), variables=variables, media=media, place=place)
+
+
+def _picture(url: str) -> MediaRef:
+    """A picture of a request, whose file lies beside no other: it has a URL or is one. Raises ReferenceProblem."""
+    return MediaRef(url=check_data_url(url) if url[:5].lower() == "data:" else check_url(url))
 
 
 def _custom_id(fields: Mapping[str, JsonValue], media: tuple[MediaRef, ...]) -> str:

@@ -43,7 +43,7 @@ def read_records(path: Path, file: BinaryIO, complaints: Complaints) -> Iterator
     """The rows of an opened file, by the extension of its name. Raises SpecError where the rest can't be read."""
     extension = path.suffix.lower()
     if extension in _JSON:
-        return _read_jsonl(file, complaints)
+        return read_jsonl(file, complaints)
     if extension in _DELIMITERS:
         return _read_csv(file, _DELIMITERS[extension], complaints)
     if extension == ".parquet":
@@ -52,15 +52,24 @@ def read_records(path: Path, file: BinaryIO, complaints: Complaints) -> Iterator
     raise complaints.stop(message, "Save the rows in one of these forms, and name the file so")
 
 
-def read_lines(file: BinaryIO, complaints: Complaints) -> Iterator[tuple[int, str]]:
-    """Lines of UTF-8 text without their ends; a byte order mark at the start is left out."""
+def read_lines(
+    file: BinaryIO,
+    complaints: Complaints,
+    *,
+    max_line: int = MAX_LINE,
+    too_long: str = "Name pictures by their paths",
+) -> Iterator[tuple[int, str]]:
+    """Lines of UTF-8 text without their ends; a byte order mark at the start is left out.
+
+    A line of more than `max_line` bytes is noted with the remedy `too_long`, and passed over.
+    """
     number = 0
-    while data := file.readline(MAX_LINE + 1):
+    while data := file.readline(max_line + 1):
         number += 1
-        if len(data) > MAX_LINE:
-            complaints.add(f"the line is longer than {MAX_LINE:,} bytes", "Name pictures by their paths", line=number)
+        if len(data) > max_line:
+            complaints.add(f"the line is longer than {max_line:,} bytes", too_long, line=number)
             while data and not data.endswith(b"\n"):
-                data = file.readline(MAX_LINE)
+                data = file.readline(max_line)
             continue
         if number == 1:
             data = _without_mark(data, complaints)
@@ -77,8 +86,15 @@ def _without_mark(data: bytes, complaints: Complaints) -> bytes:
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
-def _read_jsonl(file: BinaryIO, complaints: Complaints) -> Iterator[Record]:
-    for number, line in read_lines(file, complaints):
+def read_jsonl(
+    file: BinaryIO,
+    complaints: Complaints,
+    *,
+    max_line: int = MAX_LINE,
+    too_long: str = "Name pictures by their paths",
+) -> Iterator[Record]:
+    """The objects of a file with one of them on each line; see `read_lines`."""
+    for number, line in read_lines(file, complaints, max_line=max_line, too_long=too_long):
         if not line or line.isspace():
             continue
         try:

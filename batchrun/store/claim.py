@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
@@ -29,6 +30,11 @@ HEALTH_COLUMNS = (
     "breaker_until",
     "refused_in_row",
 )
+
+
+Reserve: TypeAlias = Callable[[int, Record], Decimal | None]
+"""From a job's id and an item with its `input_bound` and `variables` to the most that its call can cost; None where
+that isn't known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +76,11 @@ def claim(
     worker: str,
     room: int,
     only: frozenset[int] | None,
-    reserve: Callable[[int, int | None], Decimal | None],
+    reserve: Reserve,
 ) -> Claimed:
     """Claim up to `room` items for `worker`, by priority, then in equal shares.
 
-    `only` names the jobs that may be claimed from (None: all). `reserve(job_id, input_bound)` gives the most that a
-    call can cost, None where it isn't known.
+    `only` names the jobs that may be claimed from (None: all).
     """
     now = clock(connection)
     claimed = Claimed(now=now)
@@ -269,7 +274,7 @@ def claim_of_job(
     share: int,
     sharing: int,
     in_flight: tuple[int, int],
-    reserve: Callable[[int, int | None], Decimal | None],
+    reserve: Reserve,
 ) -> None:
     """Claim up to `share` items of one job and note what held it back, if anything did.
 
@@ -290,7 +295,7 @@ def claim_of_job(
     if len(affordable) < len(due):
         claimed.brakes[job.id] = "cap"
         if not affordable and not in_flight[0]:
-            pause_at_cap(connection, job, reserve(job.id, due[0].input_bound))
+            pause_at_cap(connection, job, reserve(job.id, due[0]))
     tokens = expected_tokens(job)
     bucket = bucket_of(job)
     granted = grant(pool.bucket, bucket, now, wanted=len(affordable), tokens=tokens)
@@ -319,14 +324,14 @@ def select_due(connection: Connection, job_id: int, wanted: int, now: datetime) 
 def afford(
     job: Record,
     due: Sequence[Record],
-    reserve: Callable[[int, int | None], Decimal | None],
+    reserve: Reserve,
 ) -> tuple[list[Record], list[Decimal | None]]:
     """The items whose upper bounds still fit under the job's cap, and those bounds."""
     taken: list[Record] = []
     reservations: list[Decimal | None] = []
     committed = job.spent + job.reserved
     for item in due:
-        most = reserve(job.id, item.input_bound)
+        most = reserve(job.id, item)
         if job.cap is not None:
             if most is None or committed + most > job.cap:
                 continue

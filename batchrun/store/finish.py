@@ -240,9 +240,11 @@ def store_answers(connection: Connection, results: Sequence[Result]) -> None:
             "reasoning": result.answer.reasoning,
             "finish_reason": result.answer.finish_reason,
             "complete": result.answer.complete,
+            "tool_calls": list(result.answer.tool_calls) or None,
         }
         for result in results
-        if result.answer is not None and (result.answer.complete or result.answer.text or result.answer.reasoning)
+        if result.answer is not None
+        and (result.answer.complete or result.answer.text or result.answer.reasoning or result.answer.tool_calls)
     ]
     if rows:
         connection.execute(ADD_ANSWER, rows)

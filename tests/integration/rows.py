@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +17,7 @@ from batchrun.errors import ErrorKind
 from batchrun.states import State
 from batchrun.store import jobs as store
 from batchrun.store import workers
-from batchrun.store.claim import Call, Claimed, claim
+from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Charge, Result, finish
 from batchrun.store.jobs import NewItem
 from batchrun.tables import Record, attempts, items, jobs, profiles, usage
@@ -27,8 +27,6 @@ MOST = D("0.01")
 """What `reserving()` says that a call can cost."""
 COST = D("0.001")
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-
-Reserve = Callable[[int, int | None], Decimal | None]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from batchrun.states import State
 from batchrun.store.claim import SELECT_DUE, SELECT_RUNNABLE, Claimed
 from batchrun.store.jobs import add_items
 from batchrun.store.workers import OPEN
-from batchrun.tables import attempts, items
+from batchrun.tables import Record, attempts, items
 from tests.integration.rows import (
     LONG_AGO,
     MOST,
@@ -424,7 +424,7 @@ def test_a_job_that_can_not_afford_the_next_item_takes_a_cheaper_one(engine: Eng
     job = make_job(engine, size=3, cap=D("0.015"))
     with writing(engine) as connection:
         connection.execute(sa.update(items).where(items.c.custom_id == "1").values(input_bound=9_999))
-    claimed = take(engine, worker, reserve=lambda _, bound: D("0.005") if bound == 100 else D("0.02"))
+    claimed = take(engine, worker, reserve=lambda _, item: D("0.005") if item.input_bound == 100 else D("0.02"))
     assert (names(claimed), claimed.brakes) == (["0", "2"], {job: "cap"})
 
 
@@ -553,7 +553,7 @@ def test_a_claim_that_was_rolled_back_left_nothing(engine: Engine, worker: str) 
     class StopError(Exception):
         pass
 
-    def reserve(_job: int, _bound: int | None) -> Decimal:
+    def reserve(_job: int, _item: Record) -> Decimal:
         if asked:
             raise StopError
         asked.append(1)

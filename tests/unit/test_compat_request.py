@@ -229,7 +229,7 @@ def test_thinking_that_cant_be_had_is_refused(thinking: Thinking, rules: ModelRu
 def test_a_forbidden_parameter_is_refused() -> None:
     rules = ModelRules(thinking="always", forbidden=frozenset({"top_p", "presence_penalty"}))
     error = refusal(request(TextPart(text="x"), params={"top_p": 0.9}), rules)
-    assert (error.message, error.remedy) == ("m doesn't take the parameter `top_p`.", "Remove `top_p` from `params`.")
+    assert (error.message, error.remedy) == ("m doesn't take the parameter `top_p`.", "Remove `top_p`.")
 
 
 WRITTEN_HERE = ["model", "messages", "stream", "stream_options", "enable_thinking", "thinking_budget", "thinking"]

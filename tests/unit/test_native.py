@@ -121,6 +121,17 @@ def test_frames_that_say_nothing(value: object) -> None:
     assert (delta.text, delta.finish_reason, delta.usage, delta.error, delta.end) == ("", None, None, None, False)
 
 
+def test_calls_to_tools_are_put_together_from_their_pieces() -> None:
+    def piece(arguments: str, **more: str) -> dict[str, object]:
+        return {"index": 0, "function": {"arguments": arguments, **more}}
+
+    first, second = piece('{"a":', name="f") | {"id": "c"}, piece("1}")
+    deltas = [decode_message({"content": "", "tool_calls": [call]}) for call in (first, second)]
+    fold = folded(*deltas, decode_message({"content": ""}, "tool_calls"))
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    assert (fold.complete, fold.answer().tool_calls) == (True, (call,))
+
+
 # What was counted
 
 

@@ -18,7 +18,7 @@ from batchrun.dialects.native import Native
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.media import open_media
-from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart, Thinking
+from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart, Thinking, WrittenMessage
 from batchrun.plan import Plan, prepare
 from batchrun.store.claim import Call
 from batchrun.tables import EPOCH
@@ -215,3 +215,45 @@ def test_an_image_that_is_no_url_is_refused() -> None:
 def test_any_text_stays_text(text: str) -> None:
     body = json.loads(wire(NATIVE.encode(request(TextPart(text=text)), SEES)))
     assert body["input"]["messages"][0]["content"] == [{"text": text}]
+
+
+# Messages that somebody wrote in the compatible form
+
+
+def written(images: tuple[str, ...] = (), **fields: JsonValue) -> ChatRequest:
+    message = WrittenMessage(fields={"role": "user", **fields}, images=images)
+    return ChatRequest(model="m", messages=(message,), stream=False)
+
+
+def written_content(given: ChatRequest, rules: ModelRules = SEES) -> object:
+    return json.loads(wire(NATIVE.encode(given, rules)))["input"]["messages"][0]
+
+
+def test_a_written_text_is_a_part_or_a_plain_text() -> None:
+    given = written(content="Hi", name="ann")
+    assert written_content(given) == {"role": "user", "content": [{"text": "Hi"}], "name": "ann"}
+    assert written_content(given, READS) == {"role": "user", "content": "Hi", "name": "ann"}
+
+
+def test_written_parts_lose_their_type_and_keep_what_stands_beside_it() -> None:
+    image: JsonValue = {"type": "image_url", "image_url": {"detail": "high"}, "max_pixels": 9}
+    given = written(("https://host/a.jpg",), content=[image, {"type": "text", "text": "Read."}])
+    content = [{"image": "https://host/a.jpg", "max_pixels": 9}, {"text": "Read."}]
+    assert written_content(given) == {"role": "user", "content": content}
+
+
+def test_a_written_message_without_content_is_an_empty_one() -> None:
+    calls: JsonValue = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    given = written(role="assistant", content=None, tool_calls=calls)
+    assert written_content(given) == {"role": "assistant", "content": [], "tool_calls": calls}
+    assert written_content(given, READS) == {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+def test_a_written_part_of_another_kind_is_refused() -> None:
+    error = refusal(written(content=[{"type": "video_url", "video_url": {"url": "https://host/a.mp4"}}]))
+    assert error.message == "A part of the type 'video_url' can't be sent in this wire form."
+
+
+def test_a_written_image_in_text_generation_is_refused() -> None:
+    image: JsonValue = {"type": "image_url", "image_url": {}}
+    assert refusal(written(("https://host/a.jpg",), content=[image]), READS).message.startswith("m takes text only")

@@ -194,15 +194,15 @@ def test_thinking_comes_on_top_of_the_answer(catalogue: Catalogue) -> None:
 
 
 def test_the_most_that_a_call_can_cost(catalogue: Catalogue) -> None:
-    assert plan(catalogue, job("own", "known")).most(1_000) == Decimal("0.002")
+    assert plan(catalogue, job("own", "known")).most(1_000, 500) == Decimal("0.002")
 
 
 def test_without_a_price_the_most_is_not_known(catalogue: Catalogue) -> None:
-    assert plan(catalogue, job("own", "any", params={"max_tokens": 10})).most(1_000) is None
+    assert plan(catalogue, job("own", "any", params={"max_tokens": 10})).most(1_000, 10) is None
 
 
 def test_without_a_bound_the_most_is_not_known(catalogue: Catalogue) -> None:
-    assert plan(catalogue, job("own", "known")).most(None) is None
+    assert plan(catalogue, job("own", "known")).most(None, 500) is None
 
 
 def test_the_currency_is_that_of_the_price(catalogue: Catalogue) -> None:

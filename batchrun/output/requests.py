@@ -1,0 +1,73 @@
+"""Items as the lines of an OpenAI batch file, so that what is left of a job can go to a vendor's batch service.
+
+The requests are rendered as they would be sent, unless they are streamed; local pictures become data URLs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+from batchrun.dialects.compat_request import encode
+from batchrun.errors import BatchrunError, MediaError
+from batchrun.media import open_media
+from batchrun.messages import Source
+from batchrun.output.visible import safe_json
+from batchrun.plan import Plan
+from batchrun.reports.results import ItemResult
+from batchrun.rows.requests import METHOD, URL
+from batchrun.showing import clean
+
+MAX_LINE = 6_000_000
+"""Bytes; of the two readings of the vendors' 6 MB the smaller one."""
+SHOWN = 20
+
+
+@dataclass(slots=True, kw_only=True)
+class LeftOut:
+    """Items that can't stand in such a file."""
+
+    number: int = 0
+    shown: list[str] = field(default_factory=list)
+    """The first of them, each with the reason."""
+
+    def add(self, custom_id: str, reason: str) -> None:
+        self.number += 1
+        if len(self.shown) < SHOWN:
+            self.shown.append(f"{clean(custom_id)}: {reason}")
+
+
+def request_lines(stream: Iterator[ItemResult], plan: Plan, left_out: LeftOut) -> Iterator[bytes]:
+    """A line for each item; those that can't have one are noted in `left_out`."""
+    for item in stream:
+        try:
+            yield _line(item, plan)
+        except BatchrunError as error:
+            left_out.add(item.custom_id, error.message)
+
+
+def _line(item: ItemResult, plan: Plan) -> bytes:
+    with ExitStack() as stack:
+        images = [_opened(media.get("url"), media.get("path"), plan, stack) for media in item.media]
+        request = replace(plan.request(item.variables, images), stream=False)
+        body = encode(request, plan.model.rules)
+        head = {"custom_id": item.custom_id, "method": METHOD, "url": URL}
+        before = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()[:-1] + b',"body":'
+        length = len(before) + body.length + 1
+        if length > MAX_LINE:
+            raise MediaError(f"its line would have {length:,} bytes; vendors take {MAX_LINE:,}", code="media-too-large")
+        pieces = [
+            safe_json(piece.decode()).encode() if isinstance(piece, bytes) else b"".join(piece.read_encoded())
+            for piece in (before, *body.pieces)
+        ]
+        return b"".join((*pieces, b"}\n"))
+
+
+def _opened(url: object, path: object, plan: Plan, stack: ExitStack) -> Source:
+    if isinstance(url, str):
+        return url
+    if isinstance(path, str) and plan.media_root is not None:
+        return stack.enter_context(open_media(plan.media_root, path))
+    raise MediaError("a media reference without a path or a URL", code="media-reference")
