@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchrun.api import (
+        estimate,
         export,
         load,
         report,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchrunError",
     "__version__",
+    "estimate",
     "export",
     "load",
     "report",

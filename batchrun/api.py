@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -21,8 +21,10 @@ from urllib.parse import quote
 from sqlalchemy import Engine
 
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.database import connect, reading
+from batchrun.database import connect, connect_to_tables, reading
 from batchrun.drain import GRACE, Stop
+from batchrun.errors import UsageError
+from batchrun.estimating import Estimate, estimate_all
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
@@ -43,6 +45,7 @@ from batchrun.running import run as drain_jobs
 from batchrun.settings import Settings, current_folder, read_settings
 from batchrun.simulated import with_simulator
 from batchrun.states import State
+from batchrun.store.sample import draw
 from batchrun.store.workers import dead_here
 
 Place = str | Path | None
@@ -97,6 +100,7 @@ def load(
 def run(
     job_file: str | Path,
     *,
+    sample: int | None = None,
     database: Place = None,
     catalogue: str | Path | None = None,
     progress: bool = False,
@@ -108,12 +112,15 @@ def run(
 ) -> RunEnd:
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
-    `progress` shows how far it is on standard error. `grace` is how many seconds calls in flight get after the first
-    Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills. `stop` ends the run from
-    another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is stored.
+    `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
+    sample is never bought twice, and a later run goes on with the others. `progress` shows how far it is on standard
+    error. `grace` is how many seconds calls in flight get after the first Ctrl-C. `simulator_book` is where a simulator
+    that is started here writes its bills. `stop` ends the run from another thread; without it, Ctrl-C does, and
+    KeyboardInterrupt is raised once everything is stored.
 
     Raises what `load` raises, UsageError where a key is missing, and DatabaseError where the database stays away.
     """
+    check_sample(sample)
     path, settings = Path(job_file), settings_for(database)
     jobs = read_job_file(path)
     known = catalogue_for(catalogue, settings)
@@ -126,8 +133,15 @@ def run(
         stack.callback(engine.dispose)
         loaded = load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
         on_loaded(loaded)
-        end = drained(engine, loaded, known, settings, grace=grace, progress=progress, stop=stop)
+        end = drained(engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, stop=stop)
         return replace(end, files=written_files(engine, loaded, jobs))
+
+
+def check_sample(size: int | None) -> None:
+    if size is not None and size < 1:
+        raise UsageError(
+            f"a sample of {size} items", code="sample-size", remedy="take at least one item, or leave the sample out"
+        )
 
 
 def drained(
@@ -136,13 +150,18 @@ def drained(
     catalogue: Catalogue,
     settings: Settings,
     *,
+    sample: int | None,
     grace: float,
     progress: bool,
     stop: Stop | None,
 ) -> RunEnd:
     """Make the calls, with the progress on standard error and Ctrl-C as the way to stop."""
     ids = frozenset(job.job_id for job in loaded)
-    shown, asked = progress_of(ends(engine, ids)), stop or Stop()
+    drawn = None
+    if sample is not None:
+        with reading(engine) as connection:
+            drawn = draw(connection, ids, sample)
+    shown, asked = progress_of(ends(engine, ids, drawn)), stop or Stop()
 
     def interrupt() -> None:
         asked.ask()
@@ -155,7 +174,7 @@ def drained(
             os.write(2, (shown.notes[0] + "\n").encode())
 
     with signals(interrupt), showing(shown, quiet=not progress):
-        end = drain_jobs(engine, ids, catalogue, settings, stop=asked, tally=shown.tally, grace=grace)
+        end = drain_jobs(engine, ids, catalogue, settings, sample=drawn, stop=asked, tally=shown.tally, grace=grace)
     if stop is None and asked.level:
         raise KeyboardInterrupt
     return end
@@ -170,6 +189,52 @@ def written_files(engine: Engine, loaded: Sequence[Loaded], jobs: JobFile) -> di
             if made is not None:
                 written[job.job_id] = replace(made, folder=spec.output.folder)
     return written
+
+
+def estimate(
+    job_file: str | Path,
+    *,
+    sample: int | None = None,
+    database: Place = None,
+    catalogue: str | Path | None = None,
+    progress: bool = False,
+    simulator_book: str | Path | None = None,
+    on_rows: Callable[[int], None] = lambda _: None,
+    on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> Estimate:
+    """What the jobs of a file will cost, and how long they will take.
+
+    Without `sample` no call is made, no key is needed and nothing is written; what a database that exists knows of the
+    jobs is taken into account. With it, the calls of so many items of each job are made first, exactly as
+    `run(sample=...)` makes them: their answers are kept, and what they used narrows the estimate of the others.
+
+    Raises SpecError, CatalogueError, UsageError, DatabaseError, and with `sample` what `run` raises.
+    """
+    path, end = Path(job_file), None
+    if sample is not None:
+        end = run(
+            path,
+            sample=sample,
+            database=database,
+            catalogue=catalogue,
+            progress=progress,
+            simulator_book=simulator_book,
+            on_loaded=on_loaded,
+            stop=stop,
+        )
+    settings = settings_for(database)
+    jobs = read_job_file(path)
+    known = catalogue_for(catalogue, settings)
+    with ExitStack() as stack:
+        engine = connect_to_tables(settings.database_url)
+        connection = None
+        if engine is not None:
+            stack.callback(engine.dispose)
+            connection = stack.enter_context(reading(engine))
+        base, now = path.resolve().parent, datetime.now(UTC)
+        made = estimate_all(jobs, known, base=base, connection=connection, now=now, on_rows=on_rows)
+        return replace(made, run=end)
 
 
 def status(jobs: Iterable[str] | None = None, *, database: Place = None) -> list[JobStatus]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 
 from batchrun.database import writing
+from batchrun.errors import DatabaseError
 from batchrun.store import workers
 from batchrun.store.workers import Reaped
 
@@ -46,11 +47,16 @@ class Beat:
         self.thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stopped.set()
         self.thread.join()
-        with writing(self.engine) as connection:
-            workers.end(connection, self.worker)
+        try:
+            with writing(self.engine) as connection:
+                workers.end(connection, self.worker)
+        except DatabaseError:
+            if kind is None:
+                raise
+            # What ended the drain tells of the same trouble, and of the answers; the next run settles this worker.
 
     def run(self) -> None:
         while not self.stopped.wait(EVERY):

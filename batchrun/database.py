@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from batchrun.errors import DatabaseError
 from batchrun.tables import SCHEMA
@@ -125,6 +126,23 @@ def connect(text: str, *, create: bool = False) -> Engine:
     return engine
 
 
+def connect_to_tables(text: str) -> Engine | None:
+    """An engine on the database at `text`; None where there is none, or it has no tables yet. Nothing is made.
+
+    Raises DatabaseError.
+    """
+    url = parse_url(text)
+    path = sqlite_path(url)
+    if path is not None and not exists_as_file(path):
+        return None
+    engine = make_engine(url)
+    try:
+        empty = read_revision(engine) is None
+    finally:
+        engine.dispose()
+    return None if empty else connect(text)
+
+
 def make_engine(url: URL) -> Engine:
     """An engine with our settings. Made after a fork, never before."""
     if url.get_backend_name() == "sqlite":
@@ -160,7 +178,8 @@ def dump_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def configure_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    record.info["file"] = file_id(connection)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # a stored answer is paid for: it survives a power cut
@@ -169,9 +188,33 @@ def configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     cursor.close()
 
 
+def file_id(connection: sqlite3.Connection) -> tuple[str, int, int]:
+    """The path of the database's file, and which file stood there."""
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    status = os.stat(path)
+    return path, status.st_dev, status.st_ino
+
+
+def refuse_replaced(path: str, device: int, inode: int) -> None:
+    """A file that was deleted or replaced while it is open still takes what is written, and nobody will ever read it.
+    Raises DatabaseError."""
+    try:
+        status = os.stat(path)
+        same = (status.st_dev, status.st_ino) == (device, inode)
+    except OSError:
+        same = False
+    if not same:
+        raise DatabaseError(
+            f"the database {path} was deleted, moved or replaced while it was in use",
+            code="database-gone",
+            remedy="put the file back, with its -wal file if there is one, and run the same command again",
+        )
+
+
 def begin_sqlite(connection: Connection) -> None:
     """A transaction that reads first and writes later fails at once when another one wrote between; so a writing one
     takes the lock when it begins."""
+    refuse_replaced(*connection.info["file"])
     reading = connection.get_execution_options().get("batchrun_reading", False)
     connection.exec_driver_sql("BEGIN DEFERRED" if reading else "BEGIN IMMEDIATE")
 

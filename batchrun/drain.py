@@ -20,11 +20,13 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
+from batchrun.errors import DatabaseError
 from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
+from batchrun.store.sample import Sample, is_open
 from batchrun.store.workers import Reaped, give_back
 from batchrun.tables import Record
 from batchrun.transport import Transport
@@ -116,6 +118,7 @@ async def drain(
     *,
     reserve: Callable[[int, int | None, int | None], Decimal | None],
     only: frozenset[int] | None = None,
+    sample: Sample | None = None,
     stop: Stop | None = None,
     tally: Tally | None = None,
     streams: int = STREAMS,
@@ -123,9 +126,10 @@ async def drain(
 ) -> Tally:
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
+    With a `sample` of these jobs, of each job that is in `only`, nothing but its items is called.
     `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound, output_bound)` gives the most that one can
-    cost. Raises DatabaseError when the database stays away; results that were not stored by then are lost with the
-    process.
+    cost. Raises DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a
+    file then.
     """
     stop, tally = stop or Stop(), tally or Tally()
 
@@ -146,6 +150,7 @@ async def drain(
                 plans=prepared,
                 reserve=most,
                 only=only,
+                sample=sample,
                 stop=stop,
                 tally=tally,
                 streams=streams,
@@ -177,6 +182,7 @@ class Worker:
     plans: Callable[[int], Plan]
     reserve: Reserve
     only: frozenset[int] | None
+    sample: Sample | None
     stop: Stop
     tally: Tally
     streams: int
@@ -207,6 +213,9 @@ class Worker:
                     break
                 await self.rest(claimed)
             await self.wind_down()
+        except DatabaseError:
+            await self.wind_down()  # what is in flight is paid for, and its answers can be kept in a file
+            raise
         finally:
             watchdog.cancel()
             await self.cancel([live for live in self.live.values() if live.task is not None])
@@ -217,7 +226,14 @@ class Worker:
 
         def work(connection: Connection) -> tuple[float, Claimed]:
             began = time.monotonic()  # beside the database's clock: the commit that follows may take its time
-            return began, claim(connection, worker=self.beat.worker, room=room, only=self.only, reserve=self.reserve)
+            return began, claim(
+                connection,
+                worker=self.beat.worker,
+                room=room,
+                only=self.only,
+                reserve=self.reserve,
+                sample=self.sample,
+            )
 
         began, claimed = await self.writer.do(work)
         self.clock.set(claimed.now, began)
@@ -251,6 +267,8 @@ class Worker:
 
         def work(connection: Connection) -> bool:
             give_back(connection, self.beat.worker)
+            if self.sample is not None:
+                return is_open(connection, self.sample)
             return has_open_items(connection, self.only)
 
         return not await self.writer.do(work)

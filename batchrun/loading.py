@@ -186,8 +186,7 @@ class Loader:
         earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
         changed: list[str] = []
         most: Decimal | None = Decimal(0)
-        rows = read_rows(job, self.base, no_check if plan.prompt is not None else checking(job, plan))
-        for batch in batches(rows):
+        for batch in batches(checked_rows(job, plan, self.base)):
             made = [new_item(job, plan, row) for row in batch]
             self.add(loaded, made, batch, earlier, changed)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
@@ -281,6 +280,11 @@ class Loader:
         loaded.added += len(new)
 
 
+def checked_rows(job: JobSpec, plan: Plan, base: Path) -> Iterator[Row]:
+    """The rows of the source. Raises SpecError where one of them can't be asked."""
+    return read_rows(job, base, no_check if plan.prompt is not None else checking(job, plan))
+
+
 def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
     batch: list[Row] = []
     weight = 0
@@ -294,8 +298,11 @@ def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
-    """The item of a row. Raises SpecError where it can't become a request, or its cost has no bound under a cap."""
+def asked(job: JobSpec, plan: Plan, row: Row) -> tuple[list[str], int | None]:
+    """The texts of a row's request and its most input tokens.
+
+    Raises SpecError where it can't become a request, or its cost has no bound under a cap.
+    """
     try:
         texts = plan.texts(row.variables)
     except TemplateError as error:
@@ -309,10 +316,21 @@ def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
             f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
-    media: list[Mapping[str, JsonValue]] = [
+    return texts, bound
+
+
+def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
+    """The references to a row's pictures, as they are stored."""
+    return [
         {key: value for key in ("kind", "path", "url", "size") if (value := getattr(reference, key)) is not None}
         for reference in row.media
     ]
+
+
+def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
+    """The item of a row. Raises SpecError."""
+    texts, bound = asked(job, plan, row)
+    media = media_of(row)
     hashed = json.dumps([texts, media], sort_keys=True).encode()
     return NewItem(
         custom_id=row.custom_id,

@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,8 +25,10 @@ from batchrun.jobfile.spec import JobSpec
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
-from batchrun.states import State
+from batchrun.spill import restore, spill_folder
+from batchrun.states import OPEN, State
 from batchrun.store import jobs as store
+from batchrun.store.sample import Sample, count_sample
 from batchrun.tables import Record
 
 FILES = 65_536
@@ -41,12 +44,15 @@ class JobEnd:
     name: str
     simulated: bool
     states: dict[str, int]
+    """Of all items, or of those in the sample."""
     paused: str | None
     pause_message: str | None
     cap: Decimal | None
     spent: Decimal
     """The high bound of what its calls have cost so far, in `currency`."""
     currency: str | None
+    outside_sample: dict[str, int] = field(default_factory=dict)
+    """By state, the items that a run of a sample has nothing to do with."""
 
     @property
     def total(self) -> int:
@@ -59,7 +65,7 @@ class JobEnd:
 
     @property
     def left(self) -> int:
-        return sum(self.states.get(state, 0) for state in (State.PENDING, State.WAITING, State.CLAIMED, State.BLOCKED))
+        return sum(self.states.get(state, 0) for state in OPEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +99,12 @@ def run(
     catalogue: Catalogue,
     settings: Settings,
     *,
+    sample: Sample | None = None,
     stop: Stop | None = None,
     tally: Tally | None = None,
     grace: float = GRACE,
 ) -> RunEnd:
-    """Drain these jobs in this process until nothing is left to do or `stop` is asked for.
+    """Drain these jobs, or a `sample` of each, in this process until nothing is left to do or `stop` is asked for.
 
     A pause that an error caused is lifted first: whoever runs a job again has mended its cause. Raises UsageError
     where a key is missing, DatabaseError where the database stays away.
@@ -110,6 +117,7 @@ def run(
         return plans[job_id].most(input_bound, output_bound)
 
     began = time.monotonic()
+    restore(engine, spill_folder(engine))
     with writing(engine) as connection:
         store.lift_pauses(connection, only)
     draining = drain(
@@ -117,13 +125,16 @@ def run(
         plans.__getitem__,
         reserve=reserve,
         only=only,
+        sample=sample,
         stop=stop,
         tally=tally,
         streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
         grace=grace,
     )
     finished(draining, stop)
-    return RunEnd(jobs=ends(engine, only), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0)
+    return RunEnd(
+        jobs=ends(engine, only, sample), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0
+    )
 
 
 def finished(draining: Coroutine[object, object, Tally], stop: Stop) -> None:
@@ -181,22 +192,29 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
         return plans
 
 
-def ends(engine: Engine, job_ids: frozenset[int]) -> list[JobEnd]:
+def ends(engine: Engine, job_ids: frozenset[int], sample: Sample | None = None) -> list[JobEnd]:
     with reading(engine) as connection:
-        return [
-            JobEnd(
-                job_id=job.id,
-                name=job.name,
-                simulated=job.simulated,
-                states=store.count_states(connection, job.id),
-                paused=job.paused or job.profile_paused,
-                pause_message=job.pause_message if job.paused else job.profile_pause_message,
-                cap=job.cap,
-                spent=job.spent,
-                currency=job.currency,
-            )
-            for job in store.job_rows(connection, job_ids)
-        ]
+        found: list[JobEnd] = []
+        for job in store.job_rows(connection, job_ids):
+            states = store.count_states(connection, job.id)
+            sampled = states if sample is None else count_sample(connection, sample[job.id])
+            found.append(end_of(job, sampled, outside=dict(Counter(states) - Counter(sampled))))
+        return found
+
+
+def end_of(job: Record, states: dict[str, int], *, outside: dict[str, int]) -> JobEnd:
+    return JobEnd(
+        job_id=job.id,
+        name=job.name,
+        simulated=job.simulated,
+        states=states,
+        outside_sample=outside,
+        paused=job.paused or job.profile_paused,
+        pause_message=job.pause_message if job.paused else job.profile_pause_message,
+        cap=job.cap,
+        spent=job.spent,
+        currency=job.currency,
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ fifty.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.database import UNREACHABLE, writing
 from batchrun.errors import DatabaseError, ErrorKind
+from batchrun.spill import spill, spill_folder
 from batchrun.states import State
 from batchrun.store.finish import Result, finish
 
@@ -33,11 +35,13 @@ Work = Callable[[Connection], object]
 
 
 class Writer:
-    """Use it as a context manager around the life of a drain; leaving it stores what was handed over."""
+    """Use it as a context manager around the life of a drain; leaving it stores what was handed over, or keeps it in a
+    file where the database has gone."""
 
     def __init__(self, engine: Engine, *, hurry: Callable[[], bool] = lambda: False) -> None:
         """`hurry` says that the process has to end now, so that a database that stays away isn't waited for."""
         self.engine = engine
+        self.folder = spill_folder(engine)
         self.hurry = hurry
         self.trouble = ""
         """Why nothing is stored at the moment."""
@@ -58,7 +62,22 @@ class Writer:
             self.condition.notify()
         self.thread.join()
         if self.failure is not None:
-            raise self.failure
+            raise self.failure if not self.results else self.kept(self.failure)
+
+    def kept(self, failure: BaseException) -> BaseException:
+        """Puts what isn't stored into a file, and says so in the error that ends the drain."""
+        count = len(self.results)
+        try:
+            path = spill(self.engine, self.folder, secrets.token_hex(8), self.results)
+            told = (
+                f"{count:,} results that it didn't take are kept in {path}; the next run on this database stores them"
+            )
+        except OSError as error:
+            told = f"{count:,} results that it didn't take are lost, as no file could take them: {error}"
+        if not isinstance(failure, DatabaseError):
+            failure.add_note(told)
+            return failure
+        return DatabaseError(f"{failure.message}; {told}", code=failure.code, remedy=failure.remedy)
 
     def put(self, result: Result) -> None:
         """Hand over a result. It is stored before any work that is asked for later."""
@@ -90,7 +109,7 @@ class Writer:
             try:
                 self.commit(results, work)
             except BaseException as error:  # noqa: BLE001 - handed to the loop, which ends the drain with it
-                self.give_up(error, work)
+                self.give_up(error, results, work)
                 return
 
     def commit(self, results: list[Result], work: list[tuple[Work, Future[object]]]) -> None:
@@ -135,9 +154,10 @@ class Writer:
                 self.trouble = ""
                 return returned
 
-    def give_up(self, error: BaseException, work: Iterable[tuple[Work, Future[object]]]) -> None:
+    def give_up(self, error: BaseException, results: list[Result], work: Iterable[tuple[Work, Future[object]]]) -> None:
         with self.condition:
             self.failure = error
+            self.results = results + self.results
             waiting = [*work, *self.work]
         for _, future in waiting:
             future.set_exception(error)

@@ -24,6 +24,7 @@ from batchrun.errors import CatalogueError
 from batchrun.messages import Thinking
 from batchrun.pricing import Price, Tier
 from batchrun.showing import clean, listing
+from batchrun.tokens import PictureFormula
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
 ERROR_TABLES = {"compat": "openai", "native": "model-studio"}
@@ -59,6 +60,8 @@ class Model:
     max_output: int | None = None
     max_image_tokens: int | None = None
     """The most that one picture can become, marks included."""
+    picture_tokens: PictureFormula | None = None
+    """How pictures are counted; None where no formula is published."""
     retired_on: date | None = None
     replaced_by: str | None = None
     limits: Limits = field(default_factory=Limits)
@@ -79,11 +82,15 @@ class Model:
         the budget, if one can be sent, comes on top.
         """
         answer = self.max_output if max_tokens is None else max_tokens
-        if not self._thinks(self.thinks_by_default if thinking is None else thinking.enabled):
+        if not self.may_think(thinking):
             return answer
         budget = thinking.budget if thinking is not None and self.rules.thinking_budget else None
         thought = self.max_cot if budget is None else budget
         return None if answer is None or thought is None else answer + thought
+
+    def may_think(self, thinking: Thinking | None) -> bool:
+        """Whether a call that asks for this can bring thinking."""
+        return self._thinks(self.thinks_by_default if thinking is None else thinking.enabled)
 
     def price_at(self, moment: datetime) -> Price | None:
         """The price that holds at `moment`, which carries a zone; None where none is known."""
@@ -268,6 +275,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         max_cot=entry.max_cot,
         max_output=entry.max_output,
         max_image_tokens=entry.max_image_tokens,
+        picture_tokens=_formula(entry),
         retired_on=retirement.on if retirement else None,
         replaced_by=retirement.replaced_by if retirement else None,
         limits=_limits(entry),
@@ -275,6 +283,13 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         source=entry.source,
         checked_on=entry.checked_on,
     )
+
+
+def _formula(entry: ModelEntry) -> PictureFormula | None:
+    if entry.picture_tokens is None:
+        return None
+    (least, most), (smallest, largest) = entry.picture_tokens.min_pixels, entry.picture_tokens.max_pixels
+    return PictureFormula(factor=entry.picture_tokens.factor, min_pixels=(least, most), max_pixels=(smallest, largest))
 
 
 def _limits(entry: ModelEntry) -> Limits:

@@ -138,6 +138,25 @@ class RetirementEntry(Entry):
     checked_on: Day | None = None
 
 
+def _check_bounds(bounds: list[int]) -> list[int]:
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise refusal(
+            "must be two numbers, the lower one first", "Write for example [4096, 65536]; twice the same is fine"
+        )
+    return bounds
+
+
+PixelBounds = Annotated[list[Tokens], AfterValidator(_check_bounds)]
+
+
+class PictureTokensEntry(Entry):
+    factor: Annotated[int, Field(ge=1, le=1_000)]
+    min_pixels: PixelBounds
+    max_pixels: PixelBounds
+    source: str = ""
+    checked_on: Day | None = None
+
+
 class ModelEntry(Entry):
     images: bool = True
     videos: bool = True
@@ -153,6 +172,7 @@ class ModelEntry(Entry):
     max_cot: Tokens | None = None
     max_output: Tokens | None = None
     max_image_tokens: Tokens | None = None
+    picture_tokens: PictureTokensEntry | None = None
     source: str = ""
     checked_on: Day | None = None
     limits: LimitsEntry | None = None

@@ -16,6 +16,7 @@ from batchrun.catalogue.file import (
     Entry,
     LimitsEntry,
     ModelEntry,
+    PictureTokensEntry,
     PriceEntry,
     RetirementEntry,
     TierEntry,
@@ -41,6 +42,12 @@ _KINDS = {
     "missing": "is missing",
     "too_short": "must not be empty",
 }
+_SECTIONS: dict[str, type[Entry]] = {
+    "limits": LimitsEntry,
+    "retirement": RetirementEntry,
+    "picture_tokens": PictureTokensEntry,
+}
+"""The mappings inside a model."""
 _REMEDIES = {"string_type": "Put it in quotes", "int_type": "Write it in digits alone, such as 32768"}
 
 
@@ -141,7 +148,7 @@ def _entry_at(where: KeyPath) -> type[Entry]:
     """The shape of the mapping at `where`; positions alternate between a field and a name or index."""
     shapes: dict[int, type[Entry]] = {0: CatalogueFile, 2: EndpointEntry, 4: ModelEntry, 6: PriceEntry, 8: TierEntry}
     if len(where) == 5:
-        return LimitsEntry if where[-1] == "limits" else RetirementEntry
+        return _SECTIONS[str(where[-1])]
     return shapes[len(where)]
 
 

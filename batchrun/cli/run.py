@@ -20,6 +20,12 @@ def command(
     job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Only N items of each job; the same ones each time, chosen as if by lot."
+        ),
+    ] = None,
     grace: Annotated[float, typer.Option(help="Seconds that calls in flight get after Ctrl-C.", min=0.0)] = 120.0,
     book: Annotated[
         Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")
@@ -32,11 +38,15 @@ def command(
     Running it again does nothing twice: what is done stays done, new pictures and rows are added, what failed for a
     passing reason goes on. Ctrl-C once lets the calls in flight finish; twice stops at once.
 
+    With --sample, a few items of each job are called and the others stay as they are: look at the answers, then run
+    the same command without it to go on with the rest.
+
     Example: batchrun run jobs.example.yaml
     """
     raise typer.Exit(
         execute(
             job_file,
+            sample=sample,
             catalogue=catalogue,
             database=database,
             grace=grace,
@@ -50,6 +60,7 @@ def command(
 def execute(
     path: Path,
     *,
+    sample: int | None = None,
     catalogue: Path | None,
     database: str | None,
     grace: float,
@@ -66,6 +77,7 @@ def execute(
     with reading_rows(quiet=quiet) as on_rows:
         end = run(
             path,
+            sample=sample,
             database=database,
             catalogue=catalogue,
             progress=not quiet,

@@ -9,13 +9,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batchrun.database import reading
+from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading import Loaded
 from batchrun.output.sidecar import Sidecars
 from batchrun.output.visible import visible
 from batchrun.progress import amount_of, span_of
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.running import JobEnd, RunEnd
-from batchrun.states import State
+from batchrun.states import OPEN, State
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -86,7 +87,10 @@ def print_summary(engine: Engine, end: RunEnd, *, as_json: bool) -> None:
 
 def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) -> list[str]:
     states = [f"{job.states[state]:,} {state}" for state in SHOWN if job.states.get(state)]
-    lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} of {job.total:,}"]
+    of = f"of {job.total:,}"
+    if job.outside_sample:
+        of = f"of a sample of {job.total:,} of {job.total + sum(job.outside_sample.values()):,}"
+    lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} {of}"]
     lines += [f"  {cost_line(line)}" for line in costs]
     if job.paused:
         lines.append(f"  stopped ({job.paused}): {visible(job.pause_message or '')}")
@@ -121,9 +125,11 @@ def file_lines(made: Sidecars) -> list[str]:
 
 def this_run(end: RunEnd) -> str:
     ended = sum(end.tally.states.values())
+    sampled = any(job.outside_sample for job in end.jobs)
     if not end.tally.calls and not ended:
+        items = "item of the sample" if sampled else "item"
         text = (
-            "nothing to do: every item has ended before" if not any(job.left for job in end.jobs) else "no calls made"
+            "no calls made" if any(job.left for job in end.jobs) else f"nothing to do: every {items} has ended before"
         )
     else:
         rate = ended / end.seconds if end.seconds else 0.0
@@ -135,6 +141,9 @@ def this_run(end: RunEnd) -> str:
         text += f"; stopped with {left:,} items left: run the same command to go on"
     if end.tally.maybe_billed:
         text += f"; {end.tally.maybe_billed:,} calls were stopped in flight and may have been billed"
+    waiting = any(job.outside_sample.get(state) for job in end.jobs for state in OPEN)
+    if waiting and end.exit_code in (EXIT_DONE, EXIT_ITEMS_FAILED):
+        text += "; the same command without --sample goes on with the rest"
     return text
 
 
@@ -144,6 +153,7 @@ def job_document(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None)
         "simulated": job.simulated,
         "states": job.states,
         "total": job.total,
+        "outside_sample": job.outside_sample,
         "paused": job.paused,
         "pause_message": job.pause_message,
         "cost": [

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from batchrun.errors import MediaError
 from batchrun.media import ENCODED_LIMIT, check_amount
-from batchrun.media.header import HEAD, sniff
+from batchrun.media.header import HEAD, Size, read_size, sniff
 
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]{1,40});base64,", re.IGNORECASE)
 
@@ -33,6 +33,22 @@ def check_image_url(url: str, *, limit: int = ENCODED_LIMIT) -> None:
             code="media-url",
             remedy="Write it percent-encoded: a blank is %20.",
         )
+
+
+def size_of_data_url(url: str) -> Size | None:
+    """Width and height of the picture in a data URL; None for another URL, which isn't fetched, and where the header
+    doesn't tell cheaply. Raises MediaError as `check_image_url` does, and `media-broken`."""
+    check_image_url(url)
+    match = _DATA_URL.match(url)
+    if match is None:
+        return None
+    data = b64decode(url[match.end() :])
+    try:
+        return read_size(match[1].lower(), lambda offset, length: data[offset : offset + length])
+    except ValueError as error:
+        raise MediaError(
+            f"The picture of {_short(url)} is broken: {error}.", code="media-broken", remedy="Encode the file again."
+        ) from error
 
 
 def _is_web(url: str) -> bool:

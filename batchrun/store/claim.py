@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
@@ -16,6 +16,7 @@ from batchrun.database import clock
 from batchrun.limits import DEFAULT_CONCURRENCY, Bucket, Health, breaker_allows, grant
 from batchrun.messages import JsonValue
 from batchrun.states import State
+from batchrun.store.sample import NAMED, Sample, parts
 from batchrun.tables import Record, attempts, items, jobs, profiles
 
 BUCKET_COLUMNS = ("next_slot_at", "tokens_at", "day", "day_tokens")
@@ -77,10 +78,11 @@ def claim(
     room: int,
     only: frozenset[int] | None,
     reserve: Reserve,
+    sample: Sample | None = None,
 ) -> Claimed:
     """Claim up to `room` items for `worker`, by priority, then in equal shares.
 
-    `only` names the jobs that may be claimed from (None: all).
+    `only` names the jobs that may be claimed from (None: all), `sample` the items (None: all of these jobs).
     """
     now = clock(connection)
     claimed = Claimed(now=now)
@@ -106,6 +108,7 @@ def claim(
             sharing=sum(other.profile_id == job.profile_id for other in rivals),
             in_flight=(in_flight_of_job.get(job.id, 0), in_flight_of_profile.get(job.profile_id, 0)),
             reserve=reserve,
+            sample=None if sample is None else sample[job.id],
         )
         taken = sum(call.profile_id == job.profile_id for call in claimed.calls)
         in_flight_of_profile[job.profile_id] = pool.in_flight + taken
@@ -159,28 +162,27 @@ COUNT_IN_FLIGHT = (
     .where(sa.literal_column("outcome = 'open'"), attempts.c.profile_id.in_(sa.bindparam("ids", expanding=True)))
     .group_by(attempts.c.profile_id, attempts.c.job_id)
 )
-SELECT_DUE = [
-    sa.select(
-        items.c.id,
-        items.c.custom_id,
-        items.c.variables,
-        items.c.media,
-        items.c.fence,
-        items.c.free_tries,
-        items.c.paid_tries,
-        items.c.free_since,
-        items.c.input_bound,
+
+
+def select_items(*conditions: ColumnElement[bool]) -> sa.Select[*tuple[Any, ...]]:
+    names = ("id", "custom_id", "variables", "media", "fence", "free_tries", "paid_tries", "free_since", "input_bound")
+    return (
+        sa.select(*(items.c[name] for name in names))
+        .where(*conditions)
+        .order_by(items.c.next_at, items.c.id)
+        .limit(sa.bindparam("wanted"))
+        .with_for_update(skip_locked=True)
     )
-    .where(items.c.job_id == sa.bindparam("job"), condition)
-    .order_by(items.c.next_at, items.c.id)
-    .limit(sa.bindparam("wanted"))
-    .with_for_update(skip_locked=True)
-    for condition in (
-        sa.and_(items.c.state == State.WAITING, items.c.next_at <= sa.bindparam("now")),
-        items.c.state == State.PENDING,
-    )
-]
+
+
+DUE = (
+    sa.and_(items.c.state == State.WAITING, items.c.next_at <= sa.bindparam("now")),
+    items.c.state == State.PENDING,
+)
 """Retries that are due first, then what was never tried, in the order of the source."""
+SELECT_DUE = [select_items(items.c.job_id == sa.bindparam("job"), condition) for condition in DUE]
+SELECT_DUE_SAMPLED = [select_items(NAMED, condition) for condition in DUE]
+"""Without the job: SQLite would walk through all its items in the order of the index."""
 TAKE_ITEM = (
     sa.update(items)
     .where(items.c.id == sa.bindparam("item"))
@@ -275,6 +277,7 @@ def claim_of_job(
     sharing: int,
     in_flight: tuple[int, int],
     reserve: Reserve,
+    sample: Sequence[int] | None,
 ) -> None:
     """Claim up to `share` items of one job and note what held it back, if anything did.
 
@@ -286,7 +289,7 @@ def claim_of_job(
     if job.concurrency is not None and job.concurrency - in_flight[0] < allowed:
         allowed, brake = job.concurrency - in_flight[0], "job concurrency"
     wanted = min(share, allowed)
-    due = select_due(connection, job.id, wanted, now) if wanted > 0 else []
+    due = select_due(connection, job.id, wanted, now, sample) if wanted > 0 else []
     if wanted < share and len(due) == max(wanted, 0):
         claimed.brakes[job.id] = brake
     if not due:
@@ -313,11 +316,19 @@ def claim_of_job(
     connection.execute(SAVE_JOB, {"job": job.id, "new_reserved": reserved, **values})
 
 
-def select_due(connection: Connection, job_id: int, wanted: int, now: datetime) -> list[Record]:
+def select_due(
+    connection: Connection, job_id: int, wanted: int, now: datetime, sample: Sequence[int] | None
+) -> list[Record]:
     found: list[Record] = []
-    for statement in SELECT_DUE:
-        if len(found) < wanted:
-            found += connection.execute(statement, {"job": job_id, "wanted": wanted - len(found), "now": now})
+    if sample is None:
+        for statement in SELECT_DUE:
+            if len(found) < wanted:
+                found += connection.execute(statement, {"job": job_id, "wanted": wanted - len(found), "now": now})
+        return found
+    for statement in SELECT_DUE_SAMPLED:
+        for ids in parts(sample):
+            if len(found) < wanted:
+                found += connection.execute(statement, {"ids": ids, "wanted": wanted - len(found), "now": now})
     return found
 
 

@@ -221,6 +221,17 @@ def attempts_before(connection: Connection, results: Sequence[Result]) -> dict[i
     return {row.id: row for row in connection.execute(SELECT_ATTEMPTS, {"ids": ids})}
 
 
+def still_known(connection: Connection, results: Sequence[Result]) -> bool:
+    """Whether the database knows the calls of all these results, as the calls that they were."""
+    calls = {result.call.attempt_id: result.call for result in results}
+    wanted = sa.select(attempts.c.id, attempts.c.item_id, attempts.c.fence, attempts.c.claimed_at)
+    found = {row.id: row for row in connection.execute(wanted.where(attempts.c.id.in_(list(calls))))}
+    return all(
+        number in found and tuple(found[number])[1:] == (call.item_id, call.fence, call.claimed_at)
+        for number, call in calls.items()
+    )
+
+
 def close_attempts(connection: Connection, results: Sequence[Result]) -> None:
     connection.execute(
         CLOSE_ATTEMPT,

@@ -104,7 +104,19 @@ def test_help_imports_nothing_heavy(empty: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["status", "results", "export", "report", "report cost", "models", "prices", "db", "db status", "db upgrade"],
+    [
+        "estimate",
+        "status",
+        "results",
+        "export",
+        "report",
+        "report cost",
+        "models",
+        "prices",
+        "db",
+        "db status",
+        "db upgrade",
+    ],
 )
 def test_every_command_explains_itself(empty: Path, command: str) -> None:
     ended = run(empty, *command.split(), "--help")

@@ -431,3 +431,20 @@ def test_no_file_holds_the_key(paced: tuple[Path, dict[str, str]], slow: Running
     assert KEY not in done.stdout + done.stderr
     for path in folder.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_sample_is_run_and_the_same_command_without_it_goes_on(folder: Path) -> None:
+    for size, calls, said in (("2", 2, "2 done of a sample of 2 of 4"), ("2", 2, "every item of the sample has ended")):
+        ran = batchrun(folder, "run", "jobs.yaml", "--sample", size)
+        assert ran.returncode == 0, ran.stderr
+        assert said in ran.stdout
+        assert "without --sample goes on with the rest" in ran.stdout
+        assert rows(folder, "SELECT count(*) FROM attempts") == [(calls,)]
+    full = batchrun(folder, "run", "jobs.yaml")
+    assert "4 done of 4" in full.stdout
+    assert rows(folder, "SELECT count(*) FROM attempts") == [(4,)]
+
+
+def test_a_sample_of_nothing_is_refused(folder: Path) -> None:
+    refused = batchrun(folder, "run", "jobs.yaml", "--sample", "0")
+    assert (refused.returncode, (folder / ".batchrun").exists()) == (2, False)

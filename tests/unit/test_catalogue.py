@@ -16,6 +16,7 @@ from batchrun.dialects.base import ModelRules
 from batchrun.errors import EXIT_USAGE, CatalogueError
 from batchrun.messages import Thinking
 from batchrun.pricing import Price, cost_of
+from batchrun.tokens import PictureFormula
 
 D = Decimal
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -394,6 +395,28 @@ def test_media_of_a_model(bundled: Catalogue, endpoint: str, model: str, media: 
 
 def test_picture_has_at_most_16384_tokens_and_two_marks(bundled: Catalogue) -> None:
     assert bundled.model(SIN, "qwen3-vl-flash").max_image_tokens == 16_386
+
+
+# Contract 8.3.1 and 8.3.2: pixels of a token's side, default bounds of a picture as the official pages claim them.
+FORMULAS = [
+    ("qwen3-vl-plus", 32, (4_096, 65_536), (2_621_440, 2_621_440)),
+    ("qwen3-vl-flash", 32, (4_096, 65_536), (2_621_440, 2_621_440)),
+    ("qwen3-vl-235b-a22b-instruct", 32, (4_096, 65_536), (2_621_440, 2_621_440)),
+    ("qwen-vl-max", 32, (4_096, 4_096), (1_310_720, 2_621_440)),
+    ("qwen-vl-plus", 32, (4_096, 4_096), (1_310_720, 2_621_440)),
+]
+
+
+@pytest.mark.parametrize(("model", "factor", "min_pixels", "max_pixels"), FORMULAS)
+def test_formula_of_picture_tokens(
+    bundled: Catalogue, model: str, factor: int, min_pixels: tuple[int, int], max_pixels: tuple[int, int]
+) -> None:
+    found = {bundled.model(endpoint, model).picture_tokens for endpoint in (SIN, BEI)}
+    assert found == {PictureFormula(factor=factor, min_pixels=min_pixels, max_pixels=max_pixels)}
+
+
+def test_no_formula_is_known_for_kimi(bundled: Catalogue) -> None:
+    assert bundled.model(BEI, "kimi-k2.5").picture_tokens is None
 
 
 def test_size_of_a_picture_for_kimi_is_not_known(bundled: Catalogue) -> None:
@@ -781,6 +804,18 @@ WRONG = [
     (own_model("context: 9000000000"), ".context: must be at most 1,000,000,000"),
     (own_model("limits: {requests_per_minute: -5}"), ".limits.requests_per_minute: must be at least 1"),
     (own_model("limits: {requests: 5}"), ".limits.requests: is not a key that is known here"),
+    (
+        own_model("picture_tokens: {factor: 32, min_pixels: [4096], max_pixels: [1, 2]}"),
+        ".picture_tokens.min_pixels: must be two numbers, the lower one first. Write for example [4096, 65536]",
+    ),
+    (
+        own_model("picture_tokens: {factor: 32, min_pixels: [4, 4], max_pixels: [9, 8]}"),
+        ".picture_tokens.max_pixels: must be two numbers, the lower one first",
+    ),
+    (
+        own_model("picture_tokens: {factors: 32}"),
+        ".picture_tokens.factors: is not a key that is known here. Write `factor`",
+    ),
     (own_model("retirement: {on: 10.10.2026}"), ".retirement.on: must be a date. Write for example 2026-10-10"),
     (own_model("retirement: {when: 2026-10-10}"), ".retirement.when: is not a key that is known here"),
     (

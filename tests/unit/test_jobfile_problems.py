@@ -244,7 +244,7 @@ def test_a_key_is_refused_and_not_repeated(tmp_path: Path, place: str) -> None:
 def test_prose_is_not_a_key(tmp_path: Path) -> None:
     path = tmp_path / "jobs.yaml"
     path.write_text(JOB.replace("Describe.", "Is the ring-bearer or a bearer of news on a task-0123456789 sk-SK?"))
-    assert read_job_file(path).jobs[0].prompt.startswith("Is the ring")
+    assert str(read_job_file(path).jobs[0].prompt).startswith("Is the ring")
 
 
 def test_a_problem_in_defaults_is_told_once(tmp_path: Path) -> None:

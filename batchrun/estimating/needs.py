@@ -1,0 +1,111 @@
+"""What the call of one row needs: tokens in, tokens out, money; each between a low and a high end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+
+from batchrun.answer import Usage
+from batchrun.errors import MediaError
+from batchrun.media import open_media
+from batchrun.media.header import Size
+from batchrun.media.url import size_of_data_url
+from batchrun.messages import JsonValue
+from batchrun.plan import Plan
+from batchrun.pricing import Price, cost_of
+from batchrun.tokens import Between, PictureFormula, prompt_tokens
+
+LEAST_ANSWER = 1
+"""Tokens of the shortest answer."""
+REMEMBERED = 65_536
+
+Money = tuple[Decimal, Decimal | None]
+"""A low and a high end; None where the answer has no bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    input: Between
+    output: Between
+    cost: Money | None
+    """None without a price."""
+
+
+class Needs:
+    """Asks for the rows of one job, whose local pictures are below `root`.
+
+    Money is that of one call at the prices of `now`, with nothing read from a cache.
+    """
+
+    def __init__(self, plan: Plan, root: Path, now: datetime) -> None:
+        self.plan = plan
+        self.root = root
+        self.price = plan.model.price_at(now)
+        self.cost: Callable[[Between, Between, bool], Money | None] = lru_cache(REMEMBERED)(self._cost)
+        self.most: Callable[[int | None, int | None], Decimal | None] = lru_cache(REMEMBERED)(plan.most)
+
+    @property
+    def currency(self) -> str | None:
+        return None if self.price is None else self.price.currency
+
+    def of(
+        self, variables: Mapping[str, JsonValue], texts: list[str], media: Iterable[Mapping[str, JsonValue]]
+    ) -> Need | None:
+        """Of a row with these texts and pictures; None where a picture can't be sent, so that no call will be made."""
+        params, thinking = self.plan.asked(variables)
+        formula = self.plan.model.picture_tokens
+        asked = None if formula is None else formula.asked(params)
+        try:
+            pictures = [self.picture(reference, asked) for reference in media]
+        except MediaError:
+            return None
+        tokens = sum(pictures, prompt_tokens(texts)).within(self.plan.input_limit)
+        answer = Between(LEAST_ANSWER, self.plan.output_bound(variables))
+        cost = self.cost(tokens, answer, self.plan.model.may_think(thinking))
+        return Need(input=tokens, output=answer, cost=cost)
+
+    def picture(self, reference: Mapping[str, JsonValue], formula: PictureFormula | None) -> Between:
+        """The tokens of one picture. A URL isn't fetched, so its picture may have any size. Raises MediaError."""
+        size: Size | None = None
+        path, url = reference.get("path"), reference.get("url")
+        if isinstance(path, str):
+            with open_media(self.root, path) as opened:
+                if opened.width is not None and opened.height is not None:
+                    size = opened.width, opened.height
+        elif isinstance(url, str):
+            size = size_of_data_url(url)
+        if formula is None:
+            return Between(1, self.plan.model.max_image_tokens or self.plan.input_limit)
+        return formula.tokens(size).within(self.plan.model.max_image_tokens)
+
+    def _cost(self, tokens: Between, answer: Between, may_think: bool) -> Money | None:
+        if self.price is None:
+            return None
+        thoughts = (False, True) if may_think else (False,)
+        lowest = min(costs(self.price, edges(self.price, tokens.low, tokens.high), answer.low, thoughts))
+        if tokens.high is None or answer.high is None:
+            return lowest, None
+        lengths = edges(self.price, tokens.low, tokens.high)
+        return lowest, max(costs(self.price, lengths, answer.high, thoughts))
+
+
+def costs(price: Price, lengths: Sequence[int], output: int, thoughts: Sequence[bool]) -> list[Decimal]:
+    """What calls of these lengths cost, both ends of each."""
+    found = [
+        cost_of(Usage(input_tokens=length, output_tokens=output), price, thought=thought)
+        for length in lengths
+        for thought in thoughts
+    ]
+    return [end for cost in found if cost is not None for end in (cost.low, cost.high)]
+
+
+def edges(price: Price, low: int, high: int | None) -> list[int]:
+    """Inputs from `low` to `high` at which the cost of a call may be lowest or highest: the ends of the tiers between
+    them too, as a longer request may be cheaper."""
+    ends = [tier.up_to for tier in price.tiers if tier.up_to is not None]
+    between = [edge for end in ends for edge in (end, end + 1) if low < edge and (high is None or edge < high)]
+    return [low, *between, *([] if high is None else [high])]

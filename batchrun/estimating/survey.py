@@ -1,0 +1,124 @@
+"""One pass over the rows of a job: what those that are left need, and what those that have ended have used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchrun.errors import TemplateError
+from batchrun.estimating.needs import Need, Needs
+from batchrun.estimating.spread import Quantity, Spread
+from batchrun.jobfile.spec import JobSpec
+from batchrun.loading import Earlier, asked, checked_rows, media_of
+from batchrun.reports.measured import PAGE, Measured, measured, open_items
+from batchrun.states import OPEN, State
+from batchrun.store.jobs import last_item
+from batchrun.tables import Record
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The job as the database has it."""
+
+    connection: Connection
+    job: Record
+    open: int
+    """Its items that haven't ended."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Survey:
+    """Counts and sums, never rows."""
+
+    needs: Needs
+    left: int = 0
+    ended: int = 0
+    cancelled: int = 0
+    unsendable: int = 0
+    """Items whose picture can't be sent: they will fail without a call."""
+    input: Quantity = field(default_factory=Quantity)
+    output: Quantity = field(default_factory=Quantity)
+    cost: Quantity = field(default_factory=Quantity)
+    seconds: Spread = field(default_factory=Spread)
+    calls: int = 0
+    """Of the items that have ended; those that may have cost money."""
+    reserved: tuple[Decimal, Decimal] | None = None
+    """The least and the most that one of the calls that are left will have to be reserved for."""
+
+    def expect(self, need: Need | None, bound: int | None) -> None:
+        """An item that is still to be called."""
+        if need is None:
+            self.unsendable += 1
+            return
+        self.left += 1
+        self.input.expect(need.input.low, need.input.high)
+        self.output.expect(need.output.low, need.output.high)
+        if need.cost is not None:
+            self.cost.expect(*need.cost)
+        most = self.needs.most(bound, need.output.high)
+        if most is not None:
+            least, greatest = self.reserved or (most, most)
+            self.reserved = min(least, most), max(greatest, most)
+
+    def observe(self, need: Need | None, item: Measured) -> None:
+        """An item that has ended."""
+        if item.state == State.CANCELLED:
+            self.cancelled += 1
+            return
+        self.ended += 1
+        self.calls += item.calls
+        if item.seconds is not None:
+            self.seconds.add(item.seconds, item.seconds)
+        if need is None:
+            return
+        if item.input_tokens is not None and item.output_tokens is not None:
+            self.input.observe(*item.input_tokens, least=need.input.low)
+            self.output.observe(*item.output_tokens, least=need.output.low)
+        if need.cost is None or item.cost_low is None or item.cost_high is None:
+            return
+        if item.currency in (None, self.needs.currency):
+            self.cost.observe(item.cost_low, item.cost_high, least=need.cost[0])
+
+
+def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows: Callable[[int], None]) -> Survey:
+    """Look at every row of the source, and at open items of the database that the source no longer names.
+
+    `on_rows` hears how many rows a batch had. Raises SpecError for a row that can't be loaded.
+    """
+    found = Survey(needs=needs)
+    last = 0 if known is None else last_item(known.connection)
+    earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
+    still_open = 0
+    rows = checked_rows(job, needs.plan, base)
+    while batch := list(islice(rows, PAGE)):
+        items = {} if known is None else measured(known.connection, known.job.id, [row.custom_id for row in batch])
+        for row in batch:
+            texts, bound = asked(job, needs.plan, row)
+            need, item = needs.of(row.variables, texts, media_of(row)), items.get(row.custom_id)
+            if item is not None:
+                earlier.is_repeated(item.id)
+                still_open += item.state in OPEN
+            if item is None or item.state in OPEN:
+                found.expect(need, bound)
+            else:
+                found.observe(need, item)
+        on_rows(len(batch))
+    if known is not None and still_open < known.open:
+        for record in open_items(known.connection, known.job.id):
+            if not earlier.is_repeated(record.id):
+                found.expect(need_of(needs, record), record.input_bound)
+    return found
+
+
+def need_of(needs: Needs, record: Record) -> Need | None:
+    try:
+        return needs.of(record.variables, needs.plan.texts(record.variables), record.media)
+    except TemplateError:
+        return None

@@ -1,0 +1,75 @@
+"""A sample of each job: the items whose rows have the smallest hashes.
+
+That is as good as drawing lots, and it draws the same lots every time: the same sample is never bought twice, a larger
+one contains it, and rows that are added later change it only by their own small hashes. Items that have ended are part
+of it, cancelled ones aren't.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from batchrun.states import State
+from batchrun.tables import items, jobs, profiles
+
+Sample = Mapping[int, Sequence[int]]
+"""The items of the sample by job. Nothing else may be called."""
+
+PART = 1_000
+"""Ids in one statement: the databases bound them, and a statement with more takes long to write down."""
+
+DRAW = (
+    sa.select(items.c.id)
+    .where(items.c.job_id == sa.bindparam("job"), items.c.state != State.CANCELLED)
+    .order_by(items.c.row_hash, items.c.id)
+    .limit(sa.bindparam("size"))
+)
+NAMED = items.c.id.in_(sa.bindparam("ids", expanding=True))
+COUNT_STATES = sa.select(items.c.state, sa.func.count().label("number")).where(NAMED).group_by(items.c.state)
+GOES_ON = sa.and_(jobs.c.paused.is_(None), profiles.c.paused.is_(None))
+SELECT_OPEN = (
+    sa.select(items.c.id)
+    .join(jobs, jobs.c.id == items.c.job_id)
+    .join(profiles, profiles.c.id == jobs.c.profile_id)
+    .where(
+        NAMED,
+        sa.or_(
+            items.c.state == State.CLAIMED,
+            # What is blocked waits for an item that may not be in the sample; when that ends it is blocked no longer.
+            sa.and_(GOES_ON, items.c.state.in_([State.PENDING.value, State.WAITING.value])),
+        ),
+    )
+    .limit(1)
+)
+
+
+def draw(connection: Connection, job_ids: Iterable[int], size: int) -> dict[int, list[int]]:
+    """The sample of `size` items of each job; all items of a job that has no more."""
+    return {
+        job_id: list(connection.execute(DRAW, {"job": job_id, "size": size}).scalars()) for job_id in sorted(job_ids)
+    }
+
+
+def parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (ids[start : start + PART] for start in range(0, len(ids), PART))
+
+
+def count_sample(connection: Connection, ids: Sequence[int]) -> dict[str, int]:
+    """The items of a sample by state."""
+    counts: Counter[str] = Counter()
+    for part in parts(ids):
+        counts.update({row.state: row.number for row in connection.execute(COUNT_STATES, {"ids": part})})
+    return dict(counts)
+
+
+def is_open(connection: Connection, sample: Sample) -> bool:
+    """Whether any item of the sample is claimed, due, or will become due, in jobs that aren't paused."""
+    return any(
+        connection.execute(SELECT_OPEN, {"ids": part}).first() is not None
+        for ids in sample.values()
+        for part in parts(ids)
+    )

@@ -1,0 +1,104 @@
+"""A database that goes away in the middle of a run: the answers that were under way are kept, and stored later."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from batchrun.drain import Stop
+from batchrun.errors import DatabaseError
+from batchrun.simulator import Running
+from tests.integration.running import Bench, check, job, opened_bench, wait_until
+from tests.servers import Postgres
+
+SLOW = "ttft=1.5+tps=0"
+ITEMS = 6
+
+
+def start_slow_calls(bench: Bench) -> list[int]:
+    bench.at(SLOW)
+    return bench.load(job("late", ITEMS, fault=SLOW, limits={"concurrency": ITEMS}))
+
+
+def all_in_flight(bench: Bench, ids: list[int]) -> None:
+    wait_until(lambda: len(bench.attempts_of(ids[0])) == ITEMS, "all calls were in flight")
+
+
+def check_kept(bench: Bench, ids: list[int], error: DatabaseError, folder: Path) -> None:
+    """The file is named, only its owner can read it, and another run stores it without buying anything again."""
+    [path] = folder.glob("unstored-*.jsonl")
+    assert f"{ITEMS} results that it didn't take are kept in {path}" in error.message
+    assert path.stat().st_mode & 0o777 == 0o600
+    end = bench.run(ids)
+    assert end.tally.calls == 0
+    assert len(bench.book()) == ITEMS
+    assert bench.states(ids[0]) == Counter(done=ITEMS)
+    assert not path.exists()
+    check(bench, *ids)
+
+
+def test_a_database_file_that_is_moved_away_ends_the_run_and_costs_no_answer(sqlite_bench: Bench) -> None:
+    bench, path = sqlite_bench, Path(str(sqlite_bench.engine.url.database))
+    ids = start_slow_calls(bench)
+    files = [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
+    with bench.running(ids, Stop(), grace=10) as run:
+        all_in_flight(bench, ids)
+        for file in files:
+            file.rename(file.with_name(f"moved-{file.name}"))
+        with pytest.raises(DatabaseError) as raised:
+            run.result(timeout=30)
+    assert raised.value.code == "database-gone"
+    bench.engine.dispose()
+    for file in files:
+        moved = file.with_name(f"moved-{file.name}")
+        if moved.exists():
+            moved.rename(file)
+    check_kept(bench, ids, raised.value, path.parent)
+
+
+def test_answers_for_a_database_file_that_was_replaced_are_not_stored_in_the_new_one(
+    sqlite_bench: Bench, migrated_sqlite: Path
+) -> None:
+    bench, path = sqlite_bench, Path(str(sqlite_bench.engine.url.database))
+    ids = start_slow_calls(bench)
+    with bench.running(ids, Stop(), grace=10) as run:
+        all_in_flight(bench, ids)
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        path.write_bytes(migrated_sqlite.read_bytes())
+        with pytest.raises(DatabaseError):
+            run.result(timeout=30)
+    bench.engine.dispose()
+    [kept] = path.parent.glob("unstored-*.jsonl")
+    before = kept.read_bytes()
+    other = bench.load(job("other", 1))
+    assert bench.run(other).tally.calls == 1
+    assert kept.read_bytes() == before
+
+
+def test_a_postgresql_that_goes_away_costs_no_answer(
+    postgres: Postgres, postgres_url: str, tmp_path: Path, simulator: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = make_url(postgres_url).database or ""
+    away = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    names = sql.Identifier(name), sql.Identifier(f"{name}_away")
+    stop = Stop()
+    with opened_bench(postgres_url, tmp_path, simulator) as bench:
+        ids = start_slow_calls(bench)
+        with bench.running(ids, stop, grace=4) as run:
+            all_in_flight(bench, ids)
+            postgres.execute(
+                sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}").format(name)
+            )
+            postgres.execute(away.format(*names))
+            stop.ask()
+            with pytest.raises(DatabaseError) as raised:
+                run.result(timeout=40)
+        postgres.execute(away.format(*reversed(names)))
+        assert raised.value.code == "database-unreachable"
+        check_kept(bench, ids, raised.value, tmp_path / ".batchrun")
