@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchrun.api import (
+        cancel,
+        doctor,
         estimate,
         export,
         load,
+        pause,
         report,
         results,
+        resume,
+        retry,
         run,
+        settle,
         status,
+        watch,
     )
+    from batchrun.api import set_ as set  # noqa: A004 - the name of the command
     from batchrun.errors import BatchrunError
 
     __version__: str
@@ -25,14 +33,25 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchrunError",
     "__version__",
+    "cancel",
+    "doctor",
     "estimate",
     "export",
     "load",
+    "pause",
     "report",
     "results",
+    "resume",
+    "retry",
     "run",
+    "set",
+    "settle",
     "status",
+    "watch",
 ]
+
+_OTHERWISE = {"set": "set_"}
+"""What has another name in its module, where it would hide one of Python's own."""
 
 
 def __getattr__(name: str) -> object:
@@ -42,7 +61,8 @@ def __getattr__(name: str) -> object:
 
         return version("batchrun")
     if name in __all__:
-        return getattr(import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api"), name)
+        module = import_module("batchrun.errors" if name == "BatchrunError" else "batchrun.api")
+        return getattr(module, _OTHERWISE.get(name, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -10,25 +10,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
 from sqlalchemy import Engine
 
+from batchrun import __version__, operating, setting, settling
+from batchrun.bill import AMOUNT_COLUMN, ID_COLUMN, read_bill
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect, connect_to_tables, reading
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
 from batchrun.estimating import Estimate, estimate_all
+from batchrun.examining import Examination, examine
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
 from batchrun.loading import load as load_jobs
+from batchrun.operating import Cancelled, Paused, Resumed, Retried, this_actor
 from batchrun.output.export import ExportSummary, Format
 from batchrun.output.export import export as export_job
 from batchrun.output.sidecar import Sidecars
@@ -42,14 +46,20 @@ from batchrun.reports.status import JobStatus
 from batchrun.reports.status import status as read_status
 from batchrun.running import RunEnd, ends, plan_of, signals
 from batchrun.running import run as drain_jobs
+from batchrun.setting import Changed, Current
 from batchrun.settings import Settings, current_folder, read_settings
+from batchrun.settling import Settlement
 from batchrun.simulated import with_simulator
 from batchrun.states import State
 from batchrun.store.sample import draw
+from batchrun.store.settle import Rule
 from batchrun.store.workers import dead_here
+from batchrun.watching import follow
 
 Place = str | Path | None
 """A database: its address, or the path of an SQLite file; None for the one of the environment."""
+Names = str | Iterable[str]
+"""One name, or several."""
 
 
 def settings_for(database: Place = None) -> Settings:
@@ -105,6 +115,7 @@ def run(
     catalogue: str | Path | None = None,
     progress: bool = False,
     grace: float = GRACE,
+    alarm: timedelta | None = None,
     simulator_book: str | Path | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
     on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
@@ -112,6 +123,10 @@ def run(
 ) -> RunEnd:
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
+    `progress` shows how far it is on standard error; `alarm` is for how long nothing may end before a line there says
+    why. `grace` is how many seconds calls in flight get after the first
+    Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills. `stop` ends the run from
+    another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is stored.
     `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
     sample is never bought twice, and a later run goes on with the others. `progress` shows how far it is on standard
     error. `grace` is how many seconds calls in flight get after the first Ctrl-C. `simulator_book` is where a simulator
@@ -133,7 +148,9 @@ def run(
         stack.callback(engine.dispose)
         loaded = load_jobs(engine, jobs, known, base=path.resolve().parent, on_rows=on_rows)
         on_loaded(loaded)
-        end = drained(engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, stop=stop)
+        end = drained(
+            engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, alarm=alarm, stop=stop
+        )
         return replace(end, files=written_files(engine, loaded, jobs))
 
 
@@ -153,6 +170,7 @@ def drained(
     sample: int | None,
     grace: float,
     progress: bool,
+    alarm: timedelta | None,
     stop: Stop | None,
 ) -> RunEnd:
     """Make the calls, with the progress on standard error and Ctrl-C as the way to stop."""
@@ -173,7 +191,7 @@ def drained(
         if progress and not sys.stderr.isatty():
             os.write(2, (shown.notes[0] + "\n").encode())
 
-    with signals(interrupt), showing(shown, quiet=not progress):
+    with signals(interrupt), showing(shown, engine, quiet=not progress, alarm=alarm):
         end = drain_jobs(engine, ids, catalogue, settings, sample=drawn, stop=asked, tally=shown.tally, grace=grace)
     if stop is None and asked.level:
         raise KeyboardInterrupt
@@ -243,6 +261,24 @@ def status(jobs: Iterable[str] | None = None, *, database: Place = None) -> list
         return read_status(connection, None if jobs is None else list(jobs), dead=dead_here(connection))
 
 
+def watch(
+    jobs: Iterable[str] | None = None,
+    *,
+    interval: timedelta = timedelta(seconds=2),
+    alarm: timedelta | None = None,
+    on_alarm: Callable[[str], None] = lambda _: None,
+    database: Place = None,
+) -> Iterator[list[JobStatus]]:
+    """Follow the jobs of these names, or all, whoever works on them: a `status` every `interval`, with rates and the
+    time that is left, until nothing is left that anybody could do.
+
+    `on_alarm` hears a line when nothing has ended for as long as `alarm`, and one when work goes on.
+    """
+    with opened(database) as engine:
+        names = None if jobs is None else list(jobs)
+        yield from follow(engine, names, interval=interval, alarm=alarm, on_alarm=on_alarm)
+
+
 def results(
     job: str,
     *,
@@ -305,3 +341,185 @@ def report(
     with opened(database) as engine, reading(engine) as connection:
         ids = None if jobs is None else [row.id for row in find_jobs(connection, list(jobs))]
         return cost_by(connection, by, job_ids=ids, since=since, until=until)
+
+
+def names_of(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else list(dict.fromkeys(names))
+
+
+def retry(
+    jobs: Names,
+    *,
+    states: Collection[State] = (State.FAILED,),
+    kinds: Collection[str] | None = None,
+    items: Collection[str] | None = None,
+    dry_run: bool = False,
+    simulated: bool = False,
+    database: Place = None,
+    catalogue: str | Path | None = None,
+    actor: str | None = None,
+) -> list[Retried]:
+    """Let items be called again: the failed ones, unless `states` names others (truncated, cancelled; waiting ones
+    become due at once). `kinds` are kinds of error, `items` custom ids of one job.
+
+    Their tries begin anew. An item for which a call is still in flight is left alone. `actor` is who does it, for the
+    audit (None: the user of this process). Nothing is called by this; `run` does that.
+    """
+    known = catalogue_for(catalogue, settings_for(database))
+    with opened(database) as engine:
+        return operating.retry(
+            engine,
+            names_of(jobs),
+            known,
+            states=states,
+            kinds=kinds,
+            items=items,
+            dry_run=dry_run,
+            simulated=simulated,
+            actor=actor or this_actor(),
+        )
+
+
+def cancel(
+    jobs: Names,
+    *,
+    items: Collection[str] | None = None,
+    simulated: bool = False,
+    database: Place = None,
+    actor: str | None = None,
+) -> list[Cancelled]:
+    """Cancel all items that have not ended, or those of these custom ids. Calls in flight end by themselves, and an
+    answer that arrives whole is kept."""
+    with opened(database) as engine:
+        return operating.cancel(engine, names_of(jobs), items=items, simulated=simulated, actor=actor or this_actor())
+
+
+def pause(
+    jobs: Names | None,
+    *,
+    reason: str | None = None,
+    simulated: bool = False,
+    database: Place = None,
+    actor: str | None = None,
+) -> list[Paused]:
+    """Let no new call of these jobs leave, until they are resumed; None for all jobs that have something left to do.
+    Calls in flight finish."""
+    names = None if jobs is None else names_of(jobs)
+    with opened(database) as engine:
+        return operating.pause(engine, names, reason=reason, simulated=simulated, actor=actor or this_actor())
+
+
+def resume(
+    jobs: Names | None,
+    *,
+    simulated: bool = False,
+    database: Place = None,
+    catalogue: str | Path | None = None,
+    actor: str | None = None,
+) -> list[Resumed]:
+    """Lift every pause of these jobs, or of all paused ones for None: of people, of errors, of a used-up budget, and
+    that of a refused key or an unpaid account, which other jobs may share."""
+    names = None if jobs is None else names_of(jobs)
+    with opened(database) as engine:
+        return operating.resume(
+            engine,
+            names,
+            lambda: catalogue_for(catalogue, settings_for(database)),
+            simulated=simulated,
+            actor=actor or this_actor(),
+        )
+
+
+def settable(target: str, *, simulated: bool = False, database: Place = None) -> list[Current]:
+    """What `set` can change of a job or a profile, as it is now."""
+    with opened(database) as engine:
+        return setting.current(engine, target, simulated=simulated)
+
+
+def set_(
+    target: str,
+    changes: Mapping[str, object],
+    *,
+    simulated: bool = False,
+    database: Place = None,
+    catalogue: str | Path | None = None,
+    actor: str | None = None,
+) -> list[Changed]:
+    """Change limits of a job or a profile, or budget and priority of a job, also while it runs; as `batchrun.set`.
+
+    `changes` are such as `{"concurrency": 8, "budget": "5.00 USD", "tokens_per_day": None}`, where None takes a limit
+    away. A profile is named as `model-studio/singapore/qwen3-vl-plus`. Loading the job file again keeps what was set,
+    until the file itself says something else.
+    """
+    with opened(database) as engine:
+        return setting.set_values(
+            engine,
+            target,
+            changes,
+            lambda: catalogue_for(catalogue, settings_for(database)),
+            simulated=simulated,
+            actor=actor or this_actor(),
+        )
+
+
+def settle(
+    jobs: Names,
+    *,
+    rule: Rule | None = None,
+    bill: str | Path | None = None,
+    id_column: str = ID_COLUMN,
+    amount_column: str = AMOUNT_COLUMN,
+    currency: str | None = None,
+    dry_run: bool = False,
+    simulated: bool = False,
+    database: Place = None,
+    catalogue: str | Path | None = None,
+    actor: str | None = None,
+) -> Settlement:
+    """Make costs exact that their calls left open: by the `rule` `zero` or `high`, or by the vendor's `bill`, a CSV
+    file with an amount for each request id. What is exact already is never changed.
+
+    `currency` is needed where no price of the model is known. Raises SpecError with the lines of a bill that can't be
+    read; then nothing was changed.
+    """
+    if (rule is None) == (bill is None):
+        raise UsageError("either a rule or a bill settles costs", code="usage", remedy="give one of the two")
+
+    def known() -> Catalogue:
+        return catalogue_for(catalogue, settings_for(database))
+
+    who, names = actor or this_actor(), names_of(jobs)
+    with opened(database) as engine:
+        if rule is not None:
+            return settling.settle_as(
+                engine, names, rule, known, currency=currency, dry_run=dry_run, simulated=simulated, actor=who
+            )
+        path = Path(str(bill))
+        told = read_bill(content(path), path, id_column=id_column, amount_column=amount_column)
+        return settling.settle_by_bill(
+            engine, names, told, known, currency=currency, dry_run=dry_run, simulated=simulated, actor=who
+        )
+
+
+def content(path: Path) -> bytes:
+    """Raises UsageError for a file that can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{path} can't be read: {error.strerror}", code="not-readable", remedy="name the bill as a CSV file"
+        ) from error
+
+
+def doctor(
+    *, mend: bool = False, offline: bool = False, database: Place = None, catalogue: str | Path | None = None
+) -> Examination:
+    """What stands in the way of a run on this machine, and whether the database agrees with itself.
+
+    `mend` mends what is wrong with rows first, in one transaction. `offline` leaves the providers' hosts alone. A
+    database that doesn't exist is no fault, and is never made. Raises DatabaseError where nothing can be mended.
+    """
+    settings = settings_for(database)
+    if catalogue is not None:
+        settings = replace(settings, catalogue=Path(catalogue))
+    return examine(settings, version=__version__, mend=mend, offline=offline)

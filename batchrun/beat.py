@@ -18,7 +18,6 @@ from batchrun.store import workers
 from batchrun.store.workers import Reaped
 
 EVERY = 10.0
-DEAD_AFTER = 60.0
 
 
 class Beat:
@@ -28,7 +27,7 @@ class Beat:
         self.engine = engine
         self.on_reaped = on_reaped
         self.stopped = threading.Event()
-        self.seen: dict[str, tuple[int, float]] = {}
+        self.pulse = workers.Pulse()
         self.thread = threading.Thread(target=self.run, name="batchrun-beat", daemon=True)
         self.worker = ""
         self.last = time.monotonic()
@@ -63,7 +62,7 @@ class Beat:
             try:
                 with writing(self.engine) as connection:
                     if time.monotonic() - self.last > 2 * EVERY:
-                        self.seen.clear()  # whatever kept this process from beating may have kept the others too
+                        self.pulse.forget()  # whatever kept this process from beating may have kept the others too
                     workers.beat(connection, self.worker)
                     reaped = workers.reap(connection, self.silent(workers.beats(connection)))
             except Exception:  # noqa: BLE001, S112 - the writer meets the same trouble and tells it; `late` stops claims
@@ -72,12 +71,4 @@ class Beat:
             self.on_reaped(reaped)
 
     def silent(self, beats: dict[str, int]) -> list[str]:
-        """Workers whose counter has stood still for too long, by this process's own clock."""
-        now = time.monotonic()
-        for worker, count in beats.items():
-            if worker not in self.seen or self.seen[worker][0] != count:
-                self.seen[worker] = (count, now)
-        self.seen = {worker: self.seen[worker] for worker in beats}
-        return [
-            worker for worker, (_, since) in self.seen.items() if worker != self.worker and now - since > DEAD_AFTER
-        ]
+        return [worker for worker in self.pulse.silent(beats, time.monotonic()) if worker != self.worker]

@@ -77,6 +77,13 @@ class Tally:
     brakes: dict[int, str] = field(default_factory=dict)
     reaped: int = 0
     last_error: str = ""
+    trouble: str = ""
+    """Why nothing is stored at the moment."""
+    silent: int = 0
+    """Calls that were sent and have had no first token yet."""
+    answering: int = 0
+    longest_silence: float = 0.0
+    """Seconds for which the oldest of the silent ones waits."""
 
     def add(self, result: Result) -> None:
         self.calls += result.sent_at is not None
@@ -303,10 +310,17 @@ class Worker:
                 if not live.expired and live.task is not None and (reason := live.overdue(now)):
                     live.expired = reason
                     live.task.cancel()
-            if self.writer.trouble:
-                self.tally.last_error = self.writer.trouble
+            self.look_at_calls(now)
             if self.stop.level:
                 self.woken.set()  # a signal handler can't
+
+    def look_at_calls(self, now: float) -> None:
+        """What the progress display tells of the calls in flight."""
+        sent = [live for live in self.live.values() if live.started is not None]
+        silent = [live.started for live in sent if live.content_at is None and live.started is not None]
+        self.tally.silent, self.tally.answering = len(silent), len(sent) - len(silent)
+        self.tally.longest_silence = now - min(silent, default=now)
+        self.tally.trouble = self.writer.trouble
 
     async def wind_down(self) -> None:
         """Give back what was not sent, let the rest finish within the grace period, then stop it."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,9 +31,10 @@ from batchrun.errors import (
     TemplateError,
     UsageError,
 )
-from batchrun.jobfile.spec import JobFile, JobSpec, differences
+from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.messages import JsonValue
+from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
 from batchrun.rows.references import ReferenceProblem
@@ -50,6 +52,8 @@ SHOWN = 5
 """Differences or rows that a message lists."""
 
 NO_OUTPUT_BOUND = "a budget needs a bound of the answer's length, and none is known for"
+SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
+"""Columns that both a job file and `batchrun set` write."""
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
@@ -78,6 +82,9 @@ class Loaded:
     """Settings that took effect, such as `limits`."""
     notes: list[str] = field(default_factory=list)
     """What the user should know before it costs money."""
+    cap: Decimal | None = None
+    """The budget that holds: the job file's, or one that was set by hand since."""
+    concurrency: int | None = None
 
 
 def load(
@@ -186,17 +193,18 @@ class Loader:
         earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
         changed: list[str] = []
         most: Decimal | None = Decimal(0)
-        for batch in batches(checked_rows(job, plan, self.base)):
-            made = [new_item(job, plan, row) for row in batch]
+        capped = loaded.cap is not None
+        for batch in batches(checked_rows(job, plan, self.base, capped=capped)):
+            made = [new_item(job, plan, row, capped=capped) for row in batch]
             self.add(loaded, made, batch, earlier, changed)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
-            most = None if most is None or job.budget is None else dearest(plan, most, made)
+            most = None if most is None or not capped else dearest(plan, most, made)
             self.rows += len(batch)
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
-        note_cap(loaded, job, most)
+        note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         return loaded
 
@@ -213,8 +221,18 @@ class Loader:
                 values |= {"paused": None, "pause_message": None}
             if found.currency is None:
                 values["currency"] = plan.currency
+            kept = self.keep_what_was_set(values, found)
             store.change_job(self.connection, found.id, values)
-            return Loaded(job_id=found.id, name=job.name, simulated=endpoint.simulated, changed=changed)
+            now = store.job_named(self.connection, job.name, simulated=endpoint.simulated) or found
+            return Loaded(
+                job_id=found.id,
+                name=job.name,
+                simulated=endpoint.simulated,
+                changed=changed,
+                notes=kept,
+                cap=now.cap,
+                concurrency=now.concurrency,
+            )
         provider, region = endpoint.limited_as
         profile_id = store.profile(
             self.connection,
@@ -240,7 +258,28 @@ class Loader:
                 "expected_tokens": TOKENS_PER_ANSWER,
             },
         )
-        return Loaded(job_id=job_id, name=job.name, simulated=endpoint.simulated, created=True)
+        return Loaded(
+            job_id=job_id,
+            name=job.name,
+            simulated=endpoint.simulated,
+            created=True,
+            cap=None if job.budget is None else job.budget.max_cost,
+            concurrency=job.limits.concurrency,
+        )
+
+    def keep_what_was_set(self, values: dict[str, object], found: Record) -> list[str]:
+        """Leave out of `values` what the file says as it did before: `set` may have changed the row since. Returns a
+        sentence for each value of the row that isn't the file's."""
+        before = self.settings_of(stored_spec(found.spec))
+        kept: dict[str, tuple[object, object]] = {}
+        for name in SETTABLE:
+            told, stands = values[name], getattr(found, name)
+            if told != before[name]:
+                continue
+            del values[name]
+            if told != stands:
+                kept[name] = stands, told
+        return kept_notes(found, kept)
 
     def settings_of(self, job: JobSpec) -> dict[str, object]:
         """What may change while a job runs."""
@@ -280,9 +319,9 @@ class Loader:
         loaded.added += len(new)
 
 
-def checked_rows(job: JobSpec, plan: Plan, base: Path) -> Iterator[Row]:
+def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:
     """The rows of the source. Raises SpecError where one of them can't be asked."""
-    return read_rows(job, base, no_check if plan.prompt is not None else checking(job, plan))
+    return read_rows(job, base, no_check if plan.prompt is not None else checking(job, plan, capped=capped))
 
 
 def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -298,7 +337,26 @@ def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def asked(job: JobSpec, plan: Plan, row: Row) -> tuple[list[str], int | None]:
+def kept_notes(job: Record, kept: Mapping[str, tuple[object, object]]) -> list[str]:
+    """What stands and what the file says, by column: a sentence for each, and how to follow the file."""
+    if not kept:
+        return []
+    notes, words = [], []
+    for name, (stands, told) in kept.items():
+        key, currency = ("budget", job.currency) if name == "cap" else (name, None)
+        notes.append(f"{key} is {said(stands, currency)}, set by hand; the job file says {said(told, currency)}")
+        words.append(shlex.quote(f"{key}={said(told, currency)}"))
+    simulated = " --simulated" if job.simulated else ""
+    return [*notes, f"to follow the job file: batchrun set {job.name} {' '.join(words)}{simulated}"]
+
+
+def said(value: object, currency: str | None) -> str:
+    if isinstance(value, Decimal):
+        return f"{money_text(value)} {currency}"
+    return "none" if value is None else str(value)
+
+
+def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str], int | None]:
     """The texts of a row's request and its most input tokens.
 
     Raises SpecError where it can't become a request, or its cost has no bound under a cap.
@@ -310,7 +368,7 @@ def asked(job: JobSpec, plan: Plan, row: Row) -> tuple[list[str], int | None]:
     if row.media and not plan.model.images:
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
     bound = plan.input_bound(texts, len(row.media))
-    if bound is None and job.budget is not None:
+    if bound is None and capped:
         raise bad_row(
             row,
             f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
@@ -327,9 +385,9 @@ def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
     ]
 
 
-def new_item(job: JobSpec, plan: Plan, row: Row) -> NewItem:
+def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     """The item of a row. Raises SpecError."""
-    texts, bound = asked(job, plan, row)
+    texts, bound = asked(job, plan, row, capped=capped)
     media = media_of(row)
     hashed = json.dumps([texts, media], sort_keys=True).encode()
     return NewItem(
@@ -348,7 +406,7 @@ def expected(plan: Plan, rows: Sequence[Row]) -> int:
     return (words + pictures) // len(rows) + TOKENS_PER_ANSWER
 
 
-def checking(job: JobSpec, plan: Plan) -> Callable[[Row], None]:
+def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]:
     """Refuses a written request that the vendor would refuse, or that a budget can't hold. Raises ReferenceProblem."""
 
     def check(row: Row) -> None:
@@ -357,7 +415,7 @@ def checking(job: JobSpec, plan: Plan) -> Callable[[Row], None]:
             plan.dialect.encode(plan.request(row.variables, images), plan.model.rules)
         except (ProviderError, MediaError) as error:
             raise ReferenceProblem(error.message.removesuffix("."), error.remedy) from error
-        if job.budget is not None and plan.output_bound(row.variables) is None:
+        if capped and plan.output_bound(row.variables) is None:
             raise ReferenceProblem(f"{NO_OUTPUT_BOUND} {job.model}", "Write `max_tokens` into the body")
 
     return check
@@ -473,16 +531,16 @@ def bad_row(row: Row, message: str, remedy: str) -> SpecError:
     return SpecError([problem], code="rows")
 
 
-def note_cap(loaded: Loaded, job: JobSpec, one: Decimal | None) -> None:
+def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, one: Decimal | None) -> None:
     """Say when the budget, not the concurrency, will be what holds the job back; `one` call may cost that much."""
-    if job.budget is None or not one:
+    if loaded.cap is None or not one:
         return
-    together = int(job.budget.max_cost // one)
+    together = int(loaded.cap // one)
     length = "max_tokens" if job.prompt is None else "params.max_tokens"
-    wanted = job.limits.concurrency or DEFAULT_CONCURRENCY
+    wanted = loaded.concurrency or DEFAULT_CONCURRENCY
     if together < min(wanted, loaded.added + loaded.unchanged):
         loaded.notes.append(
-            f"the budget of {job.budget.max_cost} {job.budget.currency} lets {together} calls be in flight at once "
+            f"the budget of {money_text(loaded.cap)} {plan.currency} lets {together} calls be in flight at once "
             f"(one may cost up to {money(one)}); lower {length} or raise the budget for more"
         )
 

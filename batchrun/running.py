@@ -21,7 +21,7 @@ from batchrun.catalogue import Catalogue
 from batchrun.database import clock, lock_loading, reading, writing
 from batchrun.drain import GRACE, STREAMS, Stop, Tally, drain
 from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE
-from batchrun.jobfile.spec import JobSpec
+from batchrun.jobfile.spec import stored_spec
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
 from batchrun.settings import Settings
@@ -67,6 +67,11 @@ class JobEnd:
     def left(self) -> int:
         return sum(self.states.get(state, 0) for state in OPEN)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a pause ended its run. One by a person stops nothing where nothing is left to do."""
+        return self.paused is not None and (self.left > 0 or self.paused != store.BY_USER)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnd:
@@ -86,9 +91,9 @@ class RunEnd:
     def exit_code(self) -> int:
         if self.interrupted and any(job.left for job in self.jobs):
             return EXIT_INTERRUPTED
-        if any(job.paused and job.paused != "unreachable" for job in self.jobs):
+        if any(job.stopped and job.paused != "unreachable" for job in self.jobs):
             return EXIT_STOPPED
-        if any(job.paused for job in self.jobs):
+        if any(job.stopped for job in self.jobs):
             return EXIT_UNREACHABLE
         return EXIT_ITEMS_FAILED if self.unwritten or any(job.bad for job in self.jobs) else EXIT_DONE
 
@@ -166,11 +171,7 @@ def open_files() -> int:
 def plan_of(job: Record, catalogue: Catalogue) -> Plan:
     """The plan of a job's row, without a key: good for rendering its requests, not for calls."""
     media_root = None if job.media_root is None else Path(job.media_root)
-    return prepare(spec_of(job), catalogue, media_root=media_root)
-
-
-def spec_of(job: Record) -> JobSpec:
-    return JobSpec.model_validate({key: value for key, value in job.spec.items() if key != "base"})
+    return prepare(stored_spec(job.spec), catalogue, media_root=media_root)
 
 
 def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, settings: Settings) -> dict[int, Plan]:
@@ -179,7 +180,7 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
         now = clock(connection)
         plans: dict[int, Plan] = {}
         for job in store.job_rows(connection, job_ids):
-            spec = spec_of(job)
+            spec = stored_spec(job.spec)
             rows = [row for price in catalogue.model(spec.provider, spec.model).prices for row in price.rows()]
             ids = store.price_ids(connection, rows, now)
             plans[job.id] = prepare(

@@ -6,7 +6,9 @@ pending ─► claimed ─► done | truncated | failed
             waiting
 blocked ─► pending       when what it waits for is done
 any state that isn't terminal ─► cancelled
-failed ─► done | truncated   when a worker that was thought dead had the answer after all
+failed | cancelled ─► done | truncated   by a late answer: of a worker that was thought dead, or of a call that was in
+                                         flight when its item was cancelled; it is paid for, so it is kept
+failed | truncated | cancelled ─► pending   by `retry`, the last two only when named
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ MOVES: dict[State, frozenset[State]] = {
     State.DONE: frozenset(),
     State.TRUNCATED: frozenset({State.PENDING}),
     State.FAILED: frozenset({State.PENDING, State.DONE, State.TRUNCATED}),
-    State.CANCELLED: frozenset(),
+    State.CANCELLED: frozenset({State.PENDING, State.DONE, State.TRUNCATED}),
 }
 """From each state, where to. A late answer of a worker that was thought dead finishes an item from `pending`,
-`waiting` or `failed`; `retry` takes `failed`, and `truncated` when named, back to `pending`."""
+`waiting` or `failed`."""
 
 TERMINAL = frozenset({State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED})
 OPEN = frozenset(State) - TERMINAL

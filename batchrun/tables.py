@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, In
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest revision under migrations/versions; `database.require_schema` compares it with the database's own."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -276,6 +276,8 @@ usage = Table(
     Column("cost_low", Money),
     Column("cost_high", Money),
     Column("currency", Text),
+    # Who made the cost exact that the call itself left open: `zero`, `high` or `bill`; NULL for all others.
+    Column("settled", Text),
     Index("usage_job", "job_id"),
     Index("usage_at", "at"),
     # `status` shows both ends of what was spent; nearly all rows are exact, and stand in no index for that.

@@ -10,7 +10,9 @@ command that takes a `typer.Context` finds them, and the two consoles, by `rende
 from __future__ import annotations
 
 import errno
+import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +29,10 @@ from batchrun.errors import EXIT_INTERRUPTED, EXIT_USAGE, BatchrunError, SpecErr
 EXIT_INTERNAL = 70
 EXIT_PIPE = 141
 """What a shell reports for a program that was stopped because nobody reads what it writes."""
+
+LINE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")
+COMPLETION = "_BATCHRUN_COMPLETE"
+"""By this variable a shell asks what could stand next on its command line."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 """So writing to standard output fails; errors of opening name a file besides."""
@@ -49,20 +55,30 @@ class Entry:
     """Whether its options belong to another program."""
 
 
-_RUN, _READ, _KNOW, _SYSTEM = "Run", "Read", "Look up", "System"
+_RUN, _READ, _STEER, _KNOW, _SYSTEM = "Run", "Read", "Steer", "Look up", "System"
 COMMANDS = (
     Entry(name="run", module="run", group=_RUN, summary="Load a job file, make its calls, print what they cost."),
     Entry(name="estimate", module="estimate", group=_RUN, summary="What it will cost and how long it will take."),
     Entry(name="load", module="load", group=_RUN, summary="Load a job file into the database, without any call."),
     Entry(name="demo", module="demo", group=_RUN, summary="Try everything with a simulated provider; costs nothing."),
     Entry(name="status", module="status", group=_READ, summary="How far the jobs are, and what holds them."),
+    Entry(name="watch", module="watch", group=_READ, summary="Follow jobs until nothing is left to do."),
     Entry(name="results", module="results", group=_READ, summary="What came of each item of a job."),
     Entry(
         name="export", module="export", group=_READ, summary="Results as JSONL, CSV or captions beside the pictures."
     ),
     Entry(name="report", module="report", group=_READ, summary="What it cost, by job, model, provider or day."),
+    Entry(name="retry", module="retry", group=_STEER, summary="Let failed items be called again."),
+    Entry(name="cancel", module="cancel", group=_STEER, summary="Cancel what has not ended; answers are kept."),
+    Entry(name="pause", module="pause", group=_STEER, summary="No new calls of a job, until it is resumed."),
+    Entry(name="resume", module="resume", group=_STEER, summary="Lift every pause of a job."),
+    Entry(name="set", module="set", group=_STEER, summary="Change limits, budget or priority, also of a running job."),
+    Entry(
+        name="settle", module="settle", group=_STEER, summary="Make open costs exact: zero, high, or the vendor's bill."
+    ),
     Entry(name="models", module="models", group=_KNOW, summary="Models of the catalogue, with limits and prices."),
     Entry(name="prices", module="prices", group=_KNOW, summary="Prices with their tiers, sources and dates."),
+    Entry(name="doctor", module="doctor", group=_SYSTEM, summary="What stands in the way, and what mends it."),
     Entry(name="db", module="db", group=_SYSTEM, summary="Look at the database, or upgrade its schema."),
     Entry(
         name="simulate",
@@ -76,6 +92,13 @@ COMMANDS = (
 
 class Commands(TyperGroup):
     """The group of all commands. Typer's own types of contexts aren't public, hence Any."""
+
+    def get_params(self, ctx: Any) -> Any:
+        found = super().get_params(ctx)
+        for parameter in found:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return found
 
     def list_commands(self, ctx: object) -> list[str]:
         return [entry.name for entry in COMMANDS]
@@ -91,9 +114,9 @@ class Commands(TyperGroup):
         self.commands = {entry.name: TyperCommand(entry.name) for entry in COMMANDS}  # where typer looks for near names
         name, _, rest = super().resolve_command(ctx, args)
         entry = next((entry for entry in COMMANDS if entry.name == name), None)
-        return name, None if entry is None else self.load(entry), rest
+        return name, None if entry is None else self.load(entry, ctx), rest
 
-    def load(self, entry: Entry) -> Any:
+    def load(self, entry: Entry, ctx: Any) -> Any:
         command: object = import_module(f"batchrun.cli.{entry.module}").command
         if isinstance(command, typer.Typer):
             app = command
@@ -105,6 +128,7 @@ class Commands(TyperGroup):
         built.name = entry.name
         if not entry.passes_options:
             self.share_switches(built)
+            make_readable(built, ctx)
         return built
 
     def share_switches(self, command: Any) -> None:
@@ -125,6 +149,16 @@ class Commands(TyperGroup):
             silence_stdout()
             raise typer.Exit(EXIT_PIPE) from None
         return code
+
+
+def make_readable(command: Any, ctx: Any) -> None:
+    """Help as it fits the terminal: typer keeps the line breaks of a docstring, and calls every switch a <bool>."""
+    command.help = LINE_BREAK.sub(" ", inspect.cleandoc(command.help or ""))
+    for parameter in (*command.params, command.get_help_option(ctx)):
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        make_readable(inner, ctx)
 
 
 def silence_stdout() -> None:
@@ -218,7 +252,11 @@ def carry_out(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         silence_stdout()
         return EXIT_PIPE
-    except SystemExit:  # so rich and typer end when a pipe breaks; our commands raise typer.Exit
+    except (
+        SystemExit
+    ) as ended:  # so completion ends, and rich and typer when a pipe breaks; our commands raise typer.Exit
+        if not ended.code or COMPLETION in os.environ:
+            return int(ended.code or 0)
         silence_stdout()
         return EXIT_PIPE
     except OSError as error:

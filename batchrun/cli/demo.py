@@ -50,6 +50,7 @@ def command(
         database=f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
         grace=10.0,
         book=book,
+        alarm=None,
         quiet=quiet,
         as_json=as_json,
     )

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from batchrun import api
-from batchrun.cli.options import AsJson
+from batchrun.brakes import span_of
+from batchrun.cli.options import AsJson, JobFilePath
 from batchrun.cli.render import Screen, count_text, screen, title_text
 from batchrun.cli.run import CatalogueOption, DatabaseOption
 from batchrun.cli.summary import print_loaded
@@ -19,7 +20,7 @@ from batchrun.errors import EXIT_DONE
 from batchrun.estimating import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.duration import Duration
 from batchrun.estimating.spread import ENOUGH, Outlook
-from batchrun.progress import amount_of, reading_rows, span_of
+from batchrun.progress import amount_of, reading_rows
 from batchrun.running import RunEnd
 from batchrun.showing import clean
 
@@ -33,7 +34,7 @@ SUGGESTED = 20
 
 def command(
     context: typer.Context,
-    job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
+    job_file: JobFilePath,
     sample: Annotated[
         int | None,
         typer.Option(

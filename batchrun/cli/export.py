@@ -78,6 +78,8 @@ def command(
     if summary.sidecars is None:
         where = "standard output" if out in (None, "-") else out
         shell.note(f"rows written to {where}: {summary.written:,}, sha256 {summary.sha256}")
+        if summary.settled:
+            shell.note(f"calls whose cost was settled by hand: {summary.settled:,}")
         print_others(shell, summary, due=kind is Kind.OPENAI_REQUESTS and not states)
     else:
         print_sidecars(shell, summary.sidecars)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from batchrun.cli.options import JobFilePath
 from batchrun.cli.run import CatalogueOption, DatabaseOption
 
 
 def command(
-    job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
+    job_file: JobFilePath,
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was loaded as one JSON document.")] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -140,3 +141,9 @@ def when_text(moment: datetime | None) -> str:
 
 def title_text(name: str, *, simulated: bool) -> str:
     return f"{name} (simulated)" if simulated else name
+
+
+def command_text(command: str, job: str, *rest: str, simulated: bool) -> str:
+    """A command line for a job, as it is typed. Names of jobs need no quotes; `rest` gets them where it must."""
+    words = [*rest, *(["--simulated"] if simulated else [])]
+    return " ".join(["batchrun", command, job, *(shlex.quote(word) for word in words)])

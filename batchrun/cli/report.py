@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from batchrun import api
+from batchrun.cli.completing import job_names
 from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import Column, Screen, between_text, cost_text, count_text, screen
 from batchrun.errors import UsageError
@@ -36,7 +37,10 @@ def cost(
     context: typer.Context,
     by: Annotated[By, typer.Option("--by", help="What a line stands for; a day is one of UTC.")] = By.JOB,
     jobs: Annotated[
-        list[str] | None, typer.Option("--job", metavar="JOB", help="Only this job. May be given several times.")
+        list[str] | None,
+        typer.Option(
+            "--job", metavar="JOB", help="Only this job. May be given several times.", autocompletion=job_names
+        ),
     ] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="YYYY-MM-DD", help="First day, of UTC.")] = None,
     until: Annotated[
@@ -114,6 +118,7 @@ def notes(line: CostLine) -> list[str]:
         ("calls whose tokens aren't known", line.unknown_usage),
         ("calls that failed and may have been billed", line.failed),
         ("second answers of items that had one", line.spare),
+        ("calls whose cost was settled by hand", line.settled),
     )
     between = between_text(line.cost_low, line.cost_high, line.currency)
     return [text for text in (between,) if text] + [f"{text}: {count_text(count)}" for text, count in counted if count]
@@ -149,4 +154,5 @@ def as_record(line: CostLine) -> dict[str, object]:
         "image_tokens": line.image_tokens,
         "video_tokens": line.video_tokens,
         "unknown_usage": line.unknown_usage,
+        "settled": line.settled,
     }

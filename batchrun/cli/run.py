@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-CatalogueOption = Annotated[
-    Path | None, typer.Option("--catalogue", help="Your own providers, models and prices.", envvar="BATCHRUN_CATALOGUE")
-]
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option("--database", help="Address of the database [default: DATABASE_URL, or .batchrun/batchrun.db here]."),
-]
+from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, CatalogueFile, Database, JobFilePath, alarm_after
+
+if TYPE_CHECKING:
+    from batchrun.loading import Loaded
+
+CatalogueOption = CatalogueFile
+DatabaseOption = Database
 
 
 def command(
-    job_file: Annotated[Path, typer.Argument(help="The job file.", metavar="JOBS.yaml")],
+    job_file: JobFilePath,
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
     sample: Annotated[
@@ -26,10 +29,13 @@ def command(
             metavar="N", min=1, help="Only N items of each job; the same ones each time, chosen as if by lot."
         ),
     ] = None,
-    grace: Annotated[float, typer.Option(help="Seconds that calls in flight get after Ctrl-C.", min=0.0)] = 120.0,
+    grace: Annotated[
+        float, typer.Option(metavar="SECONDS", help="What calls in flight get after Ctrl-C.", min=0.0)
+    ] = 120.0,
     book: Annotated[
         Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")
     ] = None,
+    alarm: AlarmAfter = DEFAULT_ALARM,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress on standard error.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON document.")] = False,
 ) -> None:
@@ -51,6 +57,7 @@ def command(
             database=database,
             grace=grace,
             book=book,
+            alarm=alarm_after(alarm),
             quiet=quiet,
             as_json=as_json,
         )
@@ -65,6 +72,7 @@ def execute(
     database: str | None,
     grace: float,
     book: Path | None,
+    alarm: timedelta | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -74,7 +82,13 @@ def execute(
     from batchrun.drain import Stop
     from batchrun.progress import reading_rows
 
-    with reading_rows(quiet=quiet) as on_rows:
+    with ExitStack() as stack:
+
+        def loaded(jobs: Sequence[Loaded]) -> None:
+            stack.close()  # two displays at once would write over each other
+            if not quiet:
+                print_loaded(jobs)
+
         end = run(
             path,
             sample=sample,
@@ -82,9 +96,10 @@ def execute(
             catalogue=catalogue,
             progress=not quiet,
             grace=grace,
+            alarm=alarm,
             simulator_book=book,
-            on_rows=on_rows,
-            on_loaded=(lambda _: None) if quiet else print_loaded,
+            on_rows=stack.enter_context(reading_rows(quiet=quiet)),
+            on_loaded=loaded,
             stop=Stop(),
         )
     with opened(database) as engine:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import typer
 
 from batchrun import api
-from batchrun.cli.options import AsJson, Database
-from batchrun.cli.render import Column, between_text, cost_text, count_text, screen, title_text, when_text
+from batchrun.cli.options import AsJson, Database, JobsOrAll
+from batchrun.cli.render import (
+    Column,
+    between_text,
+    command_text,
+    cost_text,
+    count_text,
+    screen,
+    title_text,
+    when_text,
+)
 from batchrun.output.visible import money_text
 from batchrun.reports.status import JobState, JobStatus
 from batchrun.showing import clean
 from batchrun.states import State
+from batchrun.store.jobs import BY_USER
 
 
 def command(
     context: typer.Context,
-    jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs; all if none.")] = None,
+    jobs: JobsOrAll = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,8 +80,12 @@ def details(job: JobStatus) -> list[str]:
     ]
     if job.paused is not None:
         lines.append(f"paused ({job.paused}): {clean(job.pause_message or '', 400)}")
+        if job.paused == BY_USER:
+            lines.append(f"it goes on after: {command_text('resume', job.name, simulated=job.simulated)}")
     if job.counts.get(State.TRUNCATED):
         lines.append(f"answers that were cut: {count_text(job.counts[State.TRUNCATED])}")
+    if job.counts.get(State.CANCELLED):
+        lines.append(f"cancelled items: {count_text(job.counts[State.CANCELLED])}")
     if job.next_at is not None:
         lines.append(
             f"waiting items: {count_text(job.counts.get(State.WAITING))}, the first until {when_text(job.next_at)}"
@@ -81,6 +94,8 @@ def details(job: JobStatus) -> list[str]:
         lines.append(between)
     if job.unknown_cost:
         lines.append(f"calls of unknown cost: {count_text(job.unknown_cost)}")
+    if job.brake is not None and job.paused is None:
+        lines.append(f"held back by {job.brake.text}")
     if job.cap is not None:
         reserved = f", {money_text(job.reserved)} reserved for calls in flight" if job.reserved else ""
         lines.append(f"budget {money_text(job.cap)} {job.currency}{reserved}")
@@ -110,9 +125,14 @@ def as_record(job: JobStatus) -> dict[str, object]:
             "currency": job.currency,
             "unknown_calls": job.unknown_cost,
         },
+        "brake": None if job.brake is None else {"kind": job.brake.kind.value, "text": job.brake.text},
+        "in_flight": job.facts.in_flight,
+        "workers": job.facts.workers,
         "reserved": job.reserved,
         "cap": job.cap,
         "errors": {state.value: dict(kinds) for state, kinds in job.errors.items()},
+        "rate": None if job.rate is None else round(job.rate, 3),
+        "seconds_left": None if job.time_left is None else round(job.time_left.total_seconds()),
         "next_at": job.next_at,
         "last_activity": job.last_activity,
     }

@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from batchrun.brakes import span_of
+from batchrun.cli.render import command_text
 from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading import Loaded
 from batchrun.output.sidecar import Sidecars
 from batchrun.output.visible import visible
-from batchrun.progress import amount_of, span_of
+from batchrun.progress import amount_of
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.running import JobEnd, RunEnd
 from batchrun.states import OPEN, State
+from batchrun.store.jobs import BY_USER
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -92,11 +95,21 @@ def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) ->
         of = f"of a sample of {job.total:,} of {job.total + sum(job.outside_sample.values()):,}"
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} {of}"]
     lines += [f"  {cost_line(line)}" for line in costs]
-    if job.paused:
+    if job.stopped:
         lines.append(f"  stopped ({job.paused}): {visible(job.pause_message or '')}")
+        lines += [f"  to go on: {way}" for way in ways_on(job)]
     if files is not None:
         lines += [f"  {line}" for line in file_lines(files)]
     return lines
+
+
+def ways_on(job: JobEnd) -> list[str]:
+    """What lets a paused job go on that running it again doesn't lift."""
+    if job.paused == BY_USER:
+        return [command_text("resume", job.name, simulated=job.simulated)]
+    if job.paused == "budget":
+        return [command_text("set", job.name, f"budget=… {job.currency}", simulated=job.simulated)]
+    return []
 
 
 def cost_line(line: CostLine) -> str:

@@ -92,15 +92,15 @@ def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows:
 
     `on_rows` hears how many rows a batch had. Raises SpecError for a row that can't be loaded.
     """
-    found = Survey(needs=needs)
+    found, capped = Survey(needs=needs), job.budget is not None
     last = 0 if known is None else last_item(known.connection)
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
-    rows = checked_rows(job, needs.plan, base)
+    rows = checked_rows(job, needs.plan, base, capped=capped)
     while batch := list(islice(rows, PAGE)):
         items = {} if known is None else measured(known.connection, known.job.id, [row.custom_id for row in batch])
         for row in batch:
-            texts, bound = asked(job, needs.plan, row)
+            texts, bound = asked(job, needs.plan, row, capped=capped)
             need, item = needs.of(row.variables, texts, media_of(row)), items.get(row.custom_id)
             if item is not None:
                 earlier.is_repeated(item.id)

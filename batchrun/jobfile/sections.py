@@ -71,6 +71,9 @@ Cap = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)? [A-Z]{3}$", "examples": ["5.00 USD"]}),
 ]
 
+Priority = Annotated[int, Field(ge=-1_000, le=1_000)]
+"""Higher goes first."""
+
 
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value

@@ -19,6 +19,7 @@ from batchrun.jobfile.sections import (
     MediaSpec,
     OutputSpec,
     ParamsSpec,
+    Priority,
     RetrySpec,
     Section,
     Text,
@@ -43,6 +44,7 @@ __all__ = [
     "TimeoutsSpec",
     "differences",
     "job_schema",
+    "stored_spec",
 ]
 
 
@@ -73,8 +75,7 @@ class JobSpec(Section):
         tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f]([^,\x00-\x1f]{0,98}[^\s,\x00-\x1f])?$")], ...],
         Field(strict=False, max_length=100),
     ] = ()
-    priority: Annotated[int, Field(ge=-1_000, le=1_000)] = 0
-    """Higher goes first."""
+    priority: Priority = 0
 
     @field_validator("system", "prompt")
     @classmethod
@@ -120,6 +121,11 @@ def _beside_requests(field: str) -> tuple[str, str]:
         return "the answers to whole requests aren't written beside pictures", remedy
     name = "params" if field == "parameters" else field
     return "each line of `inputs.requests` is a whole request", f"Delete it; `{name}: null` takes a default back"
+
+
+def stored_spec(snapshot: Mapping[str, JsonValue]) -> JobSpec:
+    """The job as it was loaded, from the snapshot in its row, which also holds the folder of the job file."""
+    return JobSpec.model_validate({key: value for key, value in snapshot.items() if key != "base"})
 
 
 class JobsDocument(Section):

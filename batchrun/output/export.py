@@ -57,6 +57,8 @@ class ExportSummary:
     """The file that tells of them; None where nothing was written about them."""
     left_out: LeftOut = field(default_factory=LeftOut)
     """Items that can't be written in the form `openai-requests`."""
+    settled: int = 0
+    """Calls among what was written whose cost was settled by hand."""
 
     @property
     def complete(self) -> bool:
@@ -97,15 +99,29 @@ def export(
         if output_format == "openai":
             return write_batch(stream, out, errors, overwrite=overwrite)
         left_out = LeftOut()
+        settled: Counter[str] = Counter()
         if output_format == "openai-requests":
             if plan_of is None:
                 raise ValueError("requests are rendered by the plan of their job")
             lines = request_lines(stream, plan_of(row), left_out)
         else:
+            stream = _counting(stream, settled)
             lines = jsonl_lines(stream) if output_format == "jsonl" else csv_lines(stream, raw=raw)
         with _opened(out, overwrite=overwrite) as file:
             count, digest = _write(lines, file)
-    return ExportSummary(written=count - (output_format == "csv"), sha256=digest, sidecars=None, left_out=left_out)
+    return ExportSummary(
+        written=count - (output_format == "csv"),
+        sha256=digest,
+        sidecars=None,
+        left_out=left_out,
+        settled=settled["calls"],
+    )
+
+
+def _counting(stream: Iterator[ItemResult], settled: Counter[str]) -> Iterator[ItemResult]:
+    for item in stream:
+        settled["calls"] += item.settled_cost
+        yield item
 
 
 def _folder(out: Path | BinaryIO | None) -> Path | None:
@@ -195,6 +211,7 @@ def record(item: ItemResult) -> Fields:
             "high": item.cost_high,
             "currency": item.currency,
             "unknown_attempts": item.unknown_cost,
+            "settled_attempts": item.settled_cost,
         },
         "variables": item.variables,
         "media": item.media,
@@ -217,9 +234,14 @@ def _attempt_record(attempt: AttemptResult, *, is_answer: bool) -> Fields:
         else {"kind": attempt.error_kind, "message": attempt.error, "vendor_code": attempt.vendor_code},
         "request_id": attempt.request_id,
         "usage": None if attempt.usage is None else _usage_record(attempt.usage),
-        "cost": {"low": attempt.cost_low, "high": attempt.cost_high, "currency": attempt.currency}
-        if attempt.billed
-        else None,
+        "cost": None
+        if not attempt.billed
+        else {
+            "low": attempt.cost_low,
+            "high": attempt.cost_high,
+            "currency": attempt.currency,
+            "settled": attempt.settled,
+        },
         "text": attempt.text,
         "reasoning": attempt.reasoning,
     }
@@ -254,6 +276,7 @@ COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "cost_high": lambda item: None if item.cost_high is None else money_text(item.cost_high),
     "currency": lambda item: item.currency,
     "unknown_cost_attempts": lambda item: item.unknown_cost,
+    "settled_cost_attempts": lambda item: item.settled_cost,
     "variables": lambda item: json_text(item.variables),
     "media": lambda item: json_text(item.media),
     "finished_at": lambda item: None if item.finished_at is None else time_text(item.finished_at),

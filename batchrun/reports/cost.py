@@ -58,6 +58,8 @@ class CostLine:
     """Attempts whose cost isn't known, and isn't in the sums."""
     unknown_usage: int
     """Attempts whose tokens aren't known, and aren't in the sums."""
+    settled: int = 0
+    """Attempts whose cost was left open and settled by hand."""
 
     @property
     def items(self) -> int:
@@ -149,6 +151,7 @@ def _sums(columns: Sequence[Key], scope: Sequence[ColumnElement[bool]]) -> sa.Se
             *_halves("cost_high"),
             sa.func.count(usage.c.cost_high).label("priced"),
             sa.func.count(usage.c.input_tokens).label("counted"),
+            sa.func.count(usage.c.settled).label("settled"),
         )
         .where(*scope)
         .group_by(*keys)
@@ -198,6 +201,7 @@ def _line(key: str, row: Record, outcome: tuple[int, int]) -> CostLine:
         cost_high=_whole(row.cost_high_upper, row.cost_high_lower),
         unknown_cost=row.calls - row.priced,
         unknown_usage=row.calls - row.counted,
+        settled=row.settled,
         **{name: None if count is None else int(count) for name, count in tokens.items()},
     )
 
@@ -240,6 +244,7 @@ def _added(one: CostLine, other: CostLine) -> CostLine:
         cost_high=_plus(one.cost_high, other.cost_high),
         unknown_cost=one.unknown_cost + other.unknown_cost,
         unknown_usage=one.unknown_usage + other.unknown_usage,
+        settled=one.settled + other.settled,
     )
 
 

@@ -49,6 +49,8 @@ class AttemptResult:
     cost_low: Decimal | None
     cost_high: Decimal | None
     currency: str | None
+    settled: str | None
+    """How the cost that the call left open was settled by hand: `zero`, `high` or `bill`."""
     text: str | None
     """Of an attempt that isn't the item's answer: what arrived before it broke, or a second answer."""
     reasoning: str | None
@@ -122,6 +124,11 @@ class ItemResult:
     def unknown_cost(self) -> int:
         """Attempts that may have cost money and whose cost isn't known."""
         return sum(attempt.billed and attempt.cost_high is None for attempt in self.attempts)
+
+    @property
+    def settled_cost(self) -> int:
+        """Attempts whose cost was settled by hand."""
+        return sum(attempt.settled is not None for attempt in self.attempts)
 
     def _cost(self, amounts: Iterable[Decimal | None]) -> Decimal | None:
         known = [amount for amount in amounts if amount is not None]
@@ -237,6 +244,7 @@ def _attempt(row: Record) -> AttemptResult:
         cost_low=row.cost_low,
         cost_high=row.cost_high,
         currency=row.currency,
+        settled=row.settled,
         text=row.text,
         reasoning=row.reasoning,
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from batchrun.brakes import Brake, JobFacts, brake_of
+from batchrun.reports.facts import error_kinds, facts
 from batchrun.reports.jobs import find_jobs
 from batchrun.states import OPEN, State
-from batchrun.tables import Record, attempts, items, profiles, usage
+from batchrun.tables import Record, attempts, items, usage
 
 
 class JobState(StrEnum):
@@ -59,10 +60,22 @@ class JobStatus:
     """When the first of the waiting items may be tried again."""
     last_activity: datetime | None
     """When the last call that may have cost money began or ended."""
+    facts: JobFacts
+    """What holds it, in figures."""
+    brake: Brake | None
+    """What holds it, in words; None where nothing is left to do."""
+    rate: float | None = None
+    """Items that ended per second, from the differences between looks; None for a single look."""
+    time_left: timedelta | None = None
+    """About how long the rest will take; None where that can't be told."""
 
     @property
     def total(self) -> int:
         return sum(self.counts.values())
+
+    @property
+    def ended(self) -> int:
+        return self.facts.ended
 
 
 def status(
@@ -75,21 +88,17 @@ def status(
     """
     rows = find_jobs(connection, names)
     ids = [row.id for row in rows]
-    counts = _counts(connection, ids)
-    running = _running(connection, ids, dead)
+    known = facts(connection, ids, dead=dead)
     inexact = _inexact(connection, None if names is None else ids)
-    errors = _errors(connection, ids)
+    failed = error_kinds(connection, ids, [State.FAILED])
     waiting = _next_at(connection, ids)
     activity = _last_activity(connection, ids)
-    pauses = _pauses(connection, rows)
     return [
         _status(
             row,
-            counts=counts.get(row.id, {}),
-            running=row.id in running,
-            pause=pauses[row.id],
+            known[row.id],
             inexact=inexact.get(row.id, (Decimal(0), 0)),
-            errors=errors.get(row.id, {}),
+            failed=failed.get(row.id, {}),
             next_at=waiting.get(row.id),
             last_activity=activity.get(row.id),
         )
@@ -99,12 +108,10 @@ def status(
 
 def _status(
     row: Record,
+    known: JobFacts,
     *,
-    counts: Mapping[State, int],
-    running: bool,
-    pause: tuple[str | None, str | None],
     inexact: tuple[Decimal, int],
-    errors: Mapping[State, Mapping[str, int]],
+    failed: Mapping[State, Mapping[str, int]],
     next_at: datetime | None,
     last_activity: datetime | None,
 ) -> JobStatus:
@@ -115,19 +122,21 @@ def _status(
         simulated=row.simulated,
         provider=f"{row.provider}/{row.region}" if row.region else row.provider,
         model=row.model,
-        state=_derive(counts, running=running, paused=pause[0] is not None),
-        counts=counts,
-        paused=pause[0],
-        pause_message=pause[1],
+        state=_derive(known.counts, running=known.workers > 0, paused=known.paused is not None),
+        counts=known.counts,
+        paused=known.paused,
+        pause_message=known.pause_message,
         spent_low=None if nothing_known else row.spent - slack,
         spent_high=None if nothing_known else row.spent,
         unknown_cost=unknown,
         reserved=row.reserved,
         cap=row.cap,
         currency=row.currency,
-        errors=errors,
+        errors={**failed, State.WAITING: known.waiting_kinds} if known.waiting_kinds else failed,
         next_at=next_at,
         last_activity=last_activity,
+        facts=known,
+        brake=brake_of(known),
     )
 
 
@@ -140,29 +149,6 @@ def _derive(counts: Mapping[State, int], *, running: bool, paused: bool) -> JobS
     if running:
         return JobState.RUNNING
     return JobState.PAUSED if paused else JobState.WAITING
-
-
-def _counts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[State, int]]:
-    """Read from the claim's index alone."""
-    rows = connection.execute(
-        sa.select(items.c.job_id, items.c.state, sa.func.count())
-        .where(items.c.job_id.in_(ids))
-        .group_by(items.c.job_id, items.c.state)
-    )
-    found: dict[int, dict[State, int]] = defaultdict(dict)
-    for job_id, state, count in rows:
-        found[job_id][State(state)] = count
-    return found
-
-
-def _running(connection: Connection, ids: Sequence[int], dead: Collection[str]) -> set[int]:
-    """Jobs of which a worker that isn't known to be dead holds an item."""
-    rows = connection.execute(
-        sa.select(items.c.job_id, items.c.owner)
-        .where(items.c.job_id.in_(ids), items.c.state == State.CLAIMED.value)
-        .distinct()
-    )
-    return {job_id for job_id, owner in rows if owner is not None and owner not in dead}
 
 
 def _inexact(connection: Connection, ids: Sequence[int] | None) -> dict[int, tuple[Decimal, int]]:
@@ -178,23 +164,6 @@ def _inexact(connection: Connection, ids: Sequence[int] | None) -> dict[int, tup
     )
     rows = connection.execute(wanted if ids is None else wanted.where(usage.c.job_id.in_(ids)))
     return {job_id: (slack, int(unknown)) for job_id, slack, unknown in rows}
-
-
-def _errors(connection: Connection, ids: Sequence[int]) -> dict[int, dict[State, dict[str, int]]]:
-    rows = connection.execute(
-        sa.select(items.c.job_id, items.c.state, items.c.error_kind, sa.func.count())
-        .where(
-            items.c.job_id.in_(ids),
-            items.c.state.in_([State.FAILED.value, State.WAITING.value]),
-            items.c.error_kind.is_not(None),
-        )
-        .group_by(items.c.job_id, items.c.state, items.c.error_kind)
-        .order_by(sa.func.count().desc(), items.c.error_kind)
-    )
-    found: dict[int, dict[State, dict[str, int]]] = {}
-    for job_id, state, kind, count in rows:
-        found.setdefault(job_id, {}).setdefault(State(state), {})[kind] = count
-    return found
 
 
 def _next_at(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]:
@@ -225,18 +194,3 @@ def _last_activity(connection: Connection, ids: Sequence[int]) -> dict[int, date
     for job_id, moment in [*connection.execute(closed), *connection.execute(flying)]:
         found[job_id] = max(moment, found.get(job_id, moment))
     return found
-
-
-def _pauses(connection: Connection, rows: Sequence[Record]) -> dict[int, tuple[str | None, str | None]]:
-    """The job's own pause, else that of the profile it shares with others."""
-    shared = {
-        row.id: (row.paused, row.pause_message)
-        for row in connection.execute(
-            sa.select(profiles.c.id, profiles.c.paused, profiles.c.pause_message).where(
-                profiles.c.id.in_({row.profile_id for row in rows})
-            )
-        )
-    }
-    return {
-        row.id: (row.paused, row.pause_message) if row.paused is not None else shared[row.profile_id] for row in rows
-    }

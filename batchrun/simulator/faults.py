@@ -196,7 +196,7 @@ def parse_clause(text: str) -> Clause:
     name, equals, value = head.partition("=")
     kind = FAULTS.get(name)
     if kind is None:
-        raise FaultSpecError(f"there is no fault {name!r}; see python -m batchrun.simulator --list-faults")
+        raise FaultSpecError(f"there is no fault {name!r}; see batchrun simulate --list-faults")
     if not equals:
         value = kind.default or ""
     check_value(name, value, kind)

@@ -136,7 +136,7 @@ keys: sk-sim-<region>, sk-sim-acedata and sk-sim-moonshot, or only the value of
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m batchrun.simulator",
+        prog="batchrun simulate",
         description=ABOUT,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -106,7 +106,7 @@ class Server:
             case "/healthz":
                 body = '{"status": "ok"}'
             case _:
-                return problem(404, "There is nothing at this address; see python -m batchrun.simulator --help")
+                return problem(404, "There is nothing at this address; see batchrun simulate --help")
         if request.method not in ("GET", "HEAD"):
             return not_allowed("GET, HEAD")
         return Reply(status=200, body=body.encode())

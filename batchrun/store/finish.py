@@ -164,6 +164,7 @@ CLOSE_ATTEMPT = (
     .where(attempts.c.id == sa.bindparam("attempt"))
     .values({name: sa.bindparam(f"new_{name}") for name in ATTEMPT_COLUMNS})
 )
+SETTLED_COLUMNS = (usage.c.cost_low, usage.c.cost_high, usage.c.currency, usage.c.settled)
 ADD_ANSWER = sa.insert(answers)
 ADD_USAGE = sa.insert(usage)
 answerable = sa.or_(*(items.c.state == state for state in sources(State.DONE)))
@@ -275,18 +276,39 @@ def store_usage(
     grown: dict[int, Decimal] = defaultdict(Decimal)
     rows = []
     for result in results:
-        call = result.call
+        call, charge, settled = result.call, result.charge, None
         if before[call.attempt_id].outcome == "lost":
             gone = connection.execute(
-                sa.delete(usage).where(usage.c.attempt_id == call.attempt_id).returning(usage.c.cost_high)
-            ).scalar()
-            grown[call.job_id] -= gone or Decimal(0)
-        if result.charge is not None:
-            rows.append(usage_row(result, locked[call.job_id], result.charge))
-            grown[call.job_id] += result.charge.cost_high or Decimal(0)
+                sa.delete(usage).where(usage.c.attempt_id == call.attempt_id).returning(*SETTLED_COLUMNS)
+            ).one_or_none()
+            grown[call.job_id] -= (None if gone is None else gone.cost_high) or Decimal(0)
+            if gone is not None and stays_settled(gone, charge):
+                charge, settled = charge_as_settled(gone, charge), gone.settled
+        if charge is not None:
+            rows.append(usage_row(result, locked[call.job_id], charge) | {"settled": settled})
+            grown[call.job_id] += charge.cost_high or Decimal(0)
     if rows:
         connection.execute(ADD_USAGE, rows)
     return grown
+
+
+def stays_settled(booked: Record, news: Charge | None) -> bool:
+    """Whether the cost that somebody settled by hand outlives late news of its call. The vendor's bill always does; an
+    assumption does until the cost is known exactly."""
+    if booked.settled in (None, "bill"):
+        return booked.settled is not None
+    return news is not None and (news.cost_high is None or news.cost_low != news.cost_high)
+
+
+def charge_as_settled(booked: Record, news: Charge | None) -> Charge:
+    """The tokens of the news at the cost that was settled."""
+    return Charge(
+        usage=None if news is None else news.usage,
+        price_id=None,
+        cost_low=booked.cost_low,
+        cost_high=booked.cost_high,
+        currency=booked.currency,
+    )
 
 
 def usage_row(result: Result, job: Record, charge: Charge) -> dict[str, object]:

@@ -78,15 +78,20 @@ def job_rows(connection: Connection, ids: Iterable[int]) -> list[Record]:
     )
 
 
-def lift_pauses(connection: Connection, ids: Iterable[int]) -> None:
-    """Let jobs go on that an error or a used-up budget had paused, and their profiles; not what a person paused."""
+MENDED = frozenset({"errors", "budget", "unreachable"})
+"""Pauses of a job that `run` lifts: whoever runs it again has mended their cause."""
+BY_USER = "user"
+"""The pause of a person, that only `resume` lifts."""
+REFUSED = frozenset({"refused", "arrears"})
+"""Pauses of a profile."""
+
+
+def lift_pauses(connection: Connection, ids: Iterable[int], *, reasons: Iterable[str] = MENDED) -> None:
+    """Let jobs go on that were paused for one of `reasons`, and their profiles; not what a person paused, unless that
+    is among them."""
     wanted = sorted(ids)
     lifted = {"paused": None, "pause_message": None}
-    connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.id.in_(wanted), jobs.c.paused.in_(["errors", "budget", "unreachable"]))
-        .values(lifted)
-    )
+    connection.execute(sa.update(jobs).where(jobs.c.id.in_(wanted), jobs.c.paused.in_(sorted(reasons))).values(lifted))
     connection.execute(
         sa.update(items)
         .where(items.c.job_id.in_(wanted), items.c.state == State.WAITING.value, items.c.free_since.is_not(None))
@@ -95,7 +100,7 @@ def lift_pauses(connection: Connection, ids: Iterable[int]) -> None:
     used = sa.select(jobs.c.profile_id).where(jobs.c.id.in_(wanted))
     connection.execute(
         sa.update(profiles)
-        .where(profiles.c.id.in_(used), profiles.c.paused.in_(["refused", "arrears"]))
+        .where(profiles.c.id.in_(used), profiles.c.paused.in_(sorted(REFUSED)))
         .values(lifted | {"refused_in_row": 0})
     )
     # Whoever starts a run wants it tried now, not when the breaker of an earlier one would have looked again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +21,8 @@ from batchrun.tables import Record, attempts, items, jobs, usage, workers
 
 OPEN: sa.ColumnElement[bool] = sa.literal_column("outcome = 'open'")
 """Spelt out: SQLite uses a partial index only where its condition stands in the statement."""
+DEAD_AFTER = 60.0
+"""Seconds for which a counter may stand still."""
 LOST_MESSAGE = "the worker died while this call was in flight; it may have been billed"
 
 
@@ -61,6 +63,24 @@ def beats(connection: Connection) -> dict[str, int]:
     """The beat counters of all workers that haven't ended."""
     rows = connection.execute(sa.select(workers.c.id, workers.c.beat).where(workers.c.ended_at.is_(None)))
     return {row.id: row.beat for row in rows}
+
+
+class Pulse:
+    """Hears beats, and tells whose have stopped, by the observer's own clock: no two clocks are compared."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, tuple[int, float]] = {}
+
+    def forget(self) -> None:
+        self.seen.clear()
+
+    def silent(self, counts: Mapping[str, int], now: float) -> list[str]:
+        """Workers whose counter has stood still for too long; `now` is in seconds of a monotonic clock."""
+        for worker, count in counts.items():
+            if worker not in self.seen or self.seen[worker][0] != count:
+                self.seen[worker] = (count, now)
+        self.seen = {worker: self.seen[worker] for worker in counts}
+        return [worker for worker, (_, since) in self.seen.items() if now - since > DEAD_AFTER]
 
 
 def dead_here(connection: Connection) -> list[str]:

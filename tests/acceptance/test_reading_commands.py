@@ -102,27 +102,6 @@ def test_help_imports_nothing_heavy(empty: Path) -> None:
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "estimate",
-        "status",
-        "results",
-        "export",
-        "report",
-        "report cost",
-        "models",
-        "prices",
-        "db",
-        "db status",
-        "db upgrade",
-    ],
-)
-def test_every_command_explains_itself(empty: Path, command: str) -> None:
-    ended = run(empty, *command.split(), "--help")
-    assert (ended.returncode, ended.stderr) == (0, "")
-
-
 def test_the_version_is_printed(empty: Path) -> None:
     assert run(empty, "--version").stdout.startswith("batchrun 0.")
 

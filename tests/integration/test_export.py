@@ -80,13 +80,16 @@ def test_money_is_text_without_exponent(fill: Filling) -> None:
     fill.usage(fill.attempt(item, text="x"), low="0.000000000001", high="0.1")
     assert record(fill)["cost"] == {
         "low": "0.000000000001", "high": "0.10", "currency": "USD", "unknown_attempts": 0,
+        "settled_attempts": 0,
     }  # fmt: skip
 
 
 def test_an_unknown_cost_is_null_and_counted(fill: Filling) -> None:
     item = fill.item(fill.job("captions"), state=State.DONE)
     fill.usage(fill.attempt(item, text="x"), low=None)
-    assert record(fill)["cost"] == {"low": None, "high": None, "currency": None, "unknown_attempts": 1}
+    assert record(fill)["cost"] == {
+        "low": None, "high": None, "currency": None, "unknown_attempts": 1, "settled_attempts": 0,
+    }  # fmt: skip
 
 
 def test_the_usage_of_the_vendor_is_exported_untouched(fill: Filling) -> None:
@@ -206,7 +209,13 @@ def test_a_record_holds_everything_on_both_databases(database_url: str) -> None:
         "error": None,
         "request_id": "r-1",
         "usage": {**tokens, "unknown_attempts": 0},
-        "cost": {"low": "0.25", "high": "0.25", "currency": "USD", "unknown_attempts": 0},
+        "cost": {
+            "low": "0.25",
+            "high": "0.25",
+            "currency": "USD",
+            "unknown_attempts": 0,
+            "settled_attempts": 0,
+        },
         "variables": {"path": "cats/a.jpg", "filename": "a.jpg", "stem": "a"},
         "media": [{"kind": "image", "path": "cats/a.jpg", "size": 1}],
         "finished_at": noon,
@@ -222,7 +231,7 @@ def test_a_record_holds_everything_on_both_databases(database_url: str) -> None:
                 "error": None,
                 "request_id": "r-1",
                 "usage": {**tokens, "raw": {"total_tokens": 110}},
-                "cost": {"low": "0.25", "high": "0.25", "currency": "USD"},
+                "cost": {"low": "0.25", "high": "0.25", "currency": "USD", "settled": None},
                 "text": None,
                 "reasoning": None,
             }
@@ -514,4 +523,6 @@ def test_the_cost_of_an_item_in_two_currencies_is_left_to_its_attempts(fill: Fil
     found = record(fill)
     assert isinstance(found["attempts"], list)
     assert [Decimal(attempt["cost"]["low"]) for attempt in found["attempts"]] == [1, 2]
-    assert found["cost"] == {"low": None, "high": None, "currency": None, "unknown_attempts": 0}
+    assert found["cost"] == {
+        "low": None, "high": None, "currency": None, "unknown_attempts": 0, "settled_attempts": 0,
+    }  # fmt: skip

@@ -20,6 +20,8 @@ from batchrun.database import reading
 from batchrun.errors import ChangedError, SpecError
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.loading import BATCH, Loaded, load
+from batchrun.operating import cancel
+from batchrun.setting import set_values
 from batchrun.tables import Record, items, jobs, profiles
 from tests.integration.rows import (
     add_worker,
@@ -285,6 +287,70 @@ def test_loading_again_lifts_no_other_pause(desk: Desk) -> None:
     change_job(desk.engine, job, paused="person")
     desk.load(PRICED | {"budget": {"max_cost": "2.00 EUR"}})
     assert job_of(desk.engine, job).paused == "person"
+
+
+# What `set` has changed since
+
+
+def put(desk: Desk, **changes: object) -> None:
+    set_values(desk.engine, "j", changes, lambda: desk.catalogue, simulated=False, actor="anna@desk")
+
+
+LIMITED: dict[str, JsonValue] = PRICED | {
+    "limits": {"concurrency": 64},
+    "budget": {"max_cost": "1.00 EUR"},
+    "priority": 1,
+}
+
+
+def test_what_was_set_by_hand_survives_the_same_file(desk: Desk) -> None:
+    job = desk.load(LIMITED)[0].job_id
+    put(desk, concurrency=8, budget="3.00 EUR", priority=9, tokens_per_minute=500)
+    desk.load(LIMITED)
+    row = job_of(desk.engine, job)
+    assert (row.concurrency, row.cap, row.priority, row.tokens_per_minute) == (8, 3, 9, 500)
+
+
+def test_what_was_set_by_hand_is_told_with_the_way_back(desk: Desk) -> None:
+    desk.load(LIMITED)
+    put(desk, concurrency=8, budget="3.00 EUR", tokens_per_minute=500)
+    assert desk.load(LIMITED)[0].notes == [
+        "tokens_per_minute is 500, set by hand; the job file says none",
+        "concurrency is 8, set by hand; the job file says 64",
+        "budget is 3.00 EUR, set by hand; the job file says 1.00 EUR",
+        "to follow the job file: batchrun set j tokens_per_minute=none concurrency=64 'budget=1.00 EUR'",
+    ]
+
+
+def test_a_value_that_the_file_changes_takes_the_place_of_one_set_by_hand(desk: Desk) -> None:
+    job = desk.load(LIMITED)[0].job_id
+    put(desk, concurrency=8, priority=9)
+    loaded = desk.load(LIMITED | {"limits": {"concurrency": 32}})[0]
+    row = job_of(desk.engine, job)
+    assert (row.concurrency, row.priority, loaded.changed) == (32, 9, ["limits"])
+
+
+def test_nothing_is_told_where_file_and_hand_agree(desk: Desk) -> None:
+    desk.load(LIMITED)
+    put(desk, concurrency=8)
+    assert desk.load(LIMITED | {"limits": {"concurrency": 8}})[0].notes == []
+
+
+def test_a_budget_set_by_hand_refuses_rows_that_it_can_not_hold(desk: Desk) -> None:
+    boundless: dict[str, JsonValue] = {**PRICED, "model": "boundless", "params": {"max_tokens": 10}}
+    desk.load(boundless)
+    put(desk, budget="3.00 EUR")
+    (desk.folder / "a.jpg").write_bytes(b"")
+    desk.write([{"id": "a", "x": "a"}, {"id": "b", "x": "b", "image": "a.jpg"}])
+    with pytest.raises(SpecError, match="a budget needs a bound of the input"):
+        desk.load(boundless)
+
+
+def test_cancelled_items_stay_so(desk: Desk) -> None:
+    job = desk.load(FREE)[0].job_id
+    cancel(desk.engine, ["j"], items=None, simulated=False, actor="anna@desk")
+    assert desk.load(FREE)[0].unchanged == 2
+    assert states_of(desk.engine, job) == {"cancelled": 2}
 
 
 def test_what_was_spent_stays(desk: Desk) -> None:

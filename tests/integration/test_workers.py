@@ -15,12 +15,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
-from batchrun.beat import DEAD_AFTER, Beat
+from batchrun.beat import Beat
 from batchrun.database import reading, writing
 from batchrun.errors import ErrorKind
 from batchrun.store import workers
 from batchrun.store.finish import finish
-from batchrun.store.workers import LOST_MESSAGE, Reaped, process_started
+from batchrun.store.workers import DEAD_AFTER, LOST_MESSAGE, Reaped, process_started
 from batchrun.tables import Record
 from batchrun.tables import workers as worker_rows
 from tests.integration.rows import (
@@ -347,7 +347,7 @@ def watch(engine: Engine) -> Beat:
 
 
 def seen_since(watch: Beat, worker: str, count: int, seconds: float) -> None:
-    watch.seen[worker] = (count, time.monotonic() - seconds)
+    watch.pulse.seen[worker] = (count, time.monotonic() - seconds)
 
 
 def test_a_counter_that_stands_still_for_a_minute_is_that_of_a_dead_worker(watch: Beat) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from sqlalchemy import Engine, Inspector
 
 from batchrun.database import connect, make_engine, migrations_folder, parse_url, read_revision, reading, upgrade
 from batchrun.errors import DatabaseError
-from batchrun.tables import SCHEMA, metadata
+from batchrun.tables import EPOCH, SCHEMA, attempts, metadata, usage
 from tests.integration.rows import add_job, opened, states_of
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +141,44 @@ def test_an_upgrade_keeps_what_is_there(migrated: Engine) -> None:
         job = add_job(connection, size=2)
     upgrade(address(migrated))
     assert states_of(migrated, job) == {"pending": 2}
+
+
+def test_a_database_of_the_first_schema_keeps_its_costs(blank: Engine) -> None:
+    upgrade(address(blank), "0001")
+    with blank.begin() as connection:
+        job = add_job(connection, size=1)
+        connection.execute(sa.text("INSERT INTO workers (id, host, pid, started_at) VALUES ('w', 'h', 1, 0)"))
+        attempt = sa.insert(attempts).values(
+            item_id=1, job_id=job, profile_id=1, worker_id="w", fence=1, outcome="lost", claimed_at=EPOCH,
+            expected_tokens=0,
+        )  # fmt: skip
+        connection.execute(attempt)
+        connection.execute(
+            sa.text(
+                "INSERT INTO usage (attempt_id, job_id, provider, region, model, at, simulated, cost_low, cost_high, "
+                "currency) VALUES (1, 1, 'p', 'r', 'm', 0, :no, 0, 7, 'USD')"
+            ).bindparams(sa.bindparam("no", False))
+        )
+    upgrade(address(blank))
+    with reading(blank) as connection:
+        [row] = connection.execute(sa.select(usage))
+    assert (row.cost_high, row.settled) == (Decimal("7e-12"), None)
+
+
+def test_an_old_sqlite_is_upgraded_by_what_may_create_it_and_by_nothing_else(blank_sqlite_url: str) -> None:
+    upgrade(blank_sqlite_url, "0001")
+    with pytest.raises(DatabaseError, match="schema 0001, this version needs"):
+        connect(blank_sqlite_url)
+    engine = connect(blank_sqlite_url, create=True)
+    assert read_revision(engine) == SCHEMA
+    engine.dispose()
+
+
+def test_an_old_postgresql_is_upgraded_by_its_own_command_alone(blank_postgres_url: str) -> None:
+    upgrade(blank_postgres_url, "0001")
+    with pytest.raises(DatabaseError, match="schema 0001, this version needs") as caught:
+        connect(blank_postgres_url, create=True)
+    assert caught.value.remedy == "run: batchrun db upgrade"
 
 
 def test_an_upgrade_that_fails_leaves_nothing_behind(blank: Engine) -> None:

@@ -7,17 +7,17 @@ import pytest
 from batchrun.states import MOVES, OPEN, TERMINAL, State, sources
 
 
-@pytest.mark.parametrize("state", [State.DONE, State.CANCELLED])
-def test_nothing_leaves_an_end(state: State) -> None:
-    assert MOVES[state] == frozenset()
+def test_nothing_leaves_a_done_item() -> None:
+    assert MOVES[State.DONE] == frozenset()
 
 
 def test_a_retry_is_the_only_way_out_of_a_cut_answer() -> None:
     assert MOVES[State.TRUNCATED] == {State.PENDING}
 
 
-def test_a_failed_item_is_tried_again_or_gets_a_late_answer() -> None:
-    assert MOVES[State.FAILED] == {State.PENDING, State.DONE, State.TRUNCATED}
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
+def test_an_item_that_ended_without_an_answer_is_tried_again_or_gets_a_late_one(state: State) -> None:
+    assert MOVES[state] == {State.PENDING, State.DONE, State.TRUNCATED}
 
 
 @pytest.mark.parametrize("state", sorted(OPEN))
@@ -40,7 +40,7 @@ def test_a_blocked_item_is_never_claimed_directly() -> None:
 
 @pytest.mark.parametrize("target", [State.DONE, State.TRUNCATED])
 def test_a_late_answer_ends_an_item_that_was_taken_from_its_worker(target: State) -> None:
-    assert sources(target) == ["claimed", "failed", "pending", "waiting"]
+    assert sources(target) == ["cancelled", "claimed", "failed", "pending", "waiting"]
 
 
 def test_only_a_claimed_item_fails() -> None:
