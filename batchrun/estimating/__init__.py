@@ -43,7 +43,7 @@ NOTHING = Outlook(low=ZERO, high=ZERO, expected=ZERO)
 
 @dataclass(slots=True, kw_only=True)
 class Shared:
-    """Jobs of one model at one provider, which share its limits."""
+    """Jobs of one model and one account, which share its limits."""
 
     limits: Limits
     wished: int
@@ -61,7 +61,7 @@ class Estimator:
     now: datetime
     on_rows: Callable[[int], None]
     rows: int = 0
-    shared: dict[tuple[str, str], Shared] = field(default_factory=dict)
+    shared: dict[tuple[str, ...], Shared] = field(default_factory=dict)
 
     def estimate(self, job: JobSpec, plan: Plan) -> JobEstimate:
         endpoint = self.catalogue.endpoint(job.provider)
@@ -134,9 +134,10 @@ class Estimator:
         limits = plan.model.limits if known is None else known.limits
         own = terms_of(job, known).limits
         wished = own.concurrency or 0
-        shared = self.shared.get((job.provider, job.model))
+        key = (*self.catalogue.endpoint(job.provider).limited_as, job.model)
+        shared = self.shared.get(key)
         if shared is None:
-            self.shared[job.provider, job.model] = Shared(limits=limits, wished=wished, load=load)
+            self.shared[key] = Shared(limits=limits, wished=wished, load=load)
         else:
             shared.join(load, wished)
         most = limits.concurrency or max(DEFAULT_CONCURRENCY, wished)

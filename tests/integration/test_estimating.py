@@ -17,7 +17,7 @@ from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.running import run
 from batchrun.store.sample import draw
 from batchrun.tables import items, jobs, profiles
-from tests.integration.running import Bench, fresh, job, wait_until
+from tests.integration.running import NATIVE, REAL, Bench, fresh, job, wait_until
 
 TEXTS = [f"Item {number}: {'a longer text ' * (number % 7)}" for number in range(40)]
 
@@ -130,8 +130,9 @@ def test_the_limits_of_the_profile_are_those_in_the_database(bench: Bench) -> No
     assert (found.time.brake, round(found.time.low)) == ("2 requests/min", 632)
 
 
-def test_jobs_of_one_model_share_its_limits(bench: Bench) -> None:
-    specs = [job(name, 20) for name in ("first", "second")]
+@pytest.mark.parametrize("providers", [(REAL, REAL), (REAL, NATIVE)], ids=["one-form", "both-forms"])
+def test_jobs_of_one_model_share_its_limits(bench: Bench, providers: tuple[str, str]) -> None:
+    specs = [job(f"job-{number}", 20, provider=provider) for number, provider in enumerate(providers)]
     bench.load(*specs)
     with writing(bench.engine) as connection:
         connection.execute(sa.update(profiles).values(requests_per_minute=20))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from batchrun.answer import Delta, Usage
 from batchrun.dialects.compat import Compat
+from batchrun.dialects.usage import MAX_DEPTH
 from batchrun.errors import CatalogueError, ErrorKind, ProviderError
 from batchrun.fold import Fold
 from batchrun.messages import JsonValue
@@ -162,6 +163,13 @@ def test_the_raw_usage_can_be_stored() -> None:
     usage = MODEL_STUDIO.decode(b"", data).usage
     assert usage is not None
     assert usage.raw == {"prompt_tokens": 1, "completion_tokens": 2, "n\ufffd": ["\ufffd", None, None]}
+
+
+def test_what_is_nested_deep_in_the_raw_usage_is_left_out() -> None:
+    nested = b"[" * 400 + b"]" * 400
+    usage = MODEL_STUDIO.decode(b"", b'{"choices":[],"usage":{"prompt_tokens":1,"x":' + nested + b"}}").usage
+    assert usage is not None
+    assert (usage.input_tokens, json.dumps(usage.raw).count("[")) == (1, MAX_DEPTH)
 
 
 @pytest.mark.parametrize(
