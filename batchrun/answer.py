@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -58,11 +58,13 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reasoning: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
+    running_usage: Callable[[], Usage | None] | None = None
+    """Reads the usage so far of an answer that goes on. Called only if no later one comes."""
     request_id: str | None = None
     whole: bool = False
     """Text and reasoning are all there is so far, not an addition."""
     end: bool = False
-    """The dialect's terminal marker (compat: `[DONE]`) stood here."""
+    """The dialect's terminal marker stood here (compat: `[DONE]`; native: a finish reason)."""
     tool_calls: tuple[ToolCallPart, ...] = ()
     error: ProviderError | None = None
 

@@ -40,7 +40,8 @@ from batchrun.database import (
 from batchrun.demonstration import BOOK, FOLDER, lay_out
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
-from batchrun.estimating import Estimate, estimate_all
+from batchrun.estimating import estimate_all
+from batchrun.estimating.outcome import Estimate
 from batchrun.examining import Examination, examine
 from batchrun.jobfile.reader import read_job_file, read_job_mapping
 from batchrun.jobfile.schema import job_schema
@@ -153,15 +154,12 @@ def run(
 ) -> RunEnd:
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
-    `progress` shows how far it is on standard error; `alarm` is for how long nothing may end before a line there says
-    why. `grace` is how many seconds calls in flight get after the first
-    Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills. `stop` ends the run from
-    another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is stored.
     `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
     sample is never bought twice, and a later run goes on with the others. `progress` shows how far it is on standard
-    error. `grace` is how many seconds calls in flight get after the first Ctrl-C. `simulator_book` is where a simulator
-    that is started here writes its bills. `stop` ends the run from another thread; without it, Ctrl-C does, and
-    KeyboardInterrupt is raised once everything is stored.
+    error; `alarm` is for how long nothing may end before a line there says why. `grace` is how many seconds calls in
+    flight get after the first Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills.
+    `stop` ends the run from another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is
+    stored.
 
     Raises what `load` raises, UsageError where a key is missing, and DatabaseError where the database stays away.
     """
@@ -276,11 +274,9 @@ def estimate(
     known = catalogue_for(catalogue, settings)
     with ExitStack() as stack:
         engine = connect_to_tables(settings.database_url)
-        connection = None
         if engine is not None:
             stack.callback(engine.dispose)
-            connection = stack.enter_context(reading(engine))
-        made = estimate_all(jobs, known, base=base, connection=connection, now=datetime.now(UTC), on_rows=on_rows)
+        made = estimate_all(jobs, known, base=base, engine=engine, now=datetime.now(UTC), on_rows=on_rows)
         return replace(made, run=end)
 
 
@@ -343,6 +339,8 @@ def export(
     """Write the results of a job to a file, whole or not at all; for `sidecar`, a text file for each item to a folder.
 
     `out` is a path, or a binary file that stays open; for `sidecar` None takes the folder that the job names. `raw`
+    leaves cells of a CSV alone that a spreadsheet would take for formulas. `errors` is where the form `openai` tells of
+    items without an answer. The catalogue is needed for `openai-requests` only, which renders the requests of a job.
     leaves cells of a CSV alone that a spreadsheet would take for formulas. The catalogue is needed for
     `openai-requests` only, which renders the requests of a job.
     """
@@ -527,8 +525,8 @@ def retry(
     jobs: Names,
     *,
     states: Collection[State] = (State.FAILED,),
-    kinds: Collection[str] | None = None,
-    items: Collection[str] | None = None,
+    kinds: Names | None = None,
+    items: Names | None = None,
     dry_run: bool = False,
     simulated: bool = False,
     database: Place = None,
@@ -547,9 +545,9 @@ def retry(
             engine,
             names_of(jobs),
             known,
-            states=states,
-            kinds=kinds,
-            items=items,
+            states=[State(state) for state in states],
+            kinds=None if kinds is None else names_of(kinds),
+            items=None if items is None else names_of(items),
             dry_run=dry_run,
             simulated=simulated,
             actor=actor or this_actor(),
@@ -559,7 +557,7 @@ def retry(
 def cancel(
     jobs: Names,
     *,
-    items: Collection[str] | None = None,
+    items: Names | None = None,
     simulated: bool = False,
     database: Place = None,
     actor: str | None = None,
@@ -567,7 +565,13 @@ def cancel(
     """Cancel all items that have not ended, or those of these custom ids. Calls in flight end by themselves, and an
     answer that arrives whole is kept."""
     with opened(database) as engine:
-        return operating.cancel(engine, names_of(jobs), items=items, simulated=simulated, actor=actor or this_actor())
+        return operating.cancel(
+            engine,
+            names_of(jobs),
+            items=None if items is None else names_of(items),
+            simulated=simulated,
+            actor=actor or this_actor(),
+        )
 
 
 def pause(

@@ -59,6 +59,17 @@ def written_texts(variables: Mapping[str, JsonValue]) -> list[str]:
     return [_to_json(part) for part in (*_messages(variables), rest)]
 
 
+def written_words(variables: Mapping[str, JsonValue]) -> list[str]:
+    """The plain text of each message: less than the model reads where there are calls to tools, never more."""
+    return [_words(message.get("content")) for message in _messages(variables)]
+
+
+def has_own_bounds(variables: Mapping[str, JsonValue]) -> bool:
+    """Whether a picture has bounds of its own beside it, such as `max_pixels`."""
+    parts = (part for message in _messages(variables) for part in _images(message) if isinstance(part, Mapping))
+    return any(name in part for part in parts for name in ("min_pixels", "max_pixels"))
+
+
 def with_url(part: Mapping[str, JsonValue], url: str) -> dict[str, JsonValue]:
     """An image part as it was written."""
     rest = part["image_url"]
@@ -73,6 +84,12 @@ def _messages(fields: Mapping[str, JsonValue]) -> Iterator[Mapping[str, JsonValu
     messages = fields["messages"]
     assert isinstance(messages, list)  # noqa: S101 - the reader has checked it
     return (message for message in messages if isinstance(message, Mapping))
+
+
+def _words(content: JsonValue) -> str:
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else ""
+    return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
 
 
 def _images(message: Mapping[str, JsonValue]) -> Iterator[JsonValue]:

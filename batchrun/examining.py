@@ -7,8 +7,6 @@ Every check is one or more findings, in words, with what mends it. Nothing is wr
 from __future__ import annotations
 
 import os
-import pwd
-import socket
 import stat
 import tempfile
 import time
@@ -24,6 +22,7 @@ from batchrun.call import FREE_OF_CHARGE
 from batchrun.catalogue import Catalogue
 from batchrun.checking import Finding, Level, bad, bad_error, check_space, ok, warn
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, CatalogueError, DatabaseError
+from batchrun.operating import this_actor
 from batchrun.settings import Settings
 from batchrun.showing import clean, listing
 from batchrun.spill import PATTERN, spill_folder
@@ -180,15 +179,6 @@ def mend_rows(engine: Engine) -> list[str]:
     with database.writing(engine) as connection:
         made = mending.mend(connection, dead=dead_here(connection), free=FREE_OF_CHARGE, actor=this_actor())
     return [act.what for act in made]
-
-
-def this_actor() -> str:
-    """Who works here, for the audit: the user of this process and the name of the machine."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run under a number that has no name
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"
 
 
 def look_inside(engine: Engine) -> tuple[list[Finding], list[health.UsedProvider] | None]:

@@ -9,7 +9,7 @@ The end of a connection proves nothing: proxies and servers end streams in the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from batchrun.answer import DONE_REASONS, TRUNCATED_REASONS, Answer, Delta, ToolCallPart, Usage
 from batchrun.errors import ErrorKind, ProviderError
@@ -120,6 +120,7 @@ class Fold:
         "_finish_reason",
         "_reasoning",
         "_request_id",
+        "_running",
         "_sealed",
         "_text",
         "_tools",
@@ -132,11 +133,13 @@ class Fold:
         self._tools = ToolCalls()
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
+        self._running: Callable[[], Usage | None] | None = None
+        """Reads a usage that came after `_usage`."""
         self._request_id: str | None = None
         self._error: ProviderError | None = None
         self._ended = False
         self._sealed = False
-        """A usage has come with the finish reason or after it."""
+        """The usage counts the whole answer."""
 
     def feed(self, delta: Delta) -> None:
         """Take one delta. After the terminal marker only a late usage still counts.
@@ -146,9 +149,15 @@ class Fold:
         """
         if not self._ended:
             self._take(delta)
-        if delta.usage is not None:
-            self._usage = delta.usage
-            self._sealed = self._finish_reason is not None
+        if delta.running_usage is not None and self._finish_reason is None:
+            self._running = delta.running_usage
+            return
+        usage = delta.usage if delta.running_usage is None else delta.running_usage()
+        if usage is not None:
+            self._usage, self._running = usage, None
+            self._sealed = self._ended or self._finish_reason is not None
+        elif delta.end and delta.finish_reason is None:
+            self._sealed = True  # a marker of its own; what was counted before it is all there was
 
     def _take(self, delta: Delta) -> None:
         if delta.text or delta.reasoning or delta.tool_calls:
@@ -196,12 +205,15 @@ class Fold:
     @property
     def usage(self) -> Usage | None:
         """The last one, wherever it stood; never a sum."""
+        if self._running is not None:
+            self._usage, self._running = self._running() or self._usage, None
         return self._usage
 
     @property
     def usage_is_final(self) -> bool:
-        """Whether the usage counts the whole answer: it came with or after the finish reason, or before the marker."""
-        return self._usage is not None and (self._sealed or self._ended)
+        """Whether the usage counts the whole answer: it came with or after the finish reason, or before a marker that
+        isn't the finish reason itself."""
+        return self._sealed and self.usage is not None
 
     @property
     def error(self) -> ProviderError | None:
@@ -238,7 +250,7 @@ class Fold:
             reasoning=self.reasoning,
             finish_reason=None if self._finish_reason is None else storable(self._finish_reason[:100]),
             complete=self.complete,
-            usage=self._usage,
+            usage=self.usage,
             request_id=None if self._request_id is None else storable(self._request_id[:200]),
             tool_calls=self._tools.values(),
         )

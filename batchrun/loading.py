@@ -233,10 +233,11 @@ class Loader:
                 cap=now.cap,
                 concurrency=now.concurrency,
             )
+        provider, region = endpoint.limited_as
         profile_id = store.profile(
             self.connection,
-            provider=endpoint.provider,
-            region=endpoint.region,
+            provider=provider,
+            region=region,
             model=job.model,
             key_env=" ".join(endpoint.key_env),
             limits=plan.model.limits,

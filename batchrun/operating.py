@@ -38,6 +38,8 @@ class Retried:
     """Items that are taken up again, by the state that they left and the kind of their last error."""
     most: Decimal | None
     """What their calls can cost at most, in `currency`; None where that isn't known."""
+    room: Decimal | None
+    """What is left of the budget, in `currency`; None where there is none."""
     currency: str | None
     in_flight: int
     """Items that were left alone, as a call for them is still in flight."""
@@ -149,6 +151,7 @@ def retry(
                     simulated=row.simulated,
                     counts=taken.counts,
                     most=together(taken.bounds, most_of(row, catalogue)),
+                    room=None if row.cap is None else row.cap - row.spent - row.reserved,
                     currency=row.currency,
                     in_flight=taken.in_flight,
                     passed_over=passed_over[row.id],

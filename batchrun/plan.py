@@ -159,8 +159,8 @@ def prepare(
     plan = Plan(
         name=spec.name,
         dialect=dialect,
-        url=endpoint.base_url + dialect.path,
-        headers=headers_of(endpoint, settings, stream=spec.stream),
+        url=endpoint.base_url + dialect.path(model.rules),
+        headers=headers_of(endpoint, dialect, settings, stream=spec.stream),
         model=model,
         system=None if spec.system is None else Template(spec.system),
         prompt=None if spec.prompt is None else Template(spec.prompt),
@@ -202,10 +202,10 @@ def check_request(spec: JobSpec, plan: Plan) -> None:
         raise UsageError(error.message, code="request-refused", remedy=error.remedy) from error
 
 
-def headers_of(endpoint: Endpoint, settings: Settings | None, *, stream: bool) -> dict[str, str]:
+def headers_of(endpoint: Endpoint, dialect: Dialect, settings: Settings | None, *, stream: bool) -> dict[str, str]:
     headers = {
         "content-type": "application/json",
-        "accept": "text/event-stream" if stream else "application/json",
+        **dialect.headers(stream=stream),
         "accept-encoding": "identity",
         "user-agent": f"batchrun/{__version__}",
     }

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from batchrun.catalogue import Catalogue
+from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.errors import UsageError
 from batchrun.jobfile.spec import JobFile
 from batchrun.settings import Settings
@@ -43,7 +43,7 @@ def with_simulator(
     environment = {**settings.environment, KEY_VARIABLE: "sk-sim-" + secrets.token_hex(16)}
     with ExitStack() as stack:
         simulator = started_in(stack, Options(book=book), without_secrets(environment, catalogue))
-        started = {endpoint.name: endpoint.at(simulator.base_url(region_of(endpoint.name))) for endpoint in waiting}
+        started = {endpoint.name: endpoint.at(address_of(simulator, endpoint)) for endpoint in waiting}
         yield (
             replace(catalogue, endpoints={**catalogue.endpoints, **started}),
             replace(settings, environment=environment),
@@ -100,6 +100,7 @@ def without_secrets(environment: Mapping[str, str], catalogue: Catalogue) -> dic
     }
 
 
-def region_of(name: str) -> str:
-    """`simulator/model-studio-singapore` stands in for the region `singapore`."""
-    return name.rpartition("-")[2]
+def address_of(simulator: Running, endpoint: Endpoint) -> str:
+    """`simulator/model-studio-singapore` stands in for the region `singapore`, `simulator/dashscope-singapore` too."""
+    region = endpoint.name.rpartition("-")[2]
+    return simulator.native_url(region) if endpoint.dialect == "native" else simulator.base_url(region)

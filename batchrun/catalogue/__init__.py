@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from batchrun.catalogue.addresses import check_base_url, is_exposed
 from batchrun.catalogue.file import CatalogueFile, EndpointEntry, ModelEntry, PriceEntry
-from batchrun.catalogue.merge import contradictions, merge_files, merge_models
+from batchrun.catalogue.merge import contradictions, merge_files, merge_models, models_at
 from batchrun.catalogue.reader import read_catalogue_file, refuse
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
@@ -27,6 +27,8 @@ from batchrun.showing import clean, listing
 from batchrun.tokens import PictureFormula
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
+ERROR_TABLES = {"compat": "openai", "native": "model-studio"}
+"""By dialect, where an entry names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,11 +124,20 @@ class Endpoint:
     allow_http: bool
     simulated: bool
     simulates: str | None
+    models_of: str | None
+    """The endpoint that serves the same models to the same accounts in another dialect: models, prices and limits
+    are that one's. For a simulator, the one that simulates that endpoint."""
     error_table: str
     """Whose codes the errors carry: `model-studio`, `acedata` or `openai`."""
     models: Mapping[str, Model]
     open_models: bool
     """Any model id is accepted; those that aren't listed have the defaults of `Model`."""
+
+    @property
+    def limited_as(self) -> tuple[str, str]:
+        """Provider and region whose calls count together under the vendor's limits."""
+        provider, _, region = (self.models_of or self.name).partition("/")
+        return provider, region
 
     def at(self, base_url: str) -> Endpoint:
         """The same endpoint at another address. Raises CatalogueError for one that can't be used."""
@@ -195,6 +206,7 @@ def _bundled() -> CatalogueFile:
 
 def _build(file: CatalogueFile) -> dict[str, Endpoint]:
     real = {name: _endpoint(name, entry) for name, entry in file.endpoints.items() if entry.simulates is None}
+    real |= {name: _taking(endpoint, file, real) for name, endpoint in real.items() if endpoint.models_of is not None}
     return {
         name: real[name] if entry.simulates is None else _simulator(name, entry, real[entry.simulates], file)
         for name, entry in file.endpoints.items()
@@ -213,18 +225,29 @@ def _endpoint(name: str, entry: EndpointEntry) -> Endpoint:
         allow_http=entry.allow_http,
         simulated=entry.simulates is not None,
         simulates=entry.simulates,
-        error_table=entry.error_table,
+        models_of=entry.models_of,
+        error_table=entry.error_table if "error_table" in entry.model_fields_set else ERROR_TABLES[entry.dialect],
         models={model_id: _model(name, model_id, model) for model_id, model in entry.models.items()},
         open_models=entry.open_models,
     )
 
 
+def _taking(endpoint: Endpoint, file: CatalogueFile, real: Mapping[str, Endpoint]) -> Endpoint:
+    """With the very models of another endpoint, prices included; what its entry says of a model goes over that."""
+    entry, models, owner = file.endpoints[endpoint.name], models_at(endpoint.name, file), real[endpoint.models_of or ""]
+    own = {model_id: _model(endpoint.name, model_id, models[model_id]) for model_id in entry.models}
+    table = endpoint.error_table if "error_table" in entry.model_fields_set else owner.error_table
+    return replace(endpoint, error_table=table, models={**owner.models, **own})
+
+
 def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueFile) -> Endpoint:
     """Speaks as `real` does and prices with its very prices; what the entry says of a model goes over that."""
-    copied = merge_models(file.endpoints[real.name].models, entry.models)
+    copied = merge_models(models_at(real.name, file), entry.models)
     own = {model_id: _model(name, model_id, copied[model_id]) for model_id in entry.models}
+    twins = (other for other, found in file.endpoints.items() if found.simulates == real.models_of)
     return replace(
         _endpoint(name, entry),
+        models_of=None if real.models_of is None else next(twins, None),
         dialect=entry.dialect if "dialect" in entry.model_fields_set else real.dialect,
         error_table=entry.error_table if "error_table" in entry.model_fields_set else real.error_table,
         open_models=entry.open_models if "open_models" in entry.model_fields_set else real.open_models,
@@ -241,6 +264,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
             thinking_switch=entry.thinking_switch,
             thinking_budget=entry.thinking_budget,
             forbidden=frozenset(entry.forbidden),
+            native_task=entry.native_task,
         ),
         images=entry.images,
         videos=entry.videos,

@@ -165,6 +165,7 @@ class ModelEntry(Entry):
     thinking_budget: bool = False
     thinks_by_default: bool = False
     forbidden: list[str] = []
+    native_task: Literal["multimodal-generation", "text-generation"] = "multimodal-generation"
     context: Tokens | None = None
     max_input_thinking: Tokens | None = None
     max_input: Tokens | None = None
@@ -180,12 +181,14 @@ class ModelEntry(Entry):
 
 
 class EndpointEntry(Entry):
-    dialect: Literal["compat"] = "compat"
+    dialect: Literal["compat", "native"] = "compat"
     error_table: Literal["model-studio", "acedata", "openai"] = "openai"
+    """Where none is written, another may hold: see `ERROR_TABLES`."""
     base_url: Annotated[str, AfterValidator(check_base_url)] = ""
     key_env: list[Annotated[str, AfterValidator(_check_variable)]] = []
     allow_http: bool = False
     open_models: bool = False
+    models_of: str | None = None
     simulates: str | None = None
     models: dict[ModelId, ModelEntry] = {}
 

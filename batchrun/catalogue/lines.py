@@ -16,8 +16,11 @@ class ModelLine:
 
     provider: str
     """With its region, as a job names it."""
+    dialect: str
     simulates: str | None
     """The provider that this one stands in for."""
+    models_of: str | None
+    """The provider whose models these are, in another dialect."""
     key_env: tuple[str, ...]
     """Environment variables that may hold the key, best first."""
     model: str | None
@@ -43,11 +46,13 @@ class ModelLine:
     """A sentence about its announced end, once that day has come."""
     source: str | None = None
     checked_on: date | None = None
+    own: bool = True
+    """Whether this is more than the same model at `models_of` or `simulates`."""
 
 
 def model_lines(catalogue: Catalogue, provider: str | None, now: datetime) -> list[ModelLine]:
     """The models of a provider, of all its regions or of one, or of all providers. Raises CatalogueError."""
-    return [line for endpoint in matching(catalogue, provider) for line in lines_of(endpoint, now)]
+    return [line for endpoint in matching(catalogue, provider) for line in lines_of(catalogue, endpoint, now)]
 
 
 def matching(catalogue: Catalogue, provider: str | None) -> list[Endpoint]:
@@ -58,18 +63,29 @@ def matching(catalogue: Catalogue, provider: str | None) -> list[Endpoint]:
     return regions or [catalogue.endpoint(provider)]
 
 
-def lines_of(endpoint: Endpoint, now: datetime) -> Iterator[ModelLine]:
+def lines_of(catalogue: Catalogue, endpoint: Endpoint, now: datetime) -> Iterator[ModelLine]:
+    other = catalogue.endpoints.get(endpoint.models_of or endpoint.simulates or "")
+    taken = {} if other is None else other.models
     for model in endpoint.models.values():
-        yield line_of(endpoint, model, now)
+        yield line_of(endpoint, model, now, own=taken.get(model.id) != model)
     if endpoint.open_models:
-        yield ModelLine(provider=endpoint.name, simulates=endpoint.simulates, key_env=endpoint.key_env, model=None)
+        yield ModelLine(
+            provider=endpoint.name,
+            dialect=endpoint.dialect,
+            simulates=endpoint.simulates,
+            models_of=endpoint.models_of,
+            key_env=endpoint.key_env,
+            model=None,
+        )
 
 
-def line_of(endpoint: Endpoint, model: Model, now: datetime) -> ModelLine:
+def line_of(endpoint: Endpoint, model: Model, now: datetime, *, own: bool) -> ModelLine:
     price = model.price_at(now)
     return ModelLine(
         provider=endpoint.name,
+        dialect=endpoint.dialect,
         simulates=endpoint.simulates,
+        models_of=endpoint.models_of,
         key_env=endpoint.key_env,
         model=model.id,
         thinking=model.rules.thinking,
@@ -90,4 +106,5 @@ def line_of(endpoint: Endpoint, model: Model, now: datetime) -> ModelLine:
         notice=model.retirement_notice(now.date()),
         source=model.source or None,
         checked_on=model.checked_on,
+        own=own,
     )

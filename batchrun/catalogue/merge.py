@@ -30,6 +30,13 @@ def merge_models(base: Mapping[str, ModelEntry], over: Mapping[str, ModelEntry])
     return models
 
 
+def models_at(name: str, file: CatalogueFile) -> dict[str, ModelEntry]:
+    """The models of a real endpoint: those of the endpoint that it takes them from, with its own over them."""
+    entry = file.endpoints[name]
+    taken = {} if entry.models_of is None else file.endpoints[entry.models_of].models
+    return merge_models(taken, entry.models)
+
+
 def contradictions(file: CatalogueFile, document: Document, path: Path) -> list[Problem]:
     """What no single field shows to be wrong. `document` and `path` are those of the file that was read last."""
     return [
@@ -57,11 +64,16 @@ def _overlay(base: EntryT, over: EntryT) -> EntryT:
 
 def _of_endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterator[tuple[KeyPath, str, str]]:
     where: KeyPath = ("endpoints", name)
+    real = {other: found for other, found in file.endpoints.items() if found.simulates is None}
+    owners = [other for other, found in real.items() if found.models_of is None and other != name]
+    if entry.models_of is not None and (entry.models_of not in owners or entry.simulates is not None):
+        problem = "is not the name of a real endpoint with models of its own"
+        if entry.simulates is not None:
+            problem = "is not needed beside `simulates`"
+        yield (*where, "models_of"), problem, f"Known are: {', '.join(owners)}"
     if entry.simulates is not None:
-        real = file.endpoints.get(entry.simulates)
-        if real is None or real.simulates is not None:
-            known = ", ".join(other for other, found in file.endpoints.items() if found.simulates is None)
-            yield (*where, "simulates"), "is not the name of a real endpoint", f"Known are: {known}"
+        if entry.simulates not in real:
+            yield (*where, "simulates"), "is not the name of a real endpoint", f"Known are: {', '.join(real)}"
     elif not entry.base_url:
         yield where, "has no `base_url`", "Write for example `base_url: http://127.0.0.1:8000/v1`"
     if entry.key_env and not entry.allow_http and is_exposed(entry.base_url):

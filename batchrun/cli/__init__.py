@@ -39,8 +39,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBAD
 
 EPILOG = (
     "Exit codes: 0 done; 1 some items failed or were cut, or some files were not written; 2 wrong use or job file; "
-    "3 stopped by the budget, an unpaid account or a refused key; 4 a service can't be reached; 70 a fault of batchrun "
-    "itself; 130 interrupted; 141 the reader of a pipe went away."
+    "3 stopped by a pause, the budget, an unpaid account or a refused key; 4 a service can't be reached; 70 a fault of "
+    "batchrun itself; 130 interrupted; 141 the reader of a pipe went away."
 )
 
 

@@ -20,8 +20,9 @@ def command(
 ) -> None:
     """Cancel all items of a job that have not ended; no new call for them leaves, on any machine.
 
-    Calls in flight are paid for, so they finish, and an answer that arrives whole is kept. Loading the job file again
-    doesn't bring cancelled items back; `retry --state cancelled` does.
+    Calls in flight are paid for, so they finish, and an answer that arrives
+    whole is kept. Loading the job file again doesn't bring cancelled items
+    back; `retry --state cancelled` does.
 
     Example: batchrun cancel caption-catalogue
     """

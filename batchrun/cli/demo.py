@@ -16,6 +16,7 @@ CAPTIONS_SHOWN = 3
 
 
 def command(
+    context: typer.Context,
     folder: Annotated[Path, typer.Option(help="Where the pictures, captions and the database go.")] = Path(
         "batchrun-demo"
     ),
@@ -30,11 +31,13 @@ def command(
     Example: batchrun demo
     """
     from batchrun.api import demo, opened
+    from batchrun.cli.render import screen
     from batchrun.cli.summary import print_loaded, print_summary
     from batchrun.drain import Stop
     from batchrun.settings import DEFAULT_DATABASE
 
-    end = demo(folder, progress=not quiet, on_loaded=(lambda _: None) if quiet else print_loaded, stop=Stop())
+    silent = quiet or screen(context).quiet
+    end = demo(folder, progress=not silent, on_loaded=(lambda _: None) if silent else print_loaded, stop=Stop())
     with opened(folder / DEFAULT_DATABASE) as engine:
         print_summary(engine, end, as_json=as_json)
     if not as_json:

@@ -11,15 +11,15 @@ import typer
 
 from batchrun import api
 from batchrun.brakes import span_of
-from batchrun.cli.options import AsJson, JobFilePath
+from batchrun.cli.options import AsJson, CatalogueFile, Database, JobFilePath
 from batchrun.cli.render import Screen, count_text, screen, title_text
-from batchrun.cli.run import CatalogueOption, DatabaseOption
 from batchrun.cli.summary import print_loaded
 from batchrun.drain import Stop
 from batchrun.errors import EXIT_DONE
-from batchrun.estimating import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.duration import Duration
+from batchrun.estimating.outcome import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
+from batchrun.output.visible import money_text
 from batchrun.progress import amount_of, reading_rows
 from batchrun.running import RunEnd
 from batchrun.showing import clean
@@ -41,8 +41,8 @@ def command(
             metavar="N", min=1, help="Buy N items of each job first, as `run --sample N` does, and keep them."
         ),
     ] = None,
-    catalogue: CatalogueOption = None,
-    database: DatabaseOption = None,
+    catalogue: CatalogueFile = None,
+    database: Database = None,
     book: Annotated[
         Path | None, typer.Option("--simulator-book", help="Where a simulator that is started here writes its bills.")
     ] = None,
@@ -118,7 +118,9 @@ def between(cost: Outlook) -> str:
 
 
 def exact_text(cost: Outlook) -> str:
-    return amount_of((cost.low, cost.low if cost.high is None else cost.high))
+    if cost.high is None:
+        return f"at least {amount_of((cost.low, cost.low))}"
+    return amount_of((cost.low, cost.high))
 
 
 def rounded(amount: Decimal, rounding: str) -> str:
@@ -128,7 +130,7 @@ def rounded(amount: Decimal, rounding: str) -> str:
 
 
 def time_phrase(time: Duration) -> str:
-    if not time.low and time.high is None:
+    if time.high is None and time.low < 1:
         return "an unknown time"
     with_brake = "" if time.brake is None else f" {'with' if 'at once' in time.brake else 'at'} {time.brake}"
     if time.high is None:
@@ -151,8 +153,8 @@ def rows(job: JobEstimate) -> Iterator[tuple[str, str]]:
     yield "items", items_text(job)
     if job.unsendable:
         yield "", f"{count_text(job.unsendable)} more will fail without a call: their pictures can't be sent"
-    if job.spent_high or job.spent_unknown:
-        yield "spent", f"{amount_of((job.spent_low, job.spent_high))} {job.currency}"
+    if job.currency is not None and job.spent.high != 0:
+        yield "spent", f"{exact_text(job.spent)} {job.currency}"
     if job.unknown is not None:
         yield "unknown", job.unknown
     if job.left:
@@ -191,7 +193,7 @@ def count_between(tokens: Outlook) -> str:
 
 
 def budget_text(budget: BudgetOutlook, job: JobEstimate) -> str:
-    cap = f"{rounded(budget.cap, ROUND_FLOOR)} {job.currency}"
+    cap = f"{money_text(budget.cap)} {job.currency}"
     if budget.enough == "yes":
         return f"{cap} is enough"
     items = f"{count_text(budget.covers_low)}–{count_text(budget.covers_high)}"
@@ -259,9 +261,7 @@ def job_document(job: JobEstimate) -> dict[str, object]:
         "cost": {
             "currency": job.currency,
             **ends(job.cost),
-            "spent_low": job.spent_low,
-            "spent_high": job.spent_high,
-            "spent_unknown_calls": job.spent_unknown,
+            "spent": {"low": job.spent.low, "high": job.spent.high},
             "to_come": ends(job.to_come),
             "unknown": job.unknown,
         },

@@ -13,6 +13,7 @@ from batchrun.cli.run import CatalogueOption, DatabaseOption
 
 
 def command(
+    context: typer.Context,
     job_file: JobFilePath,
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
@@ -25,11 +26,14 @@ def command(
     Example: batchrun load jobs.example.yaml
     """
     from batchrun import api
+    from batchrun.cli.render import screen
     from batchrun.cli.summary import loaded_document, print_loaded
     from batchrun.progress import reading_rows
 
-    with reading_rows(quiet=False) as on_rows:
+    quiet = screen(context).quiet
+    with reading_rows(quiet=quiet) as on_rows:
         loaded = api.load(job_file, database=database, catalogue=catalogue, on_rows=on_rows)
-    print_loaded(loaded)
+    if not quiet:
+        print_loaded(loaded)
     if as_json:
         sys.stdout.write(json.dumps([loaded_document(job) for job in loaded], ensure_ascii=False, indent=2) + "\n")

@@ -37,12 +37,13 @@ def command(
     for number, group in enumerate(groups):
         if number:
             shell.line()
-        print_provider(shell, group)
+        print_provider(shell, group, taken_over=provider is not None)
 
 
-def print_provider(shell: Screen, lines: Sequence[ModelLine]) -> None:
+def print_provider(shell: Screen, lines: Sequence[ModelLine], *, taken_over: bool) -> None:
+    """Models that are `taken_over` stand in the table of another provider already, where all are listed."""
     shell.line(heading(lines), style="bold")
-    named = [line for line in lines if line.model is not None]
+    named = [line for line in lines if line.model is not None and (taken_over or line.own)]
     if named:
         shell.table(COLUMNS, [row(line) for line in named])
     for line in named:
@@ -51,7 +52,11 @@ def print_provider(shell: Screen, lines: Sequence[ModelLine]) -> None:
 
 
 def heading(lines: Sequence[ModelLine]) -> str:
-    what = f", simulates {lines[0].simulates}" if lines[0].simulates else ""
+    what = ""
+    if lines[0].simulates:
+        what = f", simulates {lines[0].simulates}"
+    elif lines[0].models_of:
+        what = f", the models of {lines[0].models_of} in dialect {lines[0].dialect}"
     return f"{lines[0].provider}{what}{', takes any model id' if lines[-1].model is None else ''}"
 
 
@@ -86,7 +91,9 @@ def price_text(line: ModelLine) -> str:
 def provider_record(lines: Sequence[ModelLine]) -> dict[str, object]:
     return {
         "name": lines[0].provider,
+        "dialect": lines[0].dialect,
         "simulates": lines[0].simulates,
+        "models_of": lines[0].models_of,
         "open_models": lines[-1].model is None,
         "key_env": list(lines[0].key_env),
         "models": [model_record(line) for line in lines if line.model is not None],
@@ -98,4 +105,4 @@ def model_record(line: ModelLine) -> dict[str, object]:
     return {"id": line.model} | {name: values[name] for name in values if name not in OF_THE_PROVIDER}
 
 
-OF_THE_PROVIDER = ("provider", "simulates", "key_env", "model")
+OF_THE_PROVIDER = ("provider", "dialect", "simulates", "models_of", "key_env", "model", "own")

@@ -23,12 +23,10 @@ CatalogueFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document; money as text.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.", autocompletion=job_names)]
-JobNames = Annotated[list[str], typer.Argument(metavar="JOB...", help="Names of jobs.", autocompletion=job_names)]
-SomeJobs = Annotated[
-    list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs.", autocompletion=job_names)
-]
+JobNames = Annotated[list[str], typer.Argument(metavar="JOB", help="Names of jobs.", autocompletion=job_names)]
+SomeJobs = Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Names of jobs.", autocompletion=job_names)]
 JobsOrAll = Annotated[
-    list[str] | None, typer.Argument(metavar="[JOB]...", help="Names of jobs; all if none.", autocompletion=job_names)
+    list[str] | None, typer.Argument(metavar="JOB", help="Names of jobs; all if none.", autocompletion=job_names)
 ]
 JobFilePath = Annotated[Path, typer.Argument(metavar="JOBS.yaml", help="The job file.", autocompletion=job_files)]
 ItemNames = Annotated[

@@ -25,7 +25,7 @@ def command(
 
     `run` doesn't lift such a pause and ends with exit code 3; `resume` lifts it.
 
-    Example: batchrun pause caption-catalogue --reason "the pictures are being sorted"
+    Example: batchrun pause caption-catalogue --reason "sorting pictures"
     """
     shell = screen(context)
     names = named_or_all(jobs, every=every, command="pause")

@@ -48,9 +48,9 @@ def heading_of(line: PriceLine) -> str:
     checked = f", compared on {line.checked_on.isoformat()}" if line.checked_on else ""
     current = "" if line.current else "\n  not, or no longer, what the catalogue says of calls made now"
     source = line.source or "your own catalogue"
-    return (
-        f"{line.provider} {line.model}, {line.currency} since {line.valid_from:%Y-%m-%d}\n  {source}{checked}{current}"
-    )
+    also = f"\n  also at {', '.join(line.also_at)}" if line.also_at else ""
+    since = f"{line.provider} {line.model}, {line.currency} since {line.valid_from:%Y-%m-%d}"
+    return f"{since}{also}\n  {source}{checked}{current}"
 
 
 COLUMNS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
@@ -46,8 +47,9 @@ def command(
 ) -> None:
     """Let failed items be called again by the next run, with all their tries.
 
-    Cut answers (--state truncated) and cancelled items (--state cancelled) only when named: they were paid for, or not
-    wanted. --state waiting makes items due at once that wait for their next try.
+    Cut answers (--state truncated) and cancelled items (--state cancelled)
+    only when named: they were paid for, or not wanted. --state waiting makes
+    items due at once that wait for their next try.
 
     Example: batchrun retry caption-catalogue --kind timeout --kind server
     """
@@ -82,6 +84,8 @@ def lines(job: Retried, *, dry_run: bool) -> list[str]:
         found.append(f"  their calls may cost up to {money_text(job.most)} {job.currency}")
     elif job.total:
         found.append("  what their calls may cost isn't known")
+    if job.total and job.room is not None and (job.most is None or job.most > job.room):
+        found.append(f"  of the budget is left: {money_text(max(job.room, Decimal(0)))} {job.currency}")
     if job.in_flight:
         found.append(f"  left alone, as a call for them is still in flight: {count_text(job.in_flight)}")
     found += [f"  left alone, as they are {state.value}: {count_text(n)}" for state, n in job.passed_over.items()]
@@ -116,6 +120,7 @@ def as_record(job: Retried) -> dict[str, object]:
         "items": job.total,
         "counts": [{"state": state.value, "kind": kind, "items": count} for (state, kind), count in job.counts.items()],
         "cost_at_most": job.most,
+        "budget_left": job.room,
         "currency": job.currency,
         "in_flight": job.in_flight,
         "left_alone": {state.value: count for state, count in job.passed_over.items()},

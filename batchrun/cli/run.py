@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, CatalogueFile, Database, JobFilePath, alarm_after
+from batchrun.cli.render import screen
 
 if TYPE_CHECKING:
     from batchrun.loading import Loaded
@@ -20,6 +21,7 @@ DatabaseOption = Database
 
 
 def command(
+    context: typer.Context,
     job_file: JobFilePath,
     catalogue: CatalogueOption = None,
     database: DatabaseOption = None,
@@ -58,7 +60,7 @@ def command(
             grace=grace,
             book=book,
             alarm=alarm_after(alarm),
-            quiet=quiet,
+            quiet=quiet or screen(context).quiet,
             as_json=as_json,
         )
     )

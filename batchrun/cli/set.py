@@ -24,7 +24,7 @@ def command(
         str, typer.Argument(metavar="JOB|PROFILE", help="A job, or such as model-studio/singapore/qwen3-vl-plus.")
     ],
     changes: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="What to change; nothing lists what there is.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What to change; nothing lists what there is.")
     ] = None,
     as_json: AsJson = False,
     simulated: Simulated = False,
@@ -33,9 +33,12 @@ def command(
 ) -> None:
     """Change limits, budget or priority; a job that runs follows within a second, on all machines.
 
-    Keys of a job: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day, budget (such as "5.00 USD"),
-    priority. A profile, which all jobs of its model share, has the four limits. `none` takes a limit away. Loading the
-    job file again keeps what was set, until the file itself says something else.
+    A job has concurrency, requests_per_minute, tokens_per_minute,
+    tokens_per_day, budget (such as "5.00 USD") and priority; a profile, which
+    all jobs of its model share, has the four limits. `none` takes one away.
+
+    Loading the job file again keeps what was set, until the file itself says
+    something else.
 
     Example: batchrun set caption-catalogue concurrency=8 budget="5.00 USD"
     """

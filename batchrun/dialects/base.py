@@ -26,6 +26,8 @@ class ModelRules:
     """Whether `thinking_budget` may be sent."""
     forbidden: frozenset[str] = frozenset()
     """Parameters that must not be sent to this model (contract 2.3, cells with a dash)."""
+    native_task: str = "multimodal-generation"
+    """The task that stands in the path of the native wire form (contract 1.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,13 @@ class Body:
 class Dialect(Protocol):
     """One wire form. Its objects hold no state of a call."""
 
-    path: str
-    """Path below the base URL of a catalogue entry."""
+    def path(self, rules: ModelRules) -> str:
+        """Path below the base URL of a catalogue entry."""
+        ...
+
+    def headers(self, *, stream: bool) -> Mapping[str, str]:
+        """What this wire form says in headers: `accept`, and what asks for a stream. Names in lower case."""
+        ...
 
     def encode(self, request: ChatRequest, rules: ModelRules) -> Body: ...
 

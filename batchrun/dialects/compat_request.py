@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from batchrun.bodies import is_image, with_url
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
-from batchrun.dialects.vendor_errors import clean
-from batchrun.errors import ErrorKind, ProviderError
-from batchrun.media import OpenMedia
-from batchrun.media.url import check_image_url
-from batchrun.messages import ChatRequest, JsonValue, Message, Part, Source, TextPart, WrittenMessage
-
-IMAGE_FIELDS = ("min_pixels", "max_pixels")
-"""Parameters that stand in each image part, beside `image_url` (contract 2.6)."""
-
-LONG_URL = 65_536
-"""Characters."""
+from batchrun.dialects.writing import Placeholders, check_request, image_fields, other_params
+from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart, WrittenMessage
 
 REFUSED_FIELDS: dict[str, str] = {
-    "model": "Name the model in the job's `model`.",
-    "messages": "Write the text into the job's `prompt`.",
-    "stream": "Leave it out: batchrun chooses between streamed and plain answers itself.",
-    "stream_options": "Leave it out: the usage is always asked for.",
-    "enable_thinking": "Write `thinking: {enabled: true}` or `thinking: {enabled: false}` into the job.",
-    "thinking_budget": "Write `thinking: {enabled: true, budget: N}` into the job.",
-    "thinking": "Write `thinking: {enabled: true}` or `thinking: {enabled: false}` into the job.",
-    "fps": "It belongs to a video, not to the request.",
     "max_frames": "It doesn't exist in this wire form.",
     "incremental_output": "It exists in the native wire form only; here every stream is incremental.",
     "result_format": "It exists in the native wire form only.",
 }
-"""Parameters that this module writes itself, or that mean nothing here (contract 2.6, T27), and what to do."""
+"""Parameters that mean nothing here (contract 2.6, T27), and what to do."""
 
 
 def encode(request: ChatRequest, rules: ModelRules) -> Body:
@@ -44,109 +25,41 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
     ProviderError(INVALID) for a parameter that may not be sent or can't be written, and MediaError for an image URL
     of no use.
     """
-    _check_params(request, rules)
-    placeholder = secrets.token_hex(16)
-    images = {name: request.params[name] for name in IMAGE_FIELDS if name in request.params}
+    check_request(request, rules, REFUSED_FIELDS)
+    places, images = Placeholders(), image_fields(request)
     fields: dict[str, JsonValue] = {
         "model": request.model,
-        "messages": [_message(message, images, placeholder) for message in request.messages],
+        "messages": [_message(message, images, places) for message in request.messages],
     }
     if request.stream:
         fields |= {"stream": True, "stream_options": {"include_usage": True}}
     fields |= thinking_fields(request.model, request.thinking, rules)
-    fields |= {name: request.params[name] for name in sorted(request.params) if name not in images}
-    return Body(pieces=_interleave(_to_json(fields).split(placeholder.encode()), _apart(request)))
-
-
-def _check_params(request: ChatRequest, rules: ModelRules) -> None:
-    for name in sorted(request.params):
-        if name in REFUSED_FIELDS:
-            raise _invalid(f"The parameter `{name}` can't be given in `params`.", REFUSED_FIELDS[name])
-        if name in rules.forbidden:
-            raise _invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}`.")
-    if request.params.get("n") not in (None, 1):
-        raise _invalid(
-            "`n` asks for several answers to one item.", "Remove `n`; repeat the row to get several answers."
-        )
-    empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
-    if not request.messages or empty:
-        raise _invalid("The request has a message without text or image.", "Give the item a prompt.")
+    fields |= other_params(request)
+    return places.body(fields, request)
 
 
 def _message(
-    message: Message | WrittenMessage, image_fields: Mapping[str, JsonValue], placeholder: str
+    message: Message | WrittenMessage, images: Mapping[str, JsonValue], places: Placeholders
 ) -> Mapping[str, JsonValue]:
     if isinstance(message, WrittenMessage):
-        return _written(message, placeholder)
+        return _written(message, places)
     first = message.parts[0]
     if len(message.parts) == 1 and isinstance(first, TextPart):
         return {"role": message.role, "content": first.text}
-    return {"role": message.role, "content": [_part(part, image_fields, placeholder) for part in message.parts]}
+    return {"role": message.role, "content": [_part(part, images, places) for part in message.parts]}
 
 
-def _part(part: Part, image_fields: Mapping[str, JsonValue], placeholder: str) -> dict[str, JsonValue]:
+def _part(part: Part, images: Mapping[str, JsonValue], places: Placeholders) -> dict[str, JsonValue]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
-    return {"type": "image_url", "image_url": {"url": _url(part.source, placeholder)}, **image_fields}
+    return {"type": "image_url", "image_url": {"url": places.address(part.source)}, **images}
 
 
-def _written(message: WrittenMessage, placeholder: str) -> Mapping[str, JsonValue]:
+def _written(message: WrittenMessage, places: Placeholders) -> Mapping[str, JsonValue]:
     """The message as it was written, with the addresses of its pictures."""
     content = message.fields.get("content")
     if not isinstance(content, list):
         return message.fields
-    urls = iter([_url(source, placeholder) for source in message.images])
+    urls = iter([places.address(source) for source in message.images])
     parts = [with_url(part, next(urls)) if isinstance(part, Mapping) and is_image(part) else part for part in content]
     return {**message.fields, "content": parts}
-
-
-def _url(source: Source, placeholder: str) -> str:
-    if not isinstance(source, str):
-        return f"data:{source.mime};base64,{placeholder}"
-    check_image_url(source)
-    return placeholder if _is_long(source) else source
-
-
-def _is_long(source: str) -> bool:
-    """Megabytes of base64 are put between the pieces of the request instead of being copied with them."""
-    return len(source) > LONG_URL and source[:5].lower() == "data:"
-
-
-def _apart(request: ChatRequest) -> list[bytes | OpenMedia]:
-    """What goes out between the pieces of the request, in the order of the parts: local files, long data URLs."""
-    sources = [source for message in request.messages for source in message.images]
-    return [
-        source.encode() if isinstance(source, str) else source
-        for source in sources
-        if not isinstance(source, str) or _is_long(source)
-    ]
-
-
-def _interleave(texts: Sequence[bytes], files: Sequence[bytes | OpenMedia]) -> tuple[bytes | OpenMedia, ...]:
-    """The first text, the first file, the second text, and so on to the last text."""
-    pieces: list[bytes | OpenMedia] = [texts[0]]
-    for file, text in zip(files, texts[1:], strict=True):
-        pieces += [file, text]
-    return tuple(pieces)
-
-
-def _to_json(fields: Mapping[str, JsonValue]) -> bytes:
-    try:
-        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-        return text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _invalid(
-            f"The request can't be written as JSON: {clean(str(error), 200)}.",
-            "Look for NaN, dates, broken characters or circles in the item's prompt and `params`.",
-        ) from error
-
-
-def _plain(value: object) -> dict[object, object]:
-    """Read-only mappings as JSON knows them."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON")
-
-
-def _invalid(message: str, remedy: str) -> ProviderError:
-    return ProviderError(ErrorKind.INVALID, message, remedy=remedy)

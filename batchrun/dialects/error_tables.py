@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from batchrun.errors import ErrorKind
+from batchrun.errors import CatalogueError, ErrorKind
 
 K = ErrorKind
 
@@ -148,6 +148,16 @@ TABLES: dict[str, ErrorTable] = {
         statuses=STATUSES | {403: K.MODERATED},  # its own client reads an unknown 403 so (contract 8.12)
     ),
 }
+
+
+def table_named(name: str) -> ErrorTable:
+    """Raises CatalogueError where there is none of that name."""
+    if name not in TABLES:
+        raise CatalogueError(
+            f"There is no error table {name!r}.", code="error-table", remedy=f"Use one of {', '.join(TABLES)}."
+        )
+    return TABLES[name]
+
 
 REMEDIES: dict[ErrorKind, str] = {
     K.INVALID: "Change the request: sent again as it is, it will be refused again.",

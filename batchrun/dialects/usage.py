@@ -1,4 +1,4 @@
-"""Reads a vendor's usage object of the compat form (contract 8.9, 8.5, T30) into `Usage`."""
+"""Reads a vendor's usage object, compat or native (contract 8.9, 8.5, T30), into `Usage`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from batchrun.messages import JsonValue
 
 MAX_COUNT = 2**53
 """Above this a count is no count: it wouldn't survive a JSON reader, nor a price."""
+MAX_DEPTH = 20
+"""Objects and lists inside one another that are kept of a usage; vendors need three."""
 _NOTHING: Mapping[str, JsonValue] = {}
 
 
@@ -21,8 +23,8 @@ def read_usage(value: JsonValue) -> Usage | None:
     """
     if not isinstance(value, Mapping):
         return None
-    given = _member(value, "prompt_tokens_details")
-    made = _member(value, "completion_tokens_details")
+    given = _details(value, "prompt_tokens_details", "input_tokens_details")
+    made = _details(value, "completion_tokens_details", "output_tokens_details")
     input_tokens = _first(value, "prompt_tokens", "input_tokens")
     output_tokens = _first(value, "completion_tokens", "output_tokens")
     if input_tokens is None and output_tokens is None:
@@ -33,16 +35,22 @@ def read_usage(value: JsonValue) -> Usage | None:
         cached_tokens=_cached(value, given),
         cache_write_tokens=_first(given, "cache_creation_input_tokens", otherwise=_sum(given, "cache_creation")),
         reasoning_tokens=_first(made, "reasoning_tokens"),
-        image_tokens=_first(given, "image_tokens"),
-        video_tokens=_first(given, "video_tokens"),
+        image_tokens=_first(given, "image_tokens", otherwise=_first(value, "image_tokens")),
+        video_tokens=_first(given, "video_tokens", otherwise=_first(value, "video_tokens")),
         raw=_storable_members(value),
     )
 
 
 def _cached(usage: Mapping[str, JsonValue], given: Mapping[str, JsonValue]) -> int | None:
-    """Cached tokens from any of the three places: compat's, Moonshot's, AceData's."""
+    """Cached tokens from any of the three places: compat's, Moonshot's and native's, AceData's."""
     otherwise = _first(usage, "cached_tokens", otherwise=_sum(given, "cached_tokens_details"))
     return _first(given, "cached_tokens", otherwise=otherwise)
+
+
+def _details(usage: Mapping[str, JsonValue], compat: str, native: str) -> Mapping[str, JsonValue]:
+    """The members of both names in one; native usage may carry one of each."""
+    one, other = _member(usage, compat), _member(usage, native)
+    return {**other, **one} if one and other else one or other
 
 
 def _first(members: Mapping[str, JsonValue], *names: str, otherwise: int | None = None) -> int | None:
@@ -68,16 +76,18 @@ def _count(value: JsonValue) -> int | None:
     return value if 0 <= value <= MAX_COUNT else None
 
 
-def _storable_members(value: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """`value` as every database can keep it: texts as `storable` makes them, no infinity."""
-    return {storable(key): _storable(member) for key, member in value.items()}
+def _storable_members(value: Mapping[str, JsonValue], depth: int = 0) -> dict[str, JsonValue]:
+    """`value` as every database can keep it: texts as `storable` makes them, no infinity, nothing below `MAX_DEPTH`."""
+    return {storable(key): _storable(member, depth + 1) for key, member in value.items()}
 
 
-def _storable(value: JsonValue) -> JsonValue:
+def _storable(value: JsonValue, depth: int) -> JsonValue:
     if isinstance(value, str):
         return storable(value)
+    if isinstance(value, Mapping | list) and depth > MAX_DEPTH:
+        return None
     if isinstance(value, Mapping):
-        return _storable_members(value)
+        return _storable_members(value, depth)
     if isinstance(value, list):
-        return [_storable(member) for member in value]
+        return [_storable(member, depth + 1) for member in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

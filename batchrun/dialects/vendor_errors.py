@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from batchrun.dialects.error_tables import REMEDIES, ErrorTable
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.messages import JsonValue
+from batchrun.sse import ERROR, Splitter
 
 MAX_MESSAGE = 2048
 """Bytes of a vendor's message that are kept."""
@@ -25,6 +26,9 @@ _EMBEDDED_CODE = re.compile(r"<[0-9]{3}> ([A-Za-z.]{1,100}):")
 _SECRET = re.compile(r"\b(sk-|Bearer +)[\w.\-]{6,}")
 _WAIT_IN_WORDS = re.compile(r"try again (?:in|after) ([0-9]+(?:\.[0-9]+)?) ?s", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?|\.[0-9]{1,12}")
+_ERROR_STATUS = re.compile(r"[345][0-9]{2}", re.ASCII)
+_FIELDS = (b"id:", b"event:", b"data:", b":")
+"""How a stream of events begins."""
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 
 
@@ -67,9 +71,19 @@ def as_provider_error(
     )
 
 
+def error_event(table: ErrorTable, event: bytes, data: bytes) -> ProviderError:
+    """The error that an event of the name `error` stands for. Its status, where it has one, decides as that of an
+    answer would."""
+    words = words_of(data)
+    status = event.removeprefix(ERROR).strip()
+    if words.status is None and _ERROR_STATUS.fullmatch(status.decode("latin-1")):
+        words = replace(words, status=int(status))
+    return as_provider_error(table, words, status=200)
+
+
 def words_of(body: bytes) -> VendorError:
     """The words of a body that is known to be an error, whatever it looks like."""
-    words = error_in(_parse(body))
+    words = error_in(_parse(_data_of(body)))
     return words or VendorError(message=_first_words(body), codes=(), request_id=None, status=None)
 
 
@@ -113,7 +127,7 @@ def _words(fields: Mapping[str, JsonValue], outer: Mapping[str, JsonValue]) -> V
     message = _text(fields.get("message") or fields.get("detail") or outer.get("message") or fields.get("msg"))
     named = [_text(fields.get(name)) for name in ("code", "type", "status")] + [_text(outer.get("code"))]
     embedded = _EMBEDDED_CODE.match(message)
-    numbers = [int(name) for name in named if re.fullmatch(r"[345][0-9][0-9]", name)]
+    numbers = [int(name) for name in named if _ERROR_STATUS.fullmatch(name)]
     identity = outer.get("request_id") or outer.get("trace_id") or fields.get("request_id") or outer.get("id")
     return VendorError(
         message=message,
@@ -172,6 +186,14 @@ def _redirect(status: int, headers: Mapping[str, str]) -> ProviderError:
         http_status=status,
         remedy="Put the right base URL into the catalogue entry.",
     )
+
+
+def _data_of(body: bytes) -> bytes:
+    """The data of the first event, where an answer to a call for a stream refuses it in the form of one."""
+    if not body.startswith(_FIELDS):
+        return body
+    splitter = Splitter()
+    return next((data for _, data in splitter.feed(body) + splitter.close() if data), body)
 
 
 def _parse(body: bytes) -> JsonValue:

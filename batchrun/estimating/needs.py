@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from batchrun.answer import Usage
+from batchrun.bodies import has_own_bounds, written_words
 from batchrun.errors import MediaError
 from batchrun.media import open_media
 from batchrun.media.header import Size
@@ -58,15 +59,26 @@ class Needs:
         """Of a row with these texts and pictures; None where a picture can't be sent, so that no call will be made."""
         params, thinking = self.plan.asked(variables)
         formula = self.plan.model.picture_tokens
-        asked = None if formula is None else formula.asked(params)
+        asked = None if formula is None or self.is_open(variables) else formula.asked(params)
         try:
             pictures = [self.picture(reference, asked) for reference in media]
         except MediaError:
             return None
-        tokens = sum(pictures, prompt_tokens(texts)).within(self.plan.input_limit)
+        tokens = sum(pictures, self.words(variables, texts)).within(self.plan.input_limit)
         answer = Between(LEAST_ANSWER, self.plan.output_bound(variables))
         cost = self.cost(tokens, answer, self.plan.model.may_think(thinking))
         return Need(input=tokens, output=answer, cost=cost)
+
+    def is_open(self, variables: Mapping[str, JsonValue]) -> bool:
+        """Whether the pictures of a written request have bounds beside them, so that they may become of any size."""
+        return self.plan.prompt is None and has_own_bounds(variables)
+
+    def words(self, variables: Mapping[str, JsonValue], texts: list[str]) -> Between:
+        """The tokens of the text. Of a written request the high end counts its JSON, the low one its plain text."""
+        counted = prompt_tokens(texts)
+        if self.plan.prompt is not None:
+            return counted
+        return Between(min(counted.low, prompt_tokens(written_words(variables)).low), counted.high)
 
     def picture(self, reference: Mapping[str, JsonValue], formula: PictureFormula | None) -> Between:
         """The tokens of one picture. A URL isn't fetched, so its picture may have any size. Raises MediaError."""

@@ -5,6 +5,8 @@ the limits of the answer. What is measured is by how much the items that have en
 of these differences, times the items left, is what they will add; its range is three standard errors to either side,
 widened for few observations as Student's t is. Differences from a bound that knows the size of each item vary less
 than the amounts themselves, and stay right where the measured items are larger or smaller than the others.
+
+Of a hundred such ranges about one misses, and about three where a few answers are many times as long as the others.
 """
 
 from __future__ import annotations
@@ -62,16 +64,16 @@ class Spread:
         self.squares += value * value
         self.amounts += amount
 
-    def of_others(self, number: int) -> Outlook:
-        """The sum of `number` others like these. Needs two observations for a range around the mean."""
-        mean = self.total / self.count
-        if self.count < 2:
-            return Outlook(low=mean * number, high=mean * number, expected=mean * number)
-        variance = max(Decimal(0), (self.squares - self.total * mean) / (self.count - 1))
+    @property
+    def mean(self) -> Decimal:
+        return self.total / self.count
+
+    def reach(self, number: int) -> Decimal:
+        """How far the sum of `number` others like these may lie from as many times the mean. Needs two of them."""
+        variance = max(Decimal(0), (self.squares - self.total * self.mean) / (self.count - 1))
         deviation = max(variance.sqrt(), LEAST_SPREAD * self.amounts / self.count)
         # The mean may be off, by its standard error for every item, and the others vary as these did.
-        reach = quantile(self.count) * deviation * (Decimal(number) ** 2 / self.count + number).sqrt()
-        return Outlook(low=mean * number - reach, high=mean * number + reach, expected=mean * number)
+        return quantile(self.count) * deviation * (Decimal(number) ** 2 / self.count + number).sqrt()
 
 
 def quantile(count: int) -> Decimal:
@@ -100,28 +102,40 @@ class Quantity:
         self.low += low
         self.high = None if high is None or self.high is None else self.high + high
 
-    def observe(self, low: Decimal | int, high: Decimal | int, *, least: Decimal | int) -> None:
-        """An item that has ended between `low` and `high`, and would have been expected to be at least `least`."""
+    def observe(self, low: Decimal | int, high: Decimal | int, *, least: Decimal | int, charged: bool = True) -> None:
+        """An item that has ended between `low` and `high`, and would have been expected to be at least `least`.
+
+        One that failed for nothing says that others may too, not that they will: it lowers the low end alone.
+        """
         self.lows.add(Decimal(low) - least, Decimal(low))
-        self.highs.add(Decimal(high) - least, Decimal(high))
+        if charged:
+            self.highs.add(Decimal(high) - least, Decimal(high))
 
     def left(self, number: int, calls: Decimal) -> Outlook:
         """What the `number` items that are left will amount to, with so many calls for each item as were measured."""
-        high = None if self.high is None else self.high * max(calls, Decimal(1))
-        if not self.lows.count or not number:
-            return Outlook(low=self.low, high=high, expected=None if number else Decimal(0))
-        below, above = self.lows.of_others(number), self.highs.of_others(number)
-        assert below.expected is not None  # noqa: S101 - observations have a mean
-        assert above.expected is not None  # noqa: S101
-        expected = self.low + (below.expected + above.expected) / 2
+        if not number:
+            return Outlook(low=Decimal(0), high=Decimal(0), expected=Decimal(0))
+        return Outlook(low=self.least(number), high=self.most(number, calls), expected=self.expected(number))
+
+    # Where what was measured contradicts a bound, the bound was mistaken and isn't one any more: the mean lies outside
+    # of it, or items failed for nothing though each was thought to be answered.
+
+    def least(self, number: int) -> Decimal:
         if self.lows.count < ENOUGH:
-            return Outlook(low=self.low, high=high, expected=expected)
-        measured_low, measured_high = self.low + below.low, self.low + (above.high or 0)
-        # What was measured counts more than what was thought before, such as that no item fails for nothing.
-        if expected < self.low or (high is not None and expected > high):
-            return Outlook(low=max(Decimal(0), measured_low), high=measured_high, expected=expected)
-        return Outlook(
-            low=max(self.low, measured_low),
-            high=measured_high if high is None else min(high, measured_high),
-            expected=expected,
-        )
+            return self.low
+        measured = max(Decimal(0), self.low + self.lows.mean * number - self.lows.reach(number))
+        mistaken = self.lows.mean < 0 or self.lows.count > self.highs.count
+        return measured if mistaken else max(self.low, measured)
+
+    def most(self, number: int, calls: Decimal) -> Decimal | None:
+        high = None if self.high is None else self.high * calls
+        if self.highs.count < ENOUGH:
+            return high
+        mean = self.low + self.highs.mean * number
+        measured = mean + self.highs.reach(number)
+        return measured if high is None or mean > high else min(high, measured)
+
+    def expected(self, number: int) -> Decimal | None:
+        if not self.highs.count:
+            return None
+        return self.low + (self.lows.mean + self.highs.mean) / 2 * number

@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchrun.catalogue import Limits
+from batchrun.database import reading
 from batchrun.errors import TemplateError
 from batchrun.estimating.needs import Need, Needs
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
-from batchrun.loading import Earlier, asked, checked_rows, media_of
-from batchrun.reports.measured import PAGE, Measured, measured, open_items
+from batchrun.loading import Earlier, asked, batches, checked_rows, media_of
+from batchrun.reports.measured import Measured, limits_of, measured, open_items
 from batchrun.states import OPEN, State
 from batchrun.store.jobs import last_item
 from batchrun.tables import Record
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """The job as the database has it."""
+    """The job as the database has it. It is asked in short transactions, as reading the source may take long."""
 
-    connection: Connection
+    engine: Engine
     job: Record
     open: int
     """Its items that haven't ended."""
+
+    @property
+    def limits(self) -> Limits:
+        """Those of its profile, as they stand there now."""
+        with reading(self.engine) as connection:
+            return limits_of(connection, self.job.id)
+
+    def last_item(self) -> int:
+        with reading(self.engine) as connection:
+            return last_item(connection)
+
+    def measured(self, names: list[str]) -> dict[str, Measured]:
+        with reading(self.engine) as connection:
+            return measured(connection, self.job.id, names)
+
+    def open_items(self) -> Iterator[Record]:
+        after = 0
+        while True:
+            with reading(self.engine) as connection:
+                page = open_items(connection, self.job.id, after)
+            if not page:
+                return
+            yield from page
+            after = page[-1].id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +74,8 @@ class Survey:
     seconds: Spread = field(default_factory=Spread)
     calls: int = 0
     """Of the items that have ended; those that may have cost money."""
+    charged: int = 0
+    """Items that such calls were made for."""
     reserved: tuple[Decimal, Decimal] | None = None
     """The least and the most that one of the calls that are left will have to be reserved for."""
 
@@ -74,31 +101,33 @@ class Survey:
             return
         self.ended += 1
         self.calls += item.calls
+        self.charged += item.calls > 0
         if item.seconds is not None:
             self.seconds.add(item.seconds, item.seconds)
         if need is None:
             return
         if item.input_tokens is not None and item.output_tokens is not None:
-            self.input.observe(*item.input_tokens, least=need.input.low)
-            self.output.observe(*item.output_tokens, least=need.output.low)
+            self.input.observe(*item.input_tokens, least=need.input.low, charged=item.calls > 0)
+            self.output.observe(*item.output_tokens, least=need.output.low, charged=item.calls > 0)
         if need.cost is None or item.cost_low is None or item.cost_high is None:
             return
         if item.currency in (None, self.needs.currency):
-            self.cost.observe(item.cost_low, item.cost_high, least=need.cost[0])
+            self.cost.observe(item.cost_low, item.cost_high, least=need.cost[0], charged=item.calls > 0)
 
 
-def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows: Callable[[int], None]) -> Survey:
+def survey(
+    job: JobSpec, needs: Needs, base: Path, known: Known | None, *, capped: bool, on_rows: Callable[[int], None]
+) -> Survey:
     """Look at every row of the source, and at open items of the database that the source no longer names.
 
     `on_rows` hears how many rows a batch had. Raises SpecError for a row that can't be loaded.
     """
-    found, capped = Survey(needs=needs), job.budget is not None
-    last = 0 if known is None else last_item(known.connection)
+    found = Survey(needs=needs)
+    last = 0 if known is None else known.last_item()
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
-    rows = checked_rows(job, needs.plan, base, capped=capped)
-    while batch := list(islice(rows, PAGE)):
-        items = {} if known is None else measured(known.connection, known.job.id, [row.custom_id for row in batch])
+    for batch in batches(checked_rows(job, needs.plan, base, capped=capped)):
+        items = {} if known is None else known.measured([row.custom_id for row in batch])
         for row in batch:
             texts, bound = asked(job, needs.plan, row, capped=capped)
             need, item = needs.of(row.variables, texts, media_of(row)), items.get(row.custom_id)
@@ -111,7 +140,7 @@ def survey(job: JobSpec, needs: Needs, base: Path, known: Known | None, on_rows:
                 found.observe(need, item)
         on_rows(len(batch))
     if known is not None and still_open < known.open:
-        for record in open_items(known.connection, known.job.id):
+        for record in known.open_items():
             if not earlier.is_repeated(record.id):
                 found.expect(need_of(needs, record), record.input_bound)
     return found

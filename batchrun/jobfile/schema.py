@@ -144,11 +144,14 @@ def or_null(made: Schema) -> Schema:
     return {**told, "anyOf": [*(made.pop("anyOf", None) or [made]), {"type": "null"}]}
 
 
-def unless_default(section: str, key: str) -> Schema:
-    """A key that each job must have, in `section` or directly, where `defaults` doesn't have it."""
+def unless_default(section: str, key: str, *, but: Schema | None = None) -> Schema:
+    """A key that each job must have, in `section` or directly, where `defaults` doesn't have it; `but` describes jobs
+    that can do without it."""
     wanted: Schema = {"required": [key]}
     given = {"properties": {section: wanted}, "required": [section]} if section else wanted
-    of_a_job = {"properties": {section: wanted}} if section else wanted
+    of_a_job: Schema = {"properties": {section: wanted}} if section else wanted
+    if but is not None:
+        of_a_job = {"anyOf": [of_a_job, but]}
     return {
         "if": {"properties": {"defaults": given}, "required": ["defaults"]},
         "else": {"properties": {"jobs": {"items": of_a_job}}},

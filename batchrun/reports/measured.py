@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -111,9 +111,6 @@ def limits_of(connection: Connection, job_id: int) -> Limits:
     return Limits(**row._mapping)
 
 
-def open_items(connection: Connection, job_id: int) -> Iterator[Record]:
-    """The items that haven't ended, by rising id."""
-    last = 0
-    while rows := connection.execute(SELECT_OPEN, {"job": job_id, "last": last}).all():
-        yield from rows
-        last = rows[-1].id
+def open_items(connection: Connection, job_id: int, after: int) -> Sequence[Record]:
+    """A page of the items that haven't ended, by rising id, behind the item `after`."""
+    return connection.execute(SELECT_OPEN, {"job": job_id, "last": after}).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -40,6 +40,8 @@ class PriceLine:
     """Whether the catalogue prices calls with it now."""
     stored_at: datetime | None
     """When the database took it in; None where no call was booked with it."""
+    also_at: tuple[str, ...]
+    """Other providers whose calls it prices."""
 
 
 def price_lines(
@@ -47,7 +49,11 @@ def price_lines(
 ) -> list[PriceLine]:
     """Each tier once, those of the catalogue first, then those that only the database (`booked_prices`) has."""
     found: dict[str, PriceLine] = {}
-    for row, checked_on, current in _catalogued(catalogue, now):
+    for provider, row, checked_on, current in _catalogued(catalogue, now):
+        if row.digest in found:
+            line = found[row.digest]
+            found[row.digest] = replace(line, also_at=(*line.also_at, provider))
+            continue
         stored_at = stored[row.digest][1] if row.digest in stored else None
         found[row.digest] = _line(row, checked_on=checked_on, current=current, stored_at=stored_at)
     for digest, (row, stored_at) in stored.items():
@@ -56,12 +62,12 @@ def price_lines(
     return [line for line in found.values() if model in (None, line.model)]
 
 
-def _catalogued(catalogue: Catalogue, now: datetime) -> Iterator[tuple[PriceRow, date | None, bool]]:
+def _catalogued(catalogue: Catalogue, now: datetime) -> Iterator[tuple[str, PriceRow, date | None, bool]]:
     for endpoint in catalogue.endpoints.values():
         for model in () if endpoint.simulated else endpoint.models.values():
             for price in model.prices:
                 for row in price.rows():
-                    yield row, price.checked_on, price is model.price_at(now)
+                    yield endpoint.name, row, price.checked_on, price is model.price_at(now)
 
 
 def _line(row: PriceRow, *, checked_on: date | None, current: bool, stored_at: datetime | None) -> PriceLine:
@@ -81,6 +87,7 @@ def _line(row: PriceRow, *, checked_on: date | None, current: bool, stored_at: d
         checked_on=checked_on,
         current=current,
         stored_at=stored_at,
+        also_at=(),
     )
 
 

@@ -1,7 +1,11 @@
-"""A local stand-in for Model Studio's OpenAI-compatible mode, which breaks on request and keeps a bill book.
+"""A local stand-in for Model Studio (OpenAI-compatible mode and native protocol), AceData and Moonshot.
+
+It breaks on request and keeps a bill book, the same one for all of them.
 
     with start(Options(ttft=0, tokens_per_second=0)) as simulator:
         client = openai.OpenAI(base_url=simulator.base_url("beijing"), api_key=simulator.keys["beijing"])
+        ...
+        dashscope.base_http_api_url = simulator.native_url("beijing")
         ...
         rows = simulator.book()
 

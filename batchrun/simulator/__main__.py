@@ -1,4 +1,4 @@
-"""`python -m batchrun.simulator`: listens, prints its address as one line of JSON, serves until it is stopped."""
+"""`python -m batchrun.simulator`: listens, prints its addresses as one line of JSON, serves until it is stopped."""
 
 import asyncio
 import gc
@@ -14,6 +14,7 @@ from typing import Final
 from batchrun.simulator.book import Book
 from batchrun.simulator.options import Options, fault_list, parse_options
 from batchrun.simulator.server import Server, make_simulation
+from batchrun.simulator.targets import base_paths
 
 MANY: Final = 65_536
 
@@ -25,7 +26,8 @@ async def serve(options: Options, book: Book) -> None:
         loop.add_signal_handler(number, stop.set)
     server = Server(make_simulation(options, book, os.environ))
     url = await server.start()
-    sys.stdout.write(json.dumps({"url": url}) + "\n")
+    bases = {api: {place: url + path for place, path in paths.items()} for api, paths in base_paths().items()}
+    sys.stdout.write(json.dumps({"url": url, "base_urls": bases}) + "\n")
     sys.stdout.flush()
     if options.exit_on_stdin_eof:
         threading.Thread(target=watch_stdin, args=(loop, stop), daemon=True).start()

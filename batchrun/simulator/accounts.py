@@ -4,13 +4,11 @@ from dataclasses import replace
 from decimal import Decimal
 
 from batchrun.simulator.book import BookRow, now
-from batchrun.simulator.compat import Identity
-from batchrun.simulator.generation import Generation
+from batchrun.simulator.dialect import Identity
+from batchrun.simulator.generation import PROPER_ENDS, Generation
 from batchrun.simulator.options import Bill
 from batchrun.simulator.prices import Usage, amount
 from batchrun.simulator.script import Event
-
-PROPER_ENDS = frozenset({"stop", "length", "content_filter", "tool_calls"})
 
 
 class Account:

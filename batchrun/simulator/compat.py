@@ -1,68 +1,31 @@
 """The compat dialect: chunks of a stream and plain answers, as contract 4.1, 8.9 and 8.10 show them."""
 
 import json
-import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
+from batchrun.simulator.dialect import (
+    DONE,
+    Asked,
+    Chunk,
+    Delta,
+    Identity,
+    Told,
+    encode,
+    encode_delta,
+    new_identity,
+    place_finish,
+    place_usage,
+)
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
+from batchrun.simulator.models import Model
+from batchrun.simulator.parameters import Fields, Parameters, read_parameters
 from batchrun.simulator.prices import Usage
+from batchrun.simulator.refusals import Refusal
 
-Delta = Mapping[str, str | None]
-DONE: Final = "[DONE]"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
-    """What names an answer; constant over a stream."""
-
-    request_id: str
-    chat_id: str
-    created: int
-    model: str
-
-
-def new_identity(model: str) -> Identity:
-    return Identity(
-        request_id=str(uuid.uuid4()),
-        chat_id=f"chatcmpl-{uuid.uuid4()}",
-        created=int(time.time()),
-        model=model,
-    )
-
-
-class Chunk(NamedTuple):
-    """One chunk of a stream before it is encoded. `raw` replaces the whole JSON text.
-
-    A tuple, because a stream has hundreds and a frozen dataclass takes five times as long to make.
-    """
-
-    delta: Delta | None = None
-    """None for a chunk with empty `choices`."""
-    finish: str | None = None
-    usage: Usage | None = None
-    usage_in_choice: bool = False
-    raw: str | None = None
-    role: Literal["role", "reasoning", "text", "finish", "usage", "done", "error"] = "text"
-    tokens: int = 0
-    """Tokens that had to be generated for this chunk."""
-    reasoning_tokens: int = 0
-
-
-ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-def encode(value: object) -> str:
-    return ENCODER.encode(value)
-
-
-def encode_delta(delta: Delta) -> str:
-    """By hand: a thousand streams spend most of their time here, and a text alone takes the short way."""
-    members = (f'"{key}":{"null" if text is None else ENCODER.encode(text)}' for key, text in delta.items())
-    return f"{{{','.join(members)}}}"
+BROKEN: Final = '{"choices":[{"delta":{"content":"half a'
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
@@ -84,9 +47,14 @@ def usage_object(usage: Usage) -> dict[str, object]:
     }
 
 
+def error_object(refusal: Refusal) -> dict[str, object]:
+    message = f"<{refusal.status}> {refusal.inside}: {refusal.message}" if refusal.inside else refusal.message
+    return {"message": message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChunkEncoder:
-    """Encodes the chunks of one stream. The order of the keys differs between chunks, as in reality."""
+    """The order of the keys differs between chunks, as in reality."""
 
     identity: Identity
     ends: tuple[str, str] = field(init=False)
@@ -98,10 +66,16 @@ class ChunkEncoder:
         ends = (f",{created},{names}}}", f",{names},{created}}}")
         object.__setattr__(self, "ends", ends)
 
+    def heading(self, _: Chunk, __: int, ___: str) -> str:
+        return ""
+
     def encode(self, chunk: Chunk, number: int) -> str:
-        """The JSON text of the chunk that stands at this place of the stream."""
         if chunk.raw is not None:
             return chunk.raw
+        if chunk.refusal is not None:
+            return encode({"error": error_object(chunk.refusal)})
+        if chunk.role == "broken":
+            return BROKEN
         usage = "null" if chunk.usage is None else encode(usage_object(chunk.usage))
         choices = "" if chunk.delta is None else self.choice(chunk, chunk.delta, number, usage)
         if chunk.usage_in_choice:
@@ -142,50 +116,60 @@ def chunks_of(generation: Generation, *, thinking: bool, include_usage: bool) ->
     return chunks
 
 
-def plain_answer(generation: Generation, identity: Identity, faults: Faults) -> tuple[str, Usage | None]:
-    """The body of an answer that is not streamed, and the usage that it tells."""
-    message: dict[str, str] = {"content": generation.answer_text}
-    if generation.reasoning:
+class Compat:
+    """Model Studio's OpenAI-compatible mode."""
+
+    field = "data: "
+    text_mark = b'"content":"'
+
+    def identity(self, region: str) -> Identity:
+        return new_identity(region)
+
+    def streams(self, fields: Fields, _: Mapping[str, str]) -> bool:
+        return fields.get("stream") is True
+
+    def read(self, fields: Fields, _: Mapping[str, str], model: Model) -> Asked:
+        return Asked(fields, read_parameters(fields, model))
+
+    def chunks(self, generation: Generation, parameters: Parameters) -> list[Chunk]:
+        return chunks_of(generation, thinking=parameters.thinking, include_usage=parameters.include_usage)
+
+    def encoder(self, identity: Identity, *, text_form: bool = False) -> ChunkEncoder:
+        return ChunkEncoder(identity=identity)
+
+    def ends(self, chunk: Chunk) -> bool:
+        return chunk.raw == DONE
+
+    def plain(self, generation: Generation, identity: Identity, _: Parameters, faults: Faults) -> Told:
+        choice: dict[str, object] = {"message": plain_message(generation, faults)}
+        place_finish(choice, generation)
+        choice |= {"index": 0, "logprobs": None}
+        document: dict[str, object] = {"choices": [choice], "object": "chat.completion"}
+        usage = place_usage(document, choice, generation.usage, faults, usage_object)
+        document |= {
+            "created": identity.created,
+            "system_fingerprint": None,
+            "model": identity.model,
+            "id": identity.chat_id,
+        }
+        return Told(encode(document), usage)
+
+    def refusal(self, refusal: Refusal, identity: Identity) -> tuple[int, bytes]:
+        document: dict[str, object] = {"error": error_object(refusal)}
+        if refusal.model_side:
+            document["id"] = identity.chat_id
+        document["request_id"] = identity.request_id
+        return refusal.status, json.dumps(document).encode()
+
+    def padding(self, size: int) -> str:
+        return f'{{"choices":[],"usage":null,"padding":"{"x" * size}"}}'
+
+
+def plain_message(generation: Generation, faults: Faults) -> dict[str, str]:
+    message = {"content": generation.answer_text}
+    if generation.reasoning and "no-reasoning" not in faults:
         message["reasoning_content"] = generation.reasoning_text
         if "both-reasoning" in faults:
             message["reasoning"] = generation.reasoning_text
     message["role"] = "assistant"
-    choice: dict[str, object] = {"message": message, "finish_reason": generation.finish}
-    if generation.finish == "null":
-        choice["finish_reason"] = None
-    if generation.finish == "missing":
-        del choice["finish_reason"]
-    choice |= {"index": 0, "logprobs": None}
-    document: dict[str, object] = {"choices": [choice], "object": "chat.completion"}
-    usage = plain_usage(generation.usage, faults)
-    if faults.text("usage") == "choice":
-        choice["usage"] = usage_object(generation.usage)
-    elif faults.text("usage") != "missing":
-        document["usage"] = None if usage is None else usage_object(usage)
-    document |= {
-        "created": identity.created,
-        "system_fingerprint": None,
-        "model": identity.model,
-        "id": identity.chat_id,
-    }
-    return encode(document), usage
-
-
-def plain_usage(usage: Usage, faults: Faults) -> Usage | None:
-    match faults.text("usage"):
-        case "missing" | "null":
-            return None
-        case "zero":
-            return Usage()
-    return usage
-
-
-def with_finish(generation: Generation, finish: str) -> Generation:
-    return replace(generation, finish=finish)
-
-
-def half(generation: Generation) -> Generation:
-    """What was there when the answer was stopped half way; the finish reason stays open (8.7)."""
-    answer = generation.answer[: len(generation.answer) // 2]
-    output = generation.usage.reasoning + sum(piece.tokens for piece in answer)
-    return replace(generation, answer=answer, finish="null", usage=replace(generation.usage, output=output))
+    return message

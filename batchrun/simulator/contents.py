@@ -26,6 +26,7 @@ REMOTE_PICTURE: Final = Picture(format="JPEG", width=1024, height=768)
 MOVIE_TYPES: Final = frozenset({"video/mp4", "video/quicktime"})
 LONGEST_VIDEO: Final = 3_600
 SHORTEST_VIDEO: Final = 2
+FEWEST_FRAMES: Final = 4
 
 
 @dataclass(kw_only=True)
@@ -53,8 +54,10 @@ class Contents:
 class ContentsReader:
     """Walks over the messages of one request once."""
 
-    def __init__(self, model: Model, *, high_resolution: bool, seed: bytes) -> None:
+    def __init__(self, model: Model, *, high_resolution: bool, seed: bytes, max_frames: bool = False) -> None:
+        """`max_frames` says whether a video part may have a member of that name; without it none is looked at."""
         self.model = model
+        self.max_frames = max_frames
         self.high_resolution = high_resolution
         self.contents = Contents()
         self.hash = hashlib.sha256(seed)
@@ -141,15 +144,18 @@ class ContentsReader:
     def read_video(self, part: Fields, where: str) -> None:
         video = watch(self.note(address(part, "video_url", where)))
         fps = frames_per_second(part)
-        frames = sampled_frames(frames=video.frames, rate=video.rate, fps=fps, max_frames=self.model.max_frames)
+        most = self.model.max_frames
+        if self.max_frames:
+            most = whole(part, "max_frames", FEWEST_FRAMES, most) or most
+        frames = sampled_frames(frames=video.frames, rate=video.rate, fps=fps, max_frames=most)
         self.add_video(video, frames)
 
     def read_picture_list(self, part: Fields, where: str) -> None:
         urls = part.get("video")
         if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
             raise invalid(f"The video of {where} must be a list of picture addresses.")
-        if not 4 <= len(urls) <= self.model.max_frames:
-            raise invalid(f"The image sequence must have 4 to {self.model.max_frames} images.")
+        if not FEWEST_FRAMES <= len(urls) <= self.model.max_frames:
+            raise invalid(f"The image sequence must have {FEWEST_FRAMES} to {self.model.max_frames} images.")
         pictures = [look_at(self.note(url)) for url in urls]
         seconds = len(urls) / frames_per_second(part)
         first = pictures[0]
@@ -168,8 +174,9 @@ def check_order(roles: list[object], *, partial: bool) -> None:
             status=500,
             code="internal_error",
             type="internal_error",
-            message="<500> InternalError.Algo: The last message must be a user message.",
+            message="The last message must be a user message.",
             model_side=True,
+            inside="InternalError.Algo",
         )
 
 

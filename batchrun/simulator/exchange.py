@@ -6,19 +6,19 @@ from dataclasses import dataclass, field, replace
 
 from batchrun.simulator.accounts import Account
 from batchrun.simulator.book import Book
-from batchrun.simulator.compat import Identity, new_identity
 from batchrun.simulator.contents import ContentsReader
+from batchrun.simulator.dialect import Identity
 from batchrun.simulator.faults import Clause, FaultMemory, Faults, FaultSpecError, parse_spec
 from batchrun.simulator.generation import Generation, generate
 from batchrun.simulator.http import HttpRequest, Reply, encode_reply, head
-from batchrun.simulator.injected import injected_reply, refusing_clause
+from batchrun.simulator.injected import Refused, injected_reply, refusing_clause
 from batchrun.simulator.keys import bearer, same_key
 from batchrun.simulator.limits import Limits
 from batchrun.simulator.line import Line
-from batchrun.simulator.models import Model, find_model
+from batchrun.simulator.models import Model, model_at
 from batchrun.simulator.options import Options
 from batchrun.simulator.pacer import Pacer
-from batchrun.simulator.parameters import Parameters, model_name, read_fields, read_parameters
+from batchrun.simulator.parameters import Parameters, model_name, read_fields
 from batchrun.simulator.performance import Pace, perform
 from batchrun.simulator.refusals import Refusal, invalid, malformed, no_such_model, timed_out, wrong_key
 from batchrun.simulator.script import Script, plain_script, stream_script
@@ -60,7 +60,8 @@ class Exchange:
         self.request = request
         self.target = target
         self.line = line
-        self.identity: Identity = new_identity("")
+        self.dialect = target.api.dialect
+        self.identity: Identity = self.dialect.identity(target.region)
         digest = hashlib.sha256(request.body)
         self.body_hash = digest.digest()
         self.spec = target.spec or self.options.fault
@@ -91,14 +92,7 @@ class Exchange:
             if early is not None and (clause is None or before(self.faults, early, clause.name)):
                 return await self.break_early(early)
             if clause is not None:
-                return await self.reply(
-                    injected_reply(
-                        clause,
-                        key=bearer(self.request.headers),
-                        request_id=self.identity.request_id,
-                        chat_id=self.identity.chat_id,
-                    )
-                )
+                return await self.reply(injected_reply(clause, self.refused()))
             self.admit(call)
             script, pace = await self.script(call)
         except Refusal as refusal:
@@ -113,15 +107,19 @@ class Exchange:
             raise wrong_key()
         fields = read_fields(self.request.body)
         name = model_name(fields)
-        model = find_model(name)
-        if model is None or self.target.region not in model.regions:
+        model = model_at(self.target.region, name)
+        if model is None:
             raise no_such_model(name)
         self.account.model = name
         self.identity = replace(self.identity, model=name)
-        self.account.stream = fields.get("stream") is True
-        parameters = read_parameters(fields, model)
+        headers = self.request.headers
+        self.account.stream = self.dialect.streams(fields, headers)
+        asked, parameters = self.dialect.read(fields, headers, model)
         seed = f"{self.options.seed} {name} {parameters.seed} {parameters.thinking}".encode()
-        contents = ContentsReader(model, high_resolution=parameters.high_resolution, seed=seed).read(fields)
+        reader = ContentsReader(
+            model, high_resolution=parameters.high_resolution, seed=seed, max_frames=parameters.max_frames
+        )
+        contents = reader.read(asked)
         if contents.prefix is not None and parameters.thinking:
             raise invalid("Partial mode is not supported when enable_thinking is true.", param="partial")
         if parameters.json_answer and parameters.schema is None and not contents.mentions("json"):
@@ -129,6 +127,8 @@ class Exchange:
         most = model.max_input_thinking if parameters.thinking else model.max_input
         if contents.input_tokens > most:
             raise invalid(f"Range of input length should be [1, {most}].", param="messages")
+        if parameters.context is not None and contents.input_tokens + parameters.max_tokens > parameters.context:
+            raise invalid(f"Input and max_tokens together exceed {parameters.context} tokens.", param="max_tokens")
         generation = generate(parameters, contents, self.faults, chunk_tokens=self.options.chunk_tokens)
         return Call(model=model, parameters=parameters, generation=generation, hash=contents.hash)
 
@@ -151,7 +151,7 @@ class Exchange:
     async def script(self, call: Call) -> tuple[Script, Pace]:
         pace = Pace.of(self.options, self.faults, call.hash)
         if call.parameters.stream:
-            return stream_script(call.generation, call.parameters, self.identity, self.faults), pace
+            return stream_script(self.dialect, call.generation, call.parameters, self.identity, self.faults), pace
         pace = pace.for_plain(call.generation.usage.output)
         partial = "partial" in self.faults
         if pace.ttft > self.options.plain_timeout:
@@ -159,7 +159,10 @@ class Exchange:
             if not call.model.partial_on_timeout:
                 await self.line.until(asyncio.get_running_loop().time() + pace.ttft)
                 raise timed_out()
-        return plain_script(call.generation, self.identity, self.faults, partial=partial), pace
+        script = plain_script(
+            self.dialect, call.generation, call.parameters, self.identity, self.faults, partial=partial
+        )
+        return script, pace
 
     async def perform(self, script: Script, pace: Pace) -> bool:
         closing = script.framing == "close" or "connection-close" in self.faults
@@ -184,13 +187,18 @@ class Exchange:
                 await self.line.send(b"220 mail.example ESMTP ready\r\n\r\n")
         return False
 
-    def refusal_reply(self, refusal: Refusal) -> Reply:
-        identity = self.identity
-        return Reply(
-            status=refusal.status,
-            body=refusal.body(request_id=identity.request_id, chat_id=identity.chat_id),
-            headers=(("content-type", "application/json"), ("x-request-id", identity.request_id)),
+    def refused(self) -> Refused:
+        return Refused(
+            dialect=self.dialect,
+            identity=self.identity,
+            key=bearer(self.request.headers),
+            path="/".join(self.target.api.words),
+            in_stream=self.account.stream and "in-stream" in self.faults,
         )
+
+    def refusal_reply(self, refusal: Refusal) -> Reply:
+        reply = self.refused().reply(refusal)
+        return replace(reply, headers=(*reply.headers, ("x-request-id", self.identity.request_id)))
 
     async def reply(self, reply: Reply) -> bool:
         self.account.refused(reply.status)

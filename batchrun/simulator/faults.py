@@ -1,4 +1,4 @@
-"""Faults are chosen by the address: `/<region>/fault/<spec>/compatible-mode/v1/chat/completions`.
+"""Faults are chosen by the address, in every protocol alike: `/<region>/fault/<spec>/compatible-mode/v1/...`.
 
 A spec is one or more clauses joined by `+`. A clause is a fault of the table `FAULTS`, its value if it takes
 one, and modifiers that say which requests it hits (all of them when there is none):
@@ -12,8 +12,9 @@ one, and modifiers that say which requests it hits (all of them when there is no
     ttft=0+tps=0+chunks=100         no waiting, an answer of exactly 100 chunks
     crlf+split+unicode+usage=late   several at once
 
-Requests are counted, and bodies remembered, for each region and spec. Values may be percent-encoded. Modifiers
-of one clause must all hold. Where several clauses refuse or break the call, the first one wins.
+Requests are counted, and bodies remembered, for each region and spec, whatever the protocol. Values may be
+percent-encoded. Modifiers of one clause must all hold. Where several clauses refuse or break the call, the first
+one wins.
 """
 
 import hashlib
@@ -76,12 +77,13 @@ FAULTS: Final[Mapping[str, Kind]] = {
     "529": Kind(help="529 overloaded"),
     "200-html": Kind(help="200 with an HTML page"),
     "200-error": Kind(help="200 with an error object"),
-    "200-code": Kind(help="200 with a code at the top level, as the native protocol does"),
+    "200-code": Kind(help="200 with a code at the top level, as the native protocol may"),
     "200-empty": Kind(help="200 without a body"),
     "204": Kind(help="204"),
     "302": Kind(help="302 to another host; value: a port on localhost", values=int, default="9"),
     "307": Kind(help="307 to another host; value: a port on localhost", values=int, default="9"),
     "308": Kind(help="308 to another host; value: a port on localhost", values=int, default="9"),
+    "in-stream": Kind(help="a refused stream gets 200 and the refusal as its only frame (with another fault)"),
     # The connection.
     "reset": Kind(help="reset the connection before the headers"),
     "close": Kind(help="close the connection before the headers"),
@@ -114,15 +116,21 @@ FAULTS: Final[Mapping[str, Kind]] = {
     "invalid-utf8": Kind(help="bytes that are not UTF-8 in the text"),
     # The sequence of frames.
     "truncate": Kind(help="a clean end after so many chunks, nothing after them", values=int, default="3"),
-    "no-done": Kind(help="no [DONE]"),
-    "done-first": Kind(help="[DONE] comes before the last text"),
-    "done-twice": Kind(help="[DONE] twice"),
+    "no-done": Kind(help="no [DONE] (native never has one)"),
+    "done-first": Kind(help="[DONE] (native: the finish) comes before the last text"),
+    "done-twice": Kind(help="[DONE] (native: the finish) twice"),
     "finish": Kind(help="another finish reason; length and content_filter halve the text", values=FINISHES),
     "error-event": Kind(help="an error frame after so many chunks, then the end", values=int, default="3"),
-    "error-done": Kind(help="the same, then [DONE]", values=int, default="3"),
-    "usage": Kind(help="where and what the usage is (only if it was asked for)", values=USAGES),
+    "moderation-event": Kind(
+        help="a moderation error frame after so many chunks, then the end", values=int, default="3"
+    ),
+    "error-done": Kind(
+        help="an error frame after so many chunks, then [DONE] (native: the finish)", values=int, default="3"
+    ),
+    "usage": Kind(help="where and what the usage is (compat: only if it was asked for)", values=USAGES),
     "mixed": Kind(help="the end of the reasoning and the first text in one chunk"),
     "both-reasoning": Kind(help="reasoning and reasoning_content with the same text"),
+    "no-reasoning": Kind(help="the reasoning is counted and not shown"),
     "text-in-finish": Kind(help="the last text stands in the finishing chunk"),
     "duplicate": Kind(help="one chunk in the middle comes twice"),
     "cumulative": Kind(help="each chunk repeats the text so far"),

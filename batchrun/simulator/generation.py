@@ -1,7 +1,7 @@
 """Decides what the model generates for a request: its chunks, the finish reason and the usage."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from batchrun.simulator.captions import ODDITIES, answer_text, exactly, json_text, reasoning_text
 from batchrun.simulator.contents import Contents
@@ -9,6 +9,9 @@ from batchrun.simulator.faults import Faults
 from batchrun.simulator.parameters import Parameters
 from batchrun.simulator.prices import Usage
 from batchrun.simulator.tokens import pieces
+
+PROPER_ENDS: Final = frozenset({"stop", "length", "content_filter", "tool_calls"})
+"""Finish reasons by which a client knows that nothing more was to come."""
 
 
 class Piece(NamedTuple):

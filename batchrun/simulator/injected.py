@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
+from batchrun.simulator.dialect import Chunk, Dialect, Identity
 from batchrun.simulator.faults import Clause, Faults
 from batchrun.simulator.http import Headers, Reply
 from batchrun.simulator.refusals import (
     Refusal,
+    failed,
     invalid,
+    moderated,
     no_such_model,
     timed_out,
     too_many_requests,
@@ -17,23 +21,20 @@ from batchrun.simulator.refusals import (
 )
 
 JSON: Final = ("content-type", "application/json")
+EVENTS: Final = ("content-type", "text/event-stream;charset=UTF-8")
 HTML: Final = ("content-type", "text/html; charset=utf-8")
 TEXT: Final = ("content-type", "text/plain; charset=utf-8")
+LF: Final = "\n"
 PAGE: Final = b"<!DOCTYPE html><html><head><title>Bad Gateway</title></head><body>%s</body></html>"
 
 
-def refusal(status: int, code: str, message: str, kind: str = "invalid_request_error") -> Refusal:
-    return Refusal(status=status, code=code, message=message, type=kind)
+def refusal(status: int, code: str, message: str, kind: str, *, inside: str = "") -> Refusal:
+    return Refusal(status=status, code=code, message=message, type=kind, inside=inside)
 
 
 REFUSALS: Final[Mapping[str, Refusal]] = {
     "400": invalid("Refused by a fault."),
-    "moderation": refusal(
-        400,
-        "data_inspection_failed",
-        "Input or output data may contain inappropriate content.",
-        "data_inspection_failed",
-    ),
+    "moderation": moderated(),
     "arrearage": refusal(400, "Arrearage", "Access denied: the account is overdue.", "Arrearage"),
     "401": wrong_key(),
     "403": refusal(403, "access_denied", "Access denied.", "access_denied"),
@@ -46,8 +47,9 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     "500-algo": refusal(
         500,
         "internal_error",
-        "<500> InternalError.Algo: An error occurred in model serving: missing Content-Length of multimodal url.",
+        "An error occurred in model serving: missing Content-Length of multimodal url.",
         "internal_error",
+        inside="InternalError.Algo",
     ),
     "500-timeout": timed_out(),
     "503": refusal(503, "ModelUnavailable", "The model is unavailable, try again later.", "internal_error"),
@@ -55,43 +57,64 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
 }
 
 
-def json_reply(status: int, document: object) -> Reply:
-    return Reply(status=status, headers=(JSON,), body=json.dumps(document).encode())
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """The request that a clause refuses."""
+
+    dialect: Dialect
+    identity: Identity
+    key: str
+    """The one that came with it."""
+    path: str
+    """Without region and fault."""
+    in_stream: bool
+    """The refusal is to come as the only frame of a stream."""
+
+    def reply(self, refusal: Refusal) -> Reply:
+        if self.in_stream:
+            return Reply(status=200, headers=(EVENTS,), body=self.frame(refusal).encode())
+        status, body = self.dialect.refusal(refusal, self.identity)
+        return Reply(status=status, headers=(JSON,), body=body)
+
+    def frame(self, refusal: Refusal) -> str:
+        encoder = self.dialect.encoder(self.identity)
+        chunk = Chunk(role="error", refusal=refusal)
+        return f"{encoder.heading(chunk, 0, LF)}{self.dialect.field}{encoder.encode(chunk, 0)}{LF}{LF}"
 
 
-def page(clause: Clause, _: str) -> Reply:
+def page(clause: Clause, _: Refused) -> Reply:
     line = b"<p>The proxy had no answer.</p>"
     return Reply(status=502, headers=(HTML,), body=PAGE % (line * (int(clause.value) * 1024 // len(line) + 1)))
 
 
-def redirect(clause: Clause, _: str) -> Reply:
+def redirect(clause: Clause, refused: Refused) -> Reply:
     # 127.0.0.1 and localhost are different hosts to a client, and both stay on this machine.
-    location = f"http://localhost:{clause.value}/compatible-mode/v1/chat/completions"
+    location = f"http://localhost:{clause.value}/{refused.path}"
     return Reply(status=int(clause.name), headers=(("location", location), TEXT))
 
 
-def echo(_: Clause, key: str) -> Reply:
-    error = {
-        "message": f"Incorrect API key provided: {key}.",
-        "type": "invalid_request_error",
-        "param": None,
-        "code": "invalid_api_key",
-    }
-    return json_reply(401, {"error": error})
+def echo(_: Clause, refused: Refused) -> Reply:
+    answer = wrong_key()
+    answer.message = f"Incorrect API key provided: {refused.key}."
+    return refused.reply(answer)
 
 
-def error_in_success(_: Clause, __: str) -> Reply:
-    error = {"message": "It failed.", "type": "internal_error", "param": None, "code": "internal_error"}
-    return json_reply(200, {"error": error})
+def error_in_success(_: Clause, refused: Refused) -> Reply:
+    return replace(refused.reply(failed()), status=200)
 
 
-REPLIES: Final[Mapping[str, Callable[[Clause, str], Reply]]] = {
+def code_in_success(_: Clause, __: Refused) -> Reply:
+    body = json.dumps({"code": "InternalError", "message": "It failed."}).encode()
+    return Reply(status=200, headers=(JSON,), body=body)
+
+
+REPLIES: Final[Mapping[str, Callable[[Clause, Refused], Reply]]] = {
     "key-echo": echo,
     "502": page,
     "504": lambda _, __: Reply(status=504, headers=(TEXT,), body=b"upstream request timeout"),
     "200-html": lambda _, __: Reply(status=200, headers=(HTML,), body=PAGE % b"Please sign in."),
     "200-error": error_in_success,
-    "200-code": lambda _, __: json_reply(200, {"code": "InternalError", "message": "It failed."}),
+    "200-code": code_in_success,
     "200-empty": lambda _, __: Reply(status=200),
     "204": lambda _, __: Reply(status=204, headers=()),
     "302": redirect,
@@ -108,13 +131,9 @@ def refusing_clause(faults: Faults) -> Clause | None:
     return None
 
 
-def injected_reply(clause: Clause, *, key: str, request_id: str, chat_id: str) -> Reply:
+def injected_reply(clause: Clause, refused: Refused) -> Reply:
     """What such a clause answers, with its Retry-After headers and the request id."""
-    extra: Headers = (*clause.retry_after.items(), ("x-request-id", request_id))
-    if clause.name in REPLIES:
-        reply = REPLIES[clause.name](clause, key)
-    else:
-        refused = REFUSALS[clause.name]
-        body = refused.body(request_id=request_id, chat_id=chat_id)
-        reply = Reply(status=refused.status, headers=(JSON,), body=body)
-    return Reply(status=reply.status, headers=(*reply.headers, *extra), body=reply.body)
+    extra: Headers = (*clause.retry_after.items(), ("x-request-id", refused.identity.request_id))
+    own = REPLIES.get(clause.name)
+    reply = refused.reply(REFUSALS[clause.name]) if own is None else own(clause, refused)
+    return replace(reply, headers=(*reply.headers, *extra))

@@ -4,10 +4,10 @@ import hmac
 from collections.abc import Mapping
 from typing import Final
 
-from batchrun.simulator.models import REGIONS
+from batchrun.simulator.models import PLACES
 
 KEY_VARIABLE: Final = "BATCHRUN_SIMULATOR_KEY"
-"""When the environment has it, it is the only accepted key, in every region."""
+"""When the environment has it, it is the only accepted key, everywhere."""
 
 
 def default_key(region: str) -> str:
@@ -15,9 +15,9 @@ def default_key(region: str) -> str:
 
 
 def accepted_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    """The accepted key of each region."""
+    """The accepted key of each region, and of the other providers."""
     only = environment.get(KEY_VARIABLE)
-    return {region: only or default_key(region) for region in REGIONS}
+    return {region: only or default_key(region) for region in PLACES}
 
 
 def bearer(headers: Mapping[str, str]) -> str:

@@ -10,6 +10,11 @@ from enum import StrEnum
 from typing import Final
 
 REGIONS: Final = ("singapore", "virginia", "beijing")
+"""The regions of Model Studio."""
+ACEDATA: Final = "acedata"
+MOONSHOT: Final = "moonshot"
+PLACES: Final = (*REGIONS, ACEDATA, MOONSHOT)
+"""All that stands in an address for who answers."""
 EVERYWHERE: Final = frozenset(REGIONS)
 BEIJING: Final = frozenset({"beijing"})
 
@@ -50,6 +55,8 @@ class Model:
     json_mode: bool = True
     partial_mode: bool = False
     partial_on_timeout: bool = False
+    incremental: bool = False
+    """Native frames hold the new text only unless the request says otherwise (8.11)."""
 
 
 ANY_SWITCH: Final = frozenset({True, False})
@@ -64,6 +71,7 @@ QWEN3_VL: Final = Model(
     max_thinking=81_920,
     max_output=32_768,
     partial_mode=True,
+    incremental=True,
 )
 
 QWEN25_VL: Final = Model(
@@ -154,6 +162,27 @@ MODELS: Final = {
     )
 }
 
+# The same id names another thing at each provider (1.4).
+ELSEWHERE: Final = {
+    # The page names no sizes, no switch for the thinking, and no media (2.4): the sizes are those of Model Studio.
+    (ACEDATA, "kimi-k2.5"): replace(
+        KIMI,
+        regions=frozenset({ACEDATA}),
+        thinking=Thinking.ALWAYS,
+        thinking_switch=frozenset(),
+        pictures=False,
+    ),
+    # Only the context is named, which input and answer share (8.5).
+    (MOONSHOT, "kimi-k2.5"): replace(
+        KIMI,
+        regions=frozenset({MOONSHOT}),
+        max_input=262_144,
+        max_input_thinking=262_144,
+        max_output=262_144,
+        partial_mode=True,
+    ),
+}
+
 SNAPSHOT: Final = re.compile(
     r"(?P<base>qwen3-vl-plus|qwen3-vl-flash|qwen-vl-max|qwen-vl-plus)-(?P<version>latest|\d{4}-\d{2}-\d{2})"
 )
@@ -165,8 +194,14 @@ NEW_GRID: Final = frozenset(
 )
 
 
+def model_at(place: str, name: str) -> Model | None:
+    """The model of that name there; None when there is none."""
+    model = find_model(name) if place in REGIONS else ELSEWHERE.get((place, name))
+    return model if model is not None and place in model.regions else None
+
+
 def find_model(name: str) -> Model | None:
-    """The model of that name, its dated snapshots and `-latest` included; None when nobody knows it."""
+    """The Model Studio model of that name, its dated snapshots and `-latest` included; None when nobody knows it."""
     if name in MODELS:
         return MODELS[name]
     snapshot = SNAPSHOT.fullmatch(name)

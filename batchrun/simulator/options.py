@@ -111,21 +111,33 @@ class Options:
         return words
 
 
+ABOUT: Final = """\
+A local server that answers like Model Studio, in its OpenAI-compatible mode
+(compat) and in DashScope's native protocol, like AceData's Kimi API, and like
+Moonshot's own. It breaks on request and keeps a bill book. It prints its
+addresses as one line of JSON.
+"""
+
 EPILOG: Final = f"""\
-addresses:
-  POST /<region>/compatible-mode/v1/chat/completions          region: singapore, virginia, beijing
-  POST /<region>/fault/<spec>/compatible-mode/v1/chat/completions
-  GET  /book   GET /stats   GET /healthz
-keys: sk-sim-<region>, or only the value of {KEY_VARIABLE} when the environment has it
-faults: --list-faults shows them; example: /singapore/fault/429-every=20+usage=late/compatible-mode/v1
+base URLs, with singapore, virginia or beijing as the region:
+  /<region>/compatible-mode/v1    compat     POST .../chat/completions
+  /<region>/api/v1                native     POST .../services/aigc/text-generation/generation
+                                                  .../services/aigc/multimodal-generation/generation
+  /acedata/kimi                   AceData    POST .../chat/completions
+  /moonshot/v1                    Moonshot   POST .../chat/completions
+with faults: /<region>/fault/<spec>/compatible-mode/v1 and so on
+  example: /singapore/fault/429-every=20+usage=late/compatible-mode/v1
+  --list-faults shows them all
+pages: GET /book, GET /stats, GET /healthz
+keys: sk-sim-<region>, sk-sim-acedata and sk-sim-moonshot, or only the value of
+  {KEY_VARIABLE} when the environment has it
 """
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="batchrun simulate",
-        description="A local server that answers like Model Studio's OpenAI-compatible mode, breaks on "
-        "request, and keeps a bill book. It prints its address as one line of JSON.",
+        description=ABOUT,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -27,6 +27,14 @@ class Parameters:
     """The JSON schema that the answer is to fit; None when any object will do."""
     high_resolution: bool
     seed: int
+    incremental: bool = True
+    """A chunk holds the new text only, not all of it so far (native)."""
+    text_form: bool = False
+    """The answer is to stand in `output.text` and not in choices (native)."""
+    max_frames: bool = False
+    """A video part may limit its frames (native)."""
+    context: int | None = None
+    """Most tokens of the input and the greatest answer together (Moonshot)."""
 
 
 def read_fields(body: bytes) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Prices, typed by hand from the provider contract (2.1 for Kimi, 8.4 for Qwen), never read from elsewhere.
+"""Prices, typed by hand from the provider contract (2.1 Kimi, 8.4 Qwen, 8.5 Moonshot), never read from elsewhere.
 
 US dollars per 1,000,000 tokens. The tier is chosen by the input tokens of the one request and holds for
 the whole request. "32K" is read as 32 x 1,024.
@@ -30,10 +30,16 @@ class Tier:
     up_to: int | None
     input: Decimal
     output: Decimal
+    cached: Decimal | None = None
+    """Of cached input; None for the usual share of the input price."""
+
+    @property
+    def cache_hit(self) -> Decimal:
+        return self.input * CACHE_HIT_SHARE if self.cached is None else self.cached
 
 
-def flat(input_price: str, output_price: str) -> tuple[Tier, ...]:
-    return (Tier(None, Decimal(input_price), Decimal(output_price)),)
+def flat(input_price: str, output_price: str, *, cached: str | None = None) -> tuple[Tier, ...]:
+    return (Tier(None, Decimal(input_price), Decimal(output_price), None if cached is None else Decimal(cached)),)
 
 
 def tiers(*prices: tuple[str, str]) -> tuple[Tier, ...]:
@@ -61,6 +67,7 @@ PRICES: Final = {
     ("beijing", "qwen-vl-max"): flat("0.23", "0.574"),
     ("singapore", "qwen-vl-plus"): flat("0.21", "0.63"),
     ("beijing", "qwen-vl-plus"): flat("0.115", "0.287"),
+    ("moonshot", "kimi-k2.5"): flat("0.60", "3.00", cached="0.10"),
     ("beijing", "kimi-k2.5"): flat("0.574", "3.011"),
     ("beijing", "kimi-k2-thinking"): flat("0.574", "2.294"),
     ("beijing", "Moonshot-Kimi-K2-Instruct"): flat("0.574", "2.294"),
@@ -81,5 +88,5 @@ def amount(region: str, model: str, usage: Usage) -> Decimal | None:
     if tier is None:
         return None
     fresh = (usage.input - usage.cached) * tier.input
-    cached = usage.cached * tier.input * CACHE_HIT_SHARE
+    cached = usage.cached * tier.cache_hit
     return (fresh + cached + usage.output * tier.output).scaleb(-6)

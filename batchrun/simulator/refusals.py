@@ -1,12 +1,11 @@
-"""What the service answers when it refuses a call, in the body shapes of contract 8.1.1 and 8.1.2."""
+"""Why the service refuses a call (contract 8.1.2), in the names of compat; each dialect writes it in its own form."""
 
-import json
 from dataclasses import dataclass
 
 
 @dataclass(kw_only=True, eq=False)  # not frozen: Python sets the traceback of a raised one
 class Refusal(Exception):
-    """An answer other than 200; nothing was generated. `model_side` adds an `id` beside the error."""
+    """An answer other than 200; nothing was generated. `model_side` adds an `id` beside the error of compat."""
 
     status: int
     code: str
@@ -14,24 +13,19 @@ class Refusal(Exception):
     type: str = "invalid_request_error"
     param: str | None = None
     model_side: bool = False
-
-    def body(self, *, request_id: str, chat_id: str) -> bytes:
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        document: dict[str, object] = {"error": error}
-        if self.model_side:
-            document["id"] = chat_id
-        document["request_id"] = request_id
-        return json.dumps(document).encode()
+    inside: str = ""
+    """The name that the error had on the model's side, which compat puts before the message."""
 
 
 def invalid(message: str, *, param: str | None = None) -> Refusal:
-    """A parameter or content that the model refuses; the real service prefixes such messages."""
+    """A parameter or content that the model refuses."""
     return Refusal(
         status=400,
         code="invalid_parameter_error",
-        message=f"<400> InternalError.Algo.InvalidParameter: {message}",
+        message=message,
         param=param,
         model_side=True,
+        inside="InternalError.Algo.InvalidParameter",
     )
 
 
@@ -82,3 +76,17 @@ def timed_out() -> Refusal:
         message="The answer was not finished in time. Use streaming for long answers.",
         model_side=True,
     )
+
+
+def moderated() -> Refusal:
+    return Refusal(
+        status=400,
+        code="data_inspection_failed",
+        type="data_inspection_failed",
+        message="Input or output data may contain inappropriate content.",
+    )
+
+
+def failed() -> Refusal:
+    """An error after the service has begun to answer."""
+    return Refusal(status=500, code="internal_error", type="internal_error", message="The server had an error.")

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from batchrun.simulator.book import BookRow, read_row
 from batchrun.simulator.keys import accepted_keys
-from batchrun.simulator.models import REGIONS
+from batchrun.simulator.models import ACEDATA, MOONSHOT, REGIONS
 from batchrun.simulator.options import Options
 from batchrun.simulator.stats import Stats
+from batchrun.simulator.targets import ACEDATA_BASE, COMPAT_BASE, MOONSHOT_BASE, NATIVE_BASE, base_path
 
 PATIENCE: Final = 10.0
 """Seconds to wait for the process to end, and for a page of it."""
@@ -34,7 +35,7 @@ class Running:
         self.process = process
         self.url = url
         self.keys = keys
-        """The accepted key of each region."""
+        """The accepted key of each region, and of `acedata` and `moonshot`."""
 
     @classmethod
     def launch(cls, options: Options, environment: Mapping[str, str]) -> Self:
@@ -55,9 +56,18 @@ class Running:
         return cls(process, json.loads(first_line)["url"], accepted_keys(environment))
 
     def base_url(self, region: str = REGIONS[0], fault: str = "") -> str:
-        """What a client takes as its base URL, with the fault spec in it."""
-        middle = f"/fault/{quote(fault, safe='+=,')}" if fault else ""
-        return f"{self.url}/{region}{middle}/compatible-mode/v1"
+        """What a client of compat takes as its base URL, with the fault spec in it."""
+        return self.url + base_path(region, COMPAT_BASE, fault)
+
+    def native_url(self, region: str = REGIONS[0], fault: str = "") -> str:
+        """The same for the native protocol: what the `dashscope` SDK takes as `base_http_api_url`."""
+        return self.url + base_path(region, NATIVE_BASE, fault)
+
+    def acedata_url(self, fault: str = "") -> str:
+        return self.url + base_path(ACEDATA, ACEDATA_BASE, fault)
+
+    def moonshot_url(self, fault: str = "") -> str:
+        return self.url + base_path(MOONSHOT, MOONSHOT_BASE, fault)
 
     def book(self, *, settle: float = PATIENCE) -> list[BookRow]:
         """The rows of the bill book, after waiting up to `settle` seconds for requests still running."""

@@ -3,26 +3,18 @@
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
-from batchrun.simulator.compat import (
-    DONE,
-    Chunk,
-    ChunkEncoder,
-    Identity,
-    chunks_of,
-    half,
-    plain_answer,
-    with_finish,
-)
+from batchrun.simulator.dialect import Chunk, Dialect, Encoder, Identity
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
 from batchrun.simulator.http import Headers
 from batchrun.simulator.parameters import Parameters
+from batchrun.simulator.places import after, contents, first, told_throughout
 from batchrun.simulator.prices import Usage
-from batchrun.simulator.shapes import after, contents, first, shaped
+from batchrun.simulator.shapes import shaped
 
 Ending = Literal["end", "reset", "cut", "stall", "keepalive"]
 Framing = Literal["chunked", "length", "close"]
@@ -55,11 +47,13 @@ class Script:
     """Greatest number of bytes of one socket write; None for whole events."""
 
 
-def stream_script(generation: Generation, parameters: Parameters, identity: Identity, faults: Faults) -> Script:
-    plain_chunks = chunks_of(generation, thinking=parameters.thinking, include_usage=parameters.include_usage)
-    chunks = shaped(plain_chunks, generation, faults)
+def stream_script(
+    dialect: Dialect, generation: Generation, parameters: Parameters, identity: Identity, faults: Faults
+) -> Script:
+    chunks = shaped(dialect.chunks(generation, parameters), generation, faults)
+    frames = encoded(chunks, dialect, dialect.encoder(identity, text_form=parameters.text_form), faults)
     framing = framing_of(faults, "chunked")
-    events: Iterable[Event] = packed(encoded(chunks, identity, faults), len(chunks), faults)
+    events: Iterable[Event] = packed(frames, len(chunks), faults)
     length = None
     if framing == "length":
         events = list(events)
@@ -87,45 +81,52 @@ def ending_of(chunks: list[Chunk], faults: Faults) -> tuple[int, Ending]:
             case "stall-after":
                 return after(chunks, faults.whole(name) or 0), "stall"
             case "stall-before":
-                return first(chunks, faults.text(name) or ""), "stall"
+                return place_of(faults.text(name) or "", chunks), "stall"
             case "stall-headers":
                 return 0, "stall"
             case "keepalive":
-                return 1, "keepalive"
+                return sum(chunk.role == "role" for chunk in chunks[:1]), "keepalive"
     return len(chunks), "end"
 
 
-def encoded(chunks: list[Chunk], identity: Identity, faults: Faults) -> Iterator[Event]:
+def place_of(role: str, chunks: list[Chunk]) -> int:
+    """Where the frame of this role stands; the last usage stands in the finish where each frame carries it."""
+    return first(chunks, "finish" if role == "usage" and told_throughout(chunks) else role)
+
+
+def encoded(chunks: list[Chunk], dialect: Dialect, encoder: Encoder, faults: Faults) -> Iterator[Event]:
     """One event for each chunk."""
-    encoder = ChunkEncoder(identity=identity)
-    style = Style(faults)
+    style = Style(dialect, encoder, faults)
     middle = after(chunks, len(contents(chunks)) // 2) if faults.clauses else -1
     for number, chunk in enumerate(chunks):
         yield Event(
-            style.frame(encoder.encode(chunk, number), number, middle=number == middle),
+            style.frame(chunk, number, middle=number == middle),
             chunk.tokens,
             chunk.reasoning_tokens,
             chunk.usage,
             chunk.finish,
-            chunk.raw == DONE,
+            dialect.ends(chunk),
         )
 
 
 class Style:
     """How the lines of a stream look."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, dialect: Dialect, encoder: Encoder, faults: Faults) -> None:
+        self.dialect = dialect
+        self.encoder = encoder
         self.faults = faults
         self.end = "\r\n" if "crlf" in faults else "\r" if "cr" in faults else "\n"
-        self.field = "data:" if "no-space" in faults else "data: "
+        self.field = "data:" if "no-space" in faults else dialect.field
         self.decorated = not DECORATIONS.isdisjoint(faults.clauses)
 
-    def frame(self, text: str, number: int, *, middle: bool) -> bytes:
+    def frame(self, chunk: Chunk, number: int, *, middle: bool) -> bytes:
+        heading = self.encoder.heading(chunk, number, self.end)
+        text = self.encoder.encode(chunk, number)
         if not self.decorated:
-            return to_bytes(self.field + text + self.end + self.end)
-        data = to_bytes(self.extras(number, middle=middle) + self.field_lines(text) + self.end)
-        if "invalid-utf8" in self.faults:
-            data = data.replace(b'"content":"', b'"content":"\xff\xc3')
+            return to_bytes(heading + self.field + text + self.end + self.end)
+        data = to_bytes(self.extras(number, middle=middle) + heading + self.field_lines(text) + self.end)
+        data = with_bad_bytes(data, self.dialect, self.faults)
         return b"\xef\xbb\xbf" + data if "bom" in self.faults and number == 0 else data
 
     def field_lines(self, text: str) -> str:
@@ -141,7 +142,7 @@ class Style:
             lines += ["~~ this line belongs to no protocol ~~", ""]
         if "huge-line" in self.faults and middle:
             size = (self.faults.whole("huge-line") or 0) * 1024 * 1024
-            lines += [f'{self.field}{{"choices":[],"usage":null,"padding":"{"x" * size}"}}', ""]
+            lines += [self.field + self.dialect.padding(size), ""]
         if "events" in self.faults:
             lines += ["event: ping", "data: {}", "", f"id: {number}", "event: message", "retry: 3000"]
         return "".join(line + self.end for line in lines)
@@ -164,20 +165,38 @@ def gzipped(events: Iterable[Event], count: int, faults: Faults) -> Iterator[Eve
         yield event._replace(data=packer.compress(event.data) + packer.flush(ending))
 
 
-def plain_script(generation: Generation, identity: Identity, faults: Faults, *, partial: bool = False) -> Script:
+def with_bad_bytes(data: bytes, dialect: Dialect, faults: Faults) -> bytes:
+    mark = dialect.text_mark
+    return data.replace(mark, mark + b"\xff\xc3") if "invalid-utf8" in faults else data
+
+
+def plain_script(
+    dialect: Dialect,
+    generation: Generation,
+    parameters: Parameters,
+    identity: Identity,
+    faults: Faults,
+    *,
+    partial: bool = False,
+) -> Script:
     """An answer in one body, sent in two halves so that it can be broken between them."""
     word = faults.text("finish")
     if word is not None:
-        generation = with_finish(generation, word)
+        generation = replace(generation, finish=word)
     if partial:
         generation = half(generation)
-    text, usage = plain_answer(generation, identity, faults)
-    body = to_bytes(text)
-    if "invalid-utf8" in faults:
-        body = body.replace(b'"content":"', b'"content":"\xff\xc3')
+    told = dialect.plain(generation, identity, parameters, faults)
+    body = with_bad_bytes(to_bytes(told.body), dialect, faults)
     if "bad-json" in faults:
         body = body[: len(body) * 2 // 3]
-    return plain_events(body, generation, usage, identity, faults, partial=partial)
+    return plain_events(body, generation, told.usage, identity, faults, partial=partial)
+
+
+def half(generation: Generation) -> Generation:
+    """What was there when the answer was stopped half way; the finish reason stays open (8.7)."""
+    answer = generation.answer[: len(generation.answer) // 2]
+    output = generation.usage.reasoning + sum(piece.tokens for piece in answer)
+    return replace(generation, answer=answer, finish="null", usage=replace(generation.usage, output=output))
 
 
 def plain_events(

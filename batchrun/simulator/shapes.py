@@ -1,15 +1,14 @@
 """Faults that change the sequence of chunks of a stream; each takes the chunks and gives others."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
-from batchrun.simulator.compat import Chunk, Delta, encode
+from batchrun.simulator.dialect import Chunk, Delta
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
-from batchrun.simulator.prices import Usage
-
-Chunks = list[Chunk]
+from batchrun.simulator.places import Chunks, after, contents, end_mark, first, inserted, replaced
+from batchrun.simulator.refusals import Refusal, failed, moderated
+from batchrun.simulator.usage_faults import usage
 
 
 def shaped(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
@@ -21,29 +20,13 @@ def shaped(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
     return chunks
 
 
-def first(chunks: Chunks, role: str) -> int:
-    """Place of the first chunk with this role; the number of chunks when there is none."""
-    return next((place for place, chunk in enumerate(chunks) if chunk.role == role), len(chunks))
-
-
-def contents(chunks: Chunks) -> list[int]:
-    """Places of the chunks that carry reasoning or text."""
-    return [place for place, chunk in enumerate(chunks) if chunk.role in ("reasoning", "text")]
-
-
-def after(chunks: Chunks, count: int) -> int:
-    """The place behind so many chunks with content."""
-    places = contents(chunks)
-    if count == 0:
-        return places[0] if places else len(chunks)
-    return places[min(count, len(places)) - 1] + 1 if places else len(chunks)
-
-
 def mixed(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     place = first(chunks, "text")
     if place == 0 or place >= len(chunks) or chunks[place - 1].role != "reasoning":
         return chunks
     thought, text = chunks[place - 1 : place + 1]
+    if (text.delta or {}).get("reasoning_content"):
+        return chunks  # mixed by its dialect already
     both = text._replace(
         delta={**(thought.delta or {}), "content": (text.delta or {})["content"]},
         tokens=thought.tokens + text.tokens,
@@ -58,6 +41,25 @@ def both_reasoning(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
         return {**(delta or {}), "reasoning": text} if text else delta
 
     return [chunk._replace(delta=doubled(chunk.delta)) for chunk in chunks]
+
+
+def no_reasoning(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
+    """The first chunk behind the reasoning takes its tokens over."""
+    hidden = [chunk for chunk in chunks if chunk.role == "reasoning"]
+    rest = [chunk._replace(delta=without_reasoning(chunk.delta)) for chunk in chunks if chunk.role != "reasoning"]
+    place = min(first(rest, "text"), first(rest, "finish"))
+    if not hidden or place == len(rest):
+        return rest
+    tokens = sum(chunk.tokens for chunk in hidden)
+    kept = rest[place]
+    kept = kept._replace(tokens=kept.tokens + tokens, reasoning_tokens=kept.reasoning_tokens + tokens)
+    return replaced(rest, place, kept)
+
+
+def without_reasoning(delta: Delta | None) -> Delta | None:
+    if delta is None:
+        return None
+    return {key: text for key, text in delta.items() if key not in ("reasoning", "reasoning_content")}
 
 
 def cumulative(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
@@ -83,8 +85,8 @@ def duplicate(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
 
 def text_in_finish(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     place = first(chunks, "finish")
-    if place == 0 or chunks[place - 1].role != "text":
-        return chunks
+    if place in (0, len(chunks)) or chunks[place - 1].role != "text" or (chunks[place].delta or {}).get("content"):
+        return chunks  # nothing to join, or joined by its dialect already
     joined = chunks[place - 1]._replace(role="finish", finish=chunks[place].finish)
     return [*chunks[: place - 1], joined, *chunks[place + 1 :]]
 
@@ -105,98 +107,44 @@ def finish(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
     return [chunk._replace(finish=reason) if chunk.role == "finish" else chunk for chunk in chunks]
 
 
-def usage(chunks: Chunks, generation: Generation, faults: Faults) -> Chunks:
-    where = faults.text("usage")
-    place = first(chunks, "usage")
-    told = Chunk(role="usage", usage=generation.usage)
-    if where == "unasked" and place == len(chunks):
-        return [*chunks[:-1], told, chunks[-1]]
-    if place == len(chunks):
-        return chunks
-    rest = [*chunks[:place], *chunks[place + 1 :]]
-    match where:
-        case "missing":
-            return rest
-        case "zero":
-            return replaced(chunks, place, Chunk(role="usage", usage=Usage()))
-        case "null":
-            return replaced(chunks, place, Chunk(role="usage"))
-        case "twice":
-            growing = replace(generation.usage, output=generation.usage.output // 2, reasoning=0)
-            return inserted(chunks, place, Chunk(role="usage", usage=growing))
-        case "early":
-            return inserted(rest, first(rest, "finish"), told)
-        case "late":
-            return [*rest, told]
-        case "every":
-            return [*with_running_usage(rest[:-1], generation), told, rest[-1]]
-        case "choice" | "text-chunk":
-            end = first(rest, "finish")
-            if end == len(rest):
-                return rest
-            carrier = rest[end]._replace(usage=generation.usage, usage_in_choice=where == "choice")
-            return replaced(rest, end, carrier)
-    return chunks
-
-
-def with_running_usage(chunks: Chunks, generation: Generation) -> Chunks:
-    output = reasoning = 0
-    changed = []
-    for chunk in chunks:
-        output += chunk.tokens
-        reasoning += chunk.reasoning_tokens
-        running = replace(generation.usage, output=output, reasoning=reasoning)
-        changed.append(chunk._replace(usage=running))
-    return changed
-
-
-def replaced(chunks: Chunks, place: int, chunk: Chunk) -> Chunks:
-    return [*chunks[:place], chunk, *chunks[place + 1 :]]
-
-
-def inserted(chunks: Chunks, place: int, chunk: Chunk) -> Chunks:
-    return [*chunks[:place], chunk, *chunks[place:]]
-
-
 def done_first(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
-    texts = [place for place, chunk in enumerate(chunks) if chunk.role == "text"]
-    place = texts[-1] if texts else 0
-    return [*chunks[:place], Chunk(role="done", raw="[DONE]"), *chunks[place:-1]]
+    mark = end_mark(chunks)
+    rest = [chunk for chunk in chunks if chunk != mark]
+    texts = [place for place, chunk in enumerate(rest) if chunk.role == "text"]
+    return inserted(rest, texts[-1] if texts else 0, mark)
 
 
 def done_twice(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
-    return [*chunks, Chunk(role="done", raw="[DONE]")]
+    return [*chunks, end_mark(chunks)]
 
 
 def no_done(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
     return [chunk for chunk in chunks if chunk.role != "done"]
 
 
-def error_frame(chunks: Chunks, count: int) -> Chunks:
-    error = {"message": "The server had an error.", "type": "internal_error", "param": None}
-    frame = Chunk(role="error", raw=encode({"error": {**error, "code": "internal_error"}}))
-    return [*chunks[: after(chunks, count)], frame]
+def error_frame(chunks: Chunks, count: int | None, refusal: Refusal) -> Chunks:
+    return [*chunks[: after(chunks, count or 0)], Chunk(role="error", refusal=refusal)]
 
 
 def error_event(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
-    return error_frame(chunks, faults.whole("error-event") or 0)
+    return error_frame(chunks, faults.whole("error-event"), failed())
 
 
 def error_done(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
-    return [*error_frame(chunks, faults.whole("error-done") or 0), Chunk(role="done", raw="[DONE]")]
+    return [*error_frame(chunks, faults.whole("error-done"), failed()), end_mark(chunks)]
+
+
+def moderation_event(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
+    return error_frame(chunks, faults.whole("moderation-event"), moderated())
 
 
 def truncate(chunks: Chunks, _: Generation, faults: Faults) -> Chunks:
     return chunks[: after(chunks, faults.whole("truncate") or 0)]
 
 
-def broken(chunks: Chunks, raw: str) -> Chunks:
-    """The chunks with a frame in the middle that is no chunk."""
-    return inserted(chunks, after(chunks, len(contents(chunks)) // 2), Chunk(role="error", raw=raw))
-
-
 def bad_json(chunks: Chunks, _: Generation, __: Faults) -> Chunks:
-    return broken(chunks, '{"choices":[{"delta":{"content":"half a')
+    """The chunks with one in the middle that is none."""
+    return inserted(chunks, after(chunks, len(contents(chunks)) // 2), Chunk(role="broken"))
 
 
 CHANGES: Final[Mapping[str, Callable[[Chunks, Generation, Faults], Chunks]]] = {
@@ -205,6 +153,7 @@ CHANGES: Final[Mapping[str, Callable[[Chunks, Generation, Faults], Chunks]]] = {
     "full-final": full_final,
     "text-in-finish": text_in_finish,
     "both-reasoning": both_reasoning,
+    "no-reasoning": no_reasoning,
     "cumulative": cumulative,
     "duplicate": duplicate,
     "usage": usage,
@@ -214,5 +163,6 @@ CHANGES: Final[Mapping[str, Callable[[Chunks, Generation, Faults], Chunks]]] = {
     "no-done": no_done,
     "error-event": error_event,
     "error-done": error_done,
+    "moderation-event": moderation_event,
     "truncate": truncate,
 }

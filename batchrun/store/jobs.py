@@ -79,15 +79,15 @@ def job_rows(connection: Connection, ids: Iterable[int]) -> list[Record]:
     )
 
 
-TRIED_AT_ONCE = frozenset({ErrorKind.NOT_SENT, ErrorKind.ACCOUNT, ErrorKind.NOT_FOUND, ErrorKind.LOCAL})
-"""What whoever runs a job again has mended: the address, the key, the model, this machine. Hints of a server still
-count."""
 MENDED = frozenset({"errors", "budget", "unreachable"})
 """Pauses of a job that `run` lifts: whoever runs it again has mended their cause."""
 BY_USER = "user"
 """The pause of a person, that only `resume` lifts."""
 REFUSED = frozenset({"refused", "arrears"})
 """Pauses of a profile."""
+TRIED_AT_ONCE = frozenset({ErrorKind.NOT_SENT, ErrorKind.ACCOUNT, ErrorKind.NOT_FOUND, ErrorKind.LOCAL})
+"""What whoever runs a job again has mended: the address, the key, the model, this machine. Hints of a server still
+count."""
 
 
 def lift_pauses(connection: Connection, ids: Iterable[int], *, reasons: Iterable[str] = MENDED) -> None:

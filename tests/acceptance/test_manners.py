@@ -260,6 +260,16 @@ def test_a_closed_standard_output_is_no_fault(name: str, told: dict[str, list[ob
     assert "error" not in str(errors)
 
 
+@pytest.mark.parametrize("words", [["load", "jobs.yaml", "-q"], ["-q", "run", "jobs.yaml"], ["demo", "-q"]])
+def test_quiet_leaves_standard_error_empty(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "jobs.yaml").write_text(
+        "version: 1\njobs:\n  - {name: words, provider: simulator/model-studio-singapore, model: qwen3-vl-plus,\n"
+        "     inputs: {items: [{id: a, text: hello}]}, prompt: '{{ text }}'}\n"
+    )
+    ended = run(tmp_path, words)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 # Completion
 
 

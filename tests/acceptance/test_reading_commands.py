@@ -340,6 +340,16 @@ def test_models_show_price_and_successor(empty: Path) -> None:
     assert ("0.2 / 1.6 USD" in text, "the vendor names qwen3.6-flash as successor" in text) == (True, True)
 
 
+def test_models_of_another_wire_form_are_listed_once(empty: Path) -> None:
+    text = run(empty, "models").stdout
+    assert "dashscope/beijing, the models of model-studio/beijing in dialect native\n\n" in text
+    assert text.count("kimi-k2.5  ") == 2  # at Model Studio and at AceData
+
+
+def test_models_of_another_wire_form_are_shown_where_it_is_named(empty: Path) -> None:
+    assert "kimi-k2.5  " in run(empty, "models", "dashscope/beijing").stdout
+
+
 def test_an_unknown_provider_is_exit_code_2(empty: Path) -> None:
     assert run(empty, "models", "model-studio/mars").returncode == 2
 
@@ -348,6 +358,11 @@ def test_prices_have_a_row_for_each_tier(empty: Path) -> None:
     found = rows(document(empty, "prices", "--model", "qwen3-vl-plus"), "prices")
     singapore = [(tier["up_to"], tier["input"]) for tier in found if tier["provider"] == "model-studio/singapore"]
     assert singapore == [(32768, "0.20"), (131072, "0.30"), (262144, "0.60")]
+
+
+def test_a_price_of_both_wire_forms_stands_there_once(empty: Path) -> None:
+    found = rows(document(empty, "prices", "--model", "kimi-k2.5"), "prices")
+    assert [(tier["provider"], tier["also_at"]) for tier in found] == [("model-studio/beijing", ["dashscope/beijing"])]
 
 
 def test_prices_of_an_unknown_model_are_refused(empty: Path) -> None:

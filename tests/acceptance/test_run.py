@@ -131,6 +131,34 @@ def test_the_example_file_runs(tmp_path: Path) -> None:
     }
 
 
+NATIVE = """
+version: 1
+jobs:
+  - name: seen
+    provider: simulator/dashscope-singapore
+    model: qwen3-vl-plus
+    inputs: {images: photos}
+    prompt: "Describe {{ filename }}."
+    thinking: {enabled: true, budget: 200}
+  - name: thought
+    provider: simulator/dashscope-beijing
+    model: kimi-k2-thinking
+    inputs: {items: [{text: Name three boats.}, {text: Name four boats.}]}
+    prompt: "{{ text }}"
+    stream: false
+"""
+
+
+def test_the_native_form_runs_and_its_report_equals_the_bill_book(folder: Path) -> None:
+    (folder / "jobs.yaml").write_text(NATIVE, encoding="utf-8")
+    ended = batchrun(folder, "run", "jobs.yaml", "--simulator-book", "book.jsonl")
+    assert (ended.returncode, states(folder)) == (0, {"done": 6}), ended.stderr
+    report = json.loads(batchrun(folder, "report", "cost", "--json").stdout)
+    billed = sum(row.amount or Decimal(0) for row in read_book(folder / "book.jsonl"))
+    low, high = (sum(Decimal(line[end]) for line in report["lines"]) for end in ("cost_low", "cost_high"))
+    assert low == high == billed > 0
+
+
 def test_running_again_calls_only_what_is_new(folder: Path) -> None:
     book = folder / "book.jsonl"
     run = ["run", "jobs.yaml", "--simulator-book", str(book)]

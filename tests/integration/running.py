@@ -48,6 +48,7 @@ KEY = "canary-7d1f0c9ab2e64835"
 """Doesn't look like a key, so that nothing but its own value can give it away."""
 MODEL = "qwen3-vl-plus"
 REAL = "simulator/model-studio-singapore"
+NATIVE = "simulator/dashscope-singapore"
 REGION, ORACLE_REGION = "singapore", "virginia"
 PATIENCE = 30.0
 ROOT = Path(__file__).parents[2]
@@ -76,15 +77,15 @@ def fresh(fault: str) -> str:
     return f"{first}-seed={next(SERIAL)}{plus}{rest}"
 
 
-def catalogue_at(address: Callable[[str], str], faults: Iterable[str]) -> Catalogue:
+def catalogue_at(address: Callable[[str], str], faults: Iterable[str], like: str = REAL) -> Catalogue:
     """The bundled catalogue with one more endpoint for each fault, at `address(fault)`, without the vendor's limits."""
     catalogue = load_catalogue()
-    endpoint = catalogue.endpoints[REAL]
+    endpoint = catalogue.endpoints[like]
     models = {name: replace(model, limits=Limits()) for name, model in endpoint.models.items()}
     added = {}
     for fault in ("", *faults):
         provider, _, region = faulty(fault).partition("/")
-        placed = replace(endpoint, name=faulty(fault), provider=provider, region=region, models=models)
+        placed = replace(endpoint, name=faulty(fault), provider=provider, region=region, models_of=None, models=models)
         added[placed.name] = placed.at(address(fault))
     return replace(catalogue, endpoints={**catalogue.endpoints, **added})
 
@@ -110,6 +111,8 @@ class Bench:
     catalogue: Catalogue
     first_row: int
     """Rows that the book had before."""
+    like: str = REAL
+    """The endpoint that those with faults are made after: it says which dialect is spoken."""
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -118,11 +121,12 @@ class Bench:
 
     def at(self, *faults: str) -> None:
         """Add endpoints for these faults."""
-        added = catalogue_at(self.address, faults).endpoints
+        added = catalogue_at(self.address, faults, self.like).endpoints
         self.catalogue = replace(self.catalogue, endpoints={**self.catalogue.endpoints, **added})
 
     def address(self, fault: str) -> str:
-        return self.simulator.base_url(REGION, fault)
+        url = self.simulator.native_url if self.like == NATIVE else self.simulator.base_url
+        return url(REGION, fault)
 
     def load(self, *specs: JobSpec) -> list[int]:
         return [loaded.job_id for loaded in self.loaded(*specs)]
@@ -204,7 +208,7 @@ class Bench:
 
 
 @contextmanager
-def opened_bench(url: str, folder: Path, simulator: Running, *faults: str) -> Iterator[Bench]:
+def opened_bench(url: str, folder: Path, simulator: Running, *faults: str, like: str = REAL) -> Iterator[Bench]:
     made = Bench(
         url=url,
         engine=connect(url),
@@ -212,6 +216,7 @@ def opened_bench(url: str, folder: Path, simulator: Running, *faults: str) -> It
         simulator=simulator,
         catalogue=load_catalogue(),
         first_row=len(simulator.book()),
+        like=like,
     )
     made.at(*faults)
     try:

@@ -11,20 +11,20 @@ import sqlalchemy as sa
 
 from batchrun.database import connect_to_tables, reading, writing
 from batchrun.drain import Stop
-from batchrun.estimating import JobEstimate, estimate_all
+from batchrun.estimating import estimate_all
+from batchrun.estimating.outcome import JobEstimate
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.running import run
 from batchrun.store.sample import draw
-from batchrun.tables import items, profiles
-from tests.integration.running import Bench, fresh, job, wait_until
+from batchrun.tables import items, jobs, profiles
+from tests.integration.running import NATIVE, REAL, Bench, fresh, job, wait_until
 
 TEXTS = [f"Item {number}: {'a longer text ' * (number % 7)}" for number in range(40)]
 
 
 def estimated(bench: Bench, *specs: JobSpec) -> Sequence[JobEstimate]:
     file = JobFile(version=1, jobs=specs, path=None)
-    with reading(bench.engine) as connection:
-        found = estimate_all(file, bench.catalogue, base=bench.folder, connection=connection, now=datetime.now(UTC))
+    found = estimate_all(file, bench.catalogue, base=bench.folder, engine=bench.engine, now=datetime.now(UTC))
     return found.jobs
 
 
@@ -70,7 +70,7 @@ def test_what_was_spent_is_told_exactly_and_in_the_end_it_is_all(bench: Bench) -
     spec = job("spent", TEXTS)
     bench.go(spec)
     (found,) = estimated(bench, spec)
-    assert (found.spent_low, found.spent_high, found.left) == (bill(bench), bill(bench), 0)
+    assert (found.spent.low, found.spent.high, found.left) == (bill(bench), bill(bench), 0)
     assert found.cost is not None
     assert found.cost.low == found.cost.high == bill(bench)
     assert found.time.high == 0
@@ -86,7 +86,8 @@ def test_an_item_that_waits_for_another_try_is_left_and_its_calls_are_spent(benc
         stop.ask()
     (found,) = estimated(bench, spec)
     assert (found.items, found.ended, found.left) == (1, 0, 1)
-    assert found.spent_low <= bill(bench) <= found.spent_high > 0
+    assert found.spent.high is not None
+    assert found.spent.low <= bill(bench) <= found.spent.high > 0
 
 
 def test_cancelled_items_are_not_counted(bench: Bench) -> None:
@@ -129,14 +130,14 @@ def test_the_limits_of_the_profile_are_those_in_the_database(bench: Bench) -> No
     assert (found.time.brake, round(found.time.low)) == ("2 requests/min", 632)
 
 
-def test_jobs_of_one_model_share_its_limits(bench: Bench) -> None:
-    specs = [job(name, 20) for name in ("first", "second")]
+@pytest.mark.parametrize("providers", [(REAL, REAL), (REAL, NATIVE)], ids=["one-form", "both-forms"])
+def test_jobs_of_one_model_share_its_limits(bench: Bench, providers: tuple[str, str]) -> None:
+    specs = [job(f"job-{number}", 20, provider=provider) for number, provider in enumerate(providers)]
     bench.load(*specs)
     with writing(bench.engine) as connection:
         connection.execute(sa.update(profiles).values(requests_per_minute=20))
     file = JobFile(version=1, jobs=tuple(specs), path=None)
-    with reading(bench.engine) as connection:
-        found = estimate_all(file, bench.catalogue, base=bench.folder, connection=connection, now=datetime.now(UTC))
+    found = estimate_all(file, bench.catalogue, base=bench.folder, engine=bench.engine, now=datetime.now(UTC))
     assert [round(made.time.low) for made in found.jobs] == [63, 63]
     assert round(found.time.low) == 126
 
@@ -147,6 +148,38 @@ def test_the_budget_that_is_left_is_what_was_not_spent(bench: Bench) -> None:
     (found,) = estimated(bench, spec)
     assert found.budget is not None
     assert (found.budget.left, found.budget.enough) == (1 - bill(bench), "yes")
+
+
+def test_items_that_failed_for_nothing_do_not_make_the_others_look_free(bench: Bench) -> None:
+    spec = job("refused", TEXTS)
+    (before,) = estimated(bench, spec)
+    ids = bench.load(spec)
+    failed = sa.update(items).where(items.c.job_id == ids[0], items.c.custom_id.in_([str(n) for n in range(20)]))
+    with writing(bench.engine) as connection:
+        connection.execute(failed.values(state="failed", fence=1))
+    (found,) = estimated(bench, spec)
+    assert (found.ended, found.left, found.measured) == (20, 20, 0)
+    assert before.cost is not None
+    assert before.cost.high is not None
+    assert found.cost is not None
+    assert found.cost.high is not None
+    assert found.cost.high > before.cost.high * Decimal("0.45")
+    assert found.cost.low == 0
+
+
+def test_what_was_set_by_hand_holds_until_the_file_says_otherwise(bench: Bench) -> None:
+    spec = job("set", TEXTS, budget={"max_cost": "1 USD"}, limits={"requests_per_minute": 60})
+    ids = bench.load(spec)
+    by_hand = sa.update(jobs).where(jobs.c.id == ids[0]).values(cap=Decimal(2), requests_per_minute=6)
+    with writing(bench.engine) as connection:
+        connection.execute(by_hand)
+    (found,) = estimated(bench, spec)
+    assert found.budget is not None
+    assert (found.budget.cap, found.time.brake) == (Decimal(2), "6 requests/min")
+    changed = {"budget": {"max_cost": "3 USD"}, "limits": {"requests_per_minute": 30}}
+    (found,) = estimated(bench, JobSpec.model_validate({**spec.snapshot(), **changed}))
+    assert found.budget is not None
+    assert (found.budget.cap, found.time.brake) == (Decimal(3), "30 requests/min")
 
 
 def test_a_database_without_tables_knows_nothing(blank_database_url: str) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,21 @@ import pytest
 from openai.types.chat import ChatCompletion
 from pydantic import JsonValue
 
+from batchrun.bodies import taken_apart
 from batchrun.catalogue import load_catalogue
 from batchrun.errors import ChangedError, SpecError, UsageError
-from batchrun.jobfile.spec import JobSpec
+from batchrun.estimating import estimate_all
+from batchrun.estimating.needs import Needs
+from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.loading import batches
 from batchrun.output.export import ExportSummary, Format, export
+from batchrun.plan import prepare
 from batchrun.rows.inputs import Row
 from batchrun.rows.references import MediaRef
 from batchrun.running import RunEnd, plan_of
 from batchrun.states import State
 from batchrun.tables import answers, jobs
+from batchrun.tokens import Between
 from tests.integration.running import KEY, MODEL, ORACLE_REGION, PATIENCE, SERIAL, Bench, check_money, faulty, job
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -639,3 +645,43 @@ def test_a_long_file_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> No
         assert added == count
         kilobytes.append(peak)
     assert kilobytes[1] - kilobytes[0] < 4_000  # as rows and items, the 8,000 lines more are over 20 MB
+
+
+# Estimates
+
+
+def test_the_estimate_encloses_the_bill_of_lines_of_any_kind(sqlite_bench: Bench) -> None:
+    write(sqlite_bench.folder, varied())
+    spec = moved()
+    file = JobFile(version=1, jobs=(spec,), path=None)
+    moment = datetime.now(UTC)
+    told = estimate_all(file, sqlite_bench.catalogue, base=sqlite_bench.folder, engine=None, now=moment)
+    sqlite_bench.go(spec)
+    rows, made = sqlite_bench.book(), told.jobs[0]
+    assert made.input_tokens.low <= sum(row.billed.input for row in rows) <= (made.input_tokens.high or 0)
+    assert made.output_tokens.low <= sum(row.billed.output for row in rows) <= (made.output_tokens.high or 0)
+    assert made.to_come is not None
+    assert made.to_come.low <= sum(row.amount or 0 for row in rows) <= (made.to_come.high or 0)
+
+
+def test_a_line_that_can_not_be_run_can_not_be_estimated(sqlite_bench: Bench) -> None:
+    write(sqlite_bench.folder, [asked("fine"), asked("quiet", thinking_budget=5)])
+    file = JobFile(version=1, jobs=(moved(),), path=None)
+    moment = datetime.now(UTC)
+    with pytest.raises(SpecError, match=r"batch\.jsonl:2: inputs\.requests: A thinking budget is set"):
+        estimate_all(file, sqlite_bench.catalogue, base=sqlite_bench.folder, engine=None, now=moment)
+
+
+def test_a_picture_with_bounds_of_its_own_may_become_larger_than_the_usual_ones(sqlite_bench: Bench) -> None:
+    def tokens(**beside: JsonValue) -> Between:
+        part: Line = {"type": "image_url", "image_url": {"url": "https://example.com/a.jpg"}, **beside}
+        variables, _ = taken_apart({"model": MODEL, "messages": [{"role": "user", "content": [part]}]})
+        needs = Needs(prepare(moved(), sqlite_bench.catalogue), sqlite_bench.folder, datetime.now(UTC))
+        found = needs.of(variables, [""], [{"url": "https://example.com/a.jpg"}])
+        assert found is not None
+        return found.input
+
+    usual, sharp = tokens().high, tokens(max_pixels=16_384 * 32 * 32).high
+    assert usual is not None
+    assert sharp is not None
+    assert usual < 16_384 < sharp

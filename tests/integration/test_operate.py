@@ -596,8 +596,9 @@ def test_the_cost_of_a_retry_is_told_at_most(lite: Engine, catalogue: Catalogue)
     calls = calls_of(lite, 3, spec=SPEC | {"retry": {"attempts": 4}})
     for call in calls:
         fail(lite, call)
+    change_job(lite, calls[0].job_id, cap=D(1), spent=D("0.25"))
     done = retry(lite, catalogue)
-    assert (done.most, done.currency) == (D("0.000555"), "USD")
+    assert (done.most, done.room, done.currency) == (D("0.000555"), D("0.75"), "USD")
 
 
 def test_what_a_model_costs_that_left_the_catalogue_is_not_known(lite: Engine, catalogue: Catalogue) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from batchrun.database import reading, writing
 from batchrun.drain import Stop
 from batchrun.errors import DatabaseError
+from batchrun.messages import JsonValue
 from batchrun.simulator import Running
+from batchrun.spill import restore, spill
+from batchrun.tables import answers
+from tests.integration.rows import add_job, add_worker, answered, opened, take
 from tests.integration.running import Bench, check, job, opened_bench, wait_until
 from tests.servers import Postgres
 
@@ -102,3 +109,19 @@ def test_a_postgresql_that_goes_away_costs_no_answer(
         postgres.execute(away.format(*reversed(names)))
         assert raised.value.code == "database-unreachable"
         check_kept(bench, ids, raised.value, tmp_path / ".batchrun")
+
+
+def test_calls_to_tools_are_kept_too(sqlite_url: str, tmp_path: Path) -> None:
+    calls: tuple[dict[str, JsonValue], ...] = (
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    )
+    with opened(sqlite_url) as engine:
+        with writing(engine) as connection:
+            add_job(connection, size=1)
+        worker = add_worker(engine)
+        result = answered(take(engine, worker).calls[0], reason="tool_calls")
+        assert result.answer is not None
+        spill(engine, tmp_path, worker, [replace(result, answer=replace(result.answer, tool_calls=calls))])
+        assert restore(engine, tmp_path) == 1
+        with reading(engine) as connection:
+            assert connection.execute(sa.select(answers.c.tool_calls)).scalars().all() == [list(calls)]

@@ -68,6 +68,9 @@ class Raw:
 class Client:
     """Sends one request on each connection. `fault` of a call is the spec put into the address."""
 
+    path = "compatible-mode/v1/chat/completions"
+    extra_headers = ""
+
     def __init__(self, simulator: Running, region: str = "singapore") -> None:
         self.simulator = simulator
         self.region = region
@@ -96,8 +99,8 @@ class Client:
         middle = f"/fault/{quote(fault, safe='+=,')}" if fault else ""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = (
-            f"POST /{region}{middle}/compatible-mode/v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-            f"authorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+            f"POST /{region}{middle}/{self.path} HTTP/1.1\r\nhost: x\r\n"
+            f"authorization: Bearer {key}\r\ncontent-type: application/json\r\n{self.extra_headers}"
             f"content-length: {len(content)}\r\n\r\n"
         )
         return head.encode() + content

@@ -32,6 +32,32 @@ def test_it_prints_one_line_and_stops_on_a_signal(number: signal.Signals) -> Non
     assert (url.startswith("http://127.0.0.1:"), rest, errors, process.returncode) == (True, "", "", 0)
 
 
+def test_the_line_names_the_base_url_of_each_protocol_and_place() -> None:
+    with launch() as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        process.terminate()
+        process.communicate(timeout=10)
+    bases, url = told["base_urls"], told["url"]
+    assert {api: sorted(places) for api, places in bases.items()} == {
+        "compat": ["beijing", "singapore", "virginia"],
+        "native": ["beijing", "singapore", "virginia"],
+        "acedata": ["acedata"],
+        "moonshot": ["moonshot"],
+    }
+    assert bases["compat"]["beijing"] == f"{url}/beijing/compatible-mode/v1"
+    assert bases["native"]["beijing"] == f"{url}/beijing/api/v1"
+    assert bases["acedata"]["acedata"] == f"{url}/acedata/kimi"
+    assert bases["moonshot"]["moonshot"] == f"{url}/moonshot/v1"
+
+
+def test_the_base_urls_of_python_are_those_of_the_line(client: Client) -> None:
+    running = client.simulator
+    assert running.native_url("virginia", "429-every=2") == f"{running.url}/virginia/fault/429-every=2/api/v1"
+    assert running.acedata_url("503") == f"{running.url}/acedata/fault/503/kimi"
+    assert running.moonshot_url("503") == f"{running.url}/moonshot/fault/503/v1"
+
+
 def test_it_stops_when_its_standard_input_closes() -> None:
     with launch("--exit-on-stdin-eof") as process:
         assert process.stdout is not None
@@ -100,8 +126,8 @@ def test_a_fault_for_all_requests_without_their_own() -> None:
     assert statuses == [503, 200]
 
 
-def test_another_seed_gives_another_answer(client: Client) -> None:
-    body = client.streamed()
+def test_another_seed_gives_other_answers(client: Client) -> None:
+    bodies = [client.streamed() for _ in range(8)]
     with start(Options(ttft=0, tokens_per_second=0, seed=1), environment={}) as running:
-        other = Client(running).ask(body)
-    assert other.deltas("content") != client.ask(body).deltas("content")
+        others = [Client(running).ask(body).deltas("content") for body in bodies]
+    assert others != [client.ask(body).deltas("content") for body in bodies]

@@ -21,6 +21,7 @@ from batchrun.tokens import PictureFormula
 D = Decimal
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SIN, VIR, BEI = "model-studio/singapore", "model-studio/virginia", "model-studio/beijing"
+REGIONS = ("singapore", "virginia", "beijing")
 K32, K128, K256 = 32_768, 131_072, 262_144
 
 
@@ -98,7 +99,8 @@ def test_no_other_model_has_a_price(bundled: Catalogue) -> None:
         for model in endpoint.models.values()
         if model.prices
     }
-    assert priced == {(endpoint, model) for endpoint, model, _ in PRICES}
+    listed = {(endpoint, model) for endpoint, model, _ in PRICES}
+    assert priced == listed | {(endpoint.replace("model-studio", "dashscope"), model) for endpoint, model in listed}
 
 
 QWEN = [row[:2] for row in PRICES if "qwen" in row[1]]
@@ -225,16 +227,20 @@ def test_models_of_an_endpoint(bundled: Catalogue, endpoint: str, models: set[st
 
 
 def test_catalogue_has_these_endpoints(bundled: Catalogue) -> None:
-    simulators = {f"simulator/model-studio-{region}" for region in ("singapore", "virginia", "beijing")}
-    assert set(bundled.endpoints) == {SIN, VIR, BEI, "acedata", *simulators}
+    native = {f"dashscope/{region}" for region in REGIONS}
+    simulators = {f"simulator/{service}-{region}" for service in ("model-studio", "dashscope") for region in REGIONS}
+    assert set(bundled.endpoints) == {SIN, VIR, BEI, "acedata", *native, *simulators}
 
 
-# Contract 1.1 and 1.3.
+# Contract 1.1, 1.2 and 1.3.
 ADDRESSES = [
     (SIN, "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),
     (VIR, "https://dashscope-us.aliyuncs.com/compatible-mode/v1"),
     (BEI, "https://dashscope.aliyuncs.com/compatible-mode/v1"),
     ("acedata", "https://api.acedata.cloud/kimi"),
+    ("dashscope/singapore", "https://dashscope-intl.aliyuncs.com/api/v1"),
+    ("dashscope/virginia", "https://dashscope-us.aliyuncs.com/api/v1"),
+    ("dashscope/beijing", "https://dashscope.aliyuncs.com/api/v1"),
 ]
 
 
@@ -250,7 +256,11 @@ def test_address(bundled: Catalogue, endpoint: str, url: str) -> None:
         (VIR, ("DASHSCOPE_API_KEY_VIRGINIA", "DASHSCOPE_API_KEY")),
         (BEI, ("DASHSCOPE_API_KEY_BEIJING", "DASHSCOPE_API_KEY")),
         ("acedata", ("ACEDATACLOUD_API_TOKEN", "ACEDATACLOUD_API_KEY")),
+        ("dashscope/singapore", ("DASHSCOPE_API_KEY_SINGAPORE", "DASHSCOPE_API_KEY")),
+        ("dashscope/virginia", ("DASHSCOPE_API_KEY_VIRGINIA", "DASHSCOPE_API_KEY")),
+        ("dashscope/beijing", ("DASHSCOPE_API_KEY_BEIJING", "DASHSCOPE_API_KEY")),
         ("simulator/model-studio-singapore", ("BATCHRUN_SIMULATOR_KEY",)),
+        ("simulator/dashscope-singapore", ("BATCHRUN_SIMULATOR_KEY",)),
     ],
 )
 def test_variables_of_the_key(bundled: Catalogue, endpoint: str, variables: tuple[str, ...]) -> None:
@@ -303,18 +313,69 @@ def test_thinking_rules(
 @pytest.mark.parametrize(
     ("model", "forbidden"),
     [
-        ("kimi-k2.5", {"thinking_budget"}),
+        # Contract 2.2 (structured output, web search) and 2.3 (cells with a dash).
+        ("kimi-k2.5", {"thinking_budget", "response_format", "enable_search"}),
         (
             "kimi-k2-thinking",
-            {"enable_thinking", "thinking_budget", "top_p", "presence_penalty", "fps", "max_frames"},
+            {"enable_thinking", "thinking_budget", "top_p", "presence_penalty", "fps", "max_frames", "enable_search"},
         ),
-        ("Moonshot-Kimi-K2-Instruct", {"enable_thinking", "thinking_budget", "fps", "max_frames"}),
+        (
+            "Moonshot-Kimi-K2-Instruct",
+            {"enable_thinking", "thinking_budget", "fps", "max_frames", "response_format"},
+        ),
         ("qwen3-vl-plus", set()),
         ("qwen-vl-max", {"enable_thinking", "thinking_budget"}),
     ],
 )
-def test_forbidden_parameters(bundled: Catalogue, model: str, forbidden: set[str]) -> None:
-    assert bundled.model(BEI, model).rules.forbidden == forbidden
+@pytest.mark.parametrize("endpoint", [BEI, "dashscope/beijing", "simulator/dashscope-beijing"])
+def test_forbidden_parameters(bundled: Catalogue, endpoint: str, model: str, forbidden: set[str]) -> None:
+    assert bundled.model(endpoint, model).rules.forbidden == forbidden
+
+
+# Contract 1.2 and 1.4.
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        ("kimi-k2.5", "multimodal-generation"),
+        ("kimi-k2-thinking", "text-generation"),
+        ("Moonshot-Kimi-K2-Instruct", "text-generation"),
+        ("qwen3-vl-plus", "multimodal-generation"),
+        ("qwen-vl-max", "multimodal-generation"),
+        ("qwen3-vl-235b-a22b-thinking", "multimodal-generation"),
+    ],
+)
+def test_task_of_a_model_in_the_native_form(bundled: Catalogue, model: str, task: str) -> None:
+    assert bundled.model("dashscope/beijing", model).rules.native_task == task
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_native_endpoint_has_the_models_of_the_compatible_one(bundled: Catalogue, region: str) -> None:
+    native, compat = bundled.endpoint(f"dashscope/{region}"), bundled.endpoint(f"model-studio/{region}")
+    assert (native.dialect, native.error_table, native.models) == ("native", "model-studio", compat.models)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_both_forms_count_together_under_the_limits(bundled: Catalogue, region: str) -> None:
+    native, compat = bundled.endpoint(f"dashscope/{region}"), bundled.endpoint(f"model-studio/{region}")
+    assert native.limited_as == compat.limited_as == ("model-studio", region)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_both_simulators_count_together_under_the_limits(bundled: Catalogue, region: str) -> None:
+    native = bundled.endpoint(f"simulator/dashscope-{region}")
+    compat = bundled.endpoint(f"simulator/model-studio-{region}")
+    assert native.limited_as == compat.limited_as == ("simulator", f"model-studio-{region}")
+    assert native.key_env == compat.key_env
+
+
+def test_simulator_of_the_native_form_speaks_it(bundled: Catalogue) -> None:
+    endpoint = bundled.endpoint("simulator/dashscope-virginia")
+    assert (endpoint.dialect, endpoint.simulates, endpoint.error_table) == (
+        "native",
+        "dashscope/virginia",
+        "model-studio",
+    )
+    assert endpoint.models.keys() - bundled.endpoint(VIR).models.keys() == {"sim-unpriced"}
 
 
 @pytest.mark.parametrize(
@@ -410,7 +471,7 @@ def test_every_listed_figure_has_a_source_and_the_day_it_was_checked(bundled: Ca
     assert without == []
 
 
-@pytest.mark.parametrize("region", ["singapore", "virginia", "beijing"])
+@pytest.mark.parametrize("region", REGIONS)
 def test_simulator_has_the_models_of_the_real_endpoint(bundled: Catalogue, region: str) -> None:
     simulator = dict(bundled.endpoint(f"simulator/model-studio-{region}").models)
     del simulator["sim-unpriced"]
@@ -509,7 +570,7 @@ def test_unknown_endpoint_is_answered_with_the_nearest_and_all_names(bundled: Ca
     assert caught.value.message == (
         "no provider `model-studio/singapur` in the catalogue; did you mean model-studio/singapore?"
     )
-    assert "acedata, model-studio/beijing, model-studio/singapore" in caught.value.remedy
+    assert "dashscope/virginia, model-studio/beijing, model-studio/singapore" in caught.value.remedy
     assert caught.value.exit_code == EXIT_USAGE
 
 
@@ -522,8 +583,8 @@ def test_model_of_another_region_is_answered_with_where_it_exists(bundled: Catal
     with pytest.raises(CatalogueError) as caught:
         bundled.model(SIN, "kimi-k2.5")
     assert caught.value.message == (
-        "no model `kimi-k2.5` at model-studio/singapore; it exists at model-studio/beijing, acedata, "
-        "simulator/model-studio-beijing"
+        "no model `kimi-k2.5` at model-studio/singapore; it exists at model-studio/beijing, dashscope/beijing, "
+        "acedata, simulator/model-studio-beijing, simulator/dashscope-beijing"
     )
 
 
@@ -560,6 +621,7 @@ def test_own_server_is_added(load: Load) -> None:
         allow_http=False,
         simulated=False,
         simulates=None,
+        models_of=None,
         error_table="openai",
         models={},
         open_models=True,
@@ -568,6 +630,44 @@ def test_own_server_is_added(load: Load) -> None:
 
 def test_open_server_takes_any_model(load: Load) -> None:
     assert load(OWN_SERVER).model("my-vllm", "org/any:7b") == Model(id="org/any:7b")
+
+
+def test_own_price_holds_in_every_form_and_its_simulators(load: Load) -> None:
+    own = load(
+        "endpoints: {model-studio/beijing: {models: {kimi-k2.5: "
+        "{prices: [{currency: CNY, tiers: [{input: 4, output: 21}]}]}}}}"
+    )
+    names = (BEI, "dashscope/beijing", "simulator/model-studio-beijing", "simulator/dashscope-beijing")
+    assert {price_of(own, name, "kimi-k2.5").currency for name in names} == {"CNY"}
+
+
+def test_own_model_of_one_form_alone(load: Load) -> None:
+    own = load("endpoints: {dashscope/beijing: {models: {kimi-k2.5: {max_output: 7}, qwen-plus: {images: false}}}}")
+    after = own.model("dashscope/beijing", "kimi-k2.5")
+    assert (after.max_output, after.max_cot, own.model(BEI, "kimi-k2.5").max_output) == (7, 32_768, 32_768)
+    assert not own.model("simulator/dashscope-beijing", "qwen-plus").images
+
+
+def test_own_address_of_the_native_form(load: Load) -> None:
+    own = load(
+        "endpoints: {mine/beijing: {dialect: native, models_of: model-studio/beijing, "
+        "base_url: https://w1.cn-beijing.maas.aliyuncs.com/api/v1}}"
+    )
+    assert own.model("mine/beijing", "kimi-k2.5") == own.model(BEI, "kimi-k2.5")
+
+
+@pytest.mark.parametrize(
+    ("fields", "table"),
+    [
+        ("dialect: native", "model-studio"),
+        ("dialect: native, error_table: openai", "openai"),
+        ("models_of: model-studio/beijing", "model-studio"),
+        ("models_of: model-studio/beijing, error_table: acedata", "acedata"),
+        ("dialect: compat", "openai"),
+    ],
+)
+def test_error_table_where_none_is_named(load: Load, fields: str, table: str) -> None:
+    assert load(f"endpoints: {{a: {{base_url: https://h, {fields}}}}}").endpoint("a").error_table == table
 
 
 def test_own_file_leaves_everything_else(load: Load, bundled: Catalogue) -> None:
@@ -749,9 +849,22 @@ WRONG = [
         ".prices: has two prices from the same moment on",
     ),
     (
-        "endpoints:\n  a: {dialect: native, base_url: https://h}",
-        "endpoints[\"a\"].dialect: is none of the words that are known here. Write 'compat'",
+        "endpoints:\n  a: {dialect: grpc, base_url: https://h}",
+        "endpoints[\"a\"].dialect: is none of the words that are known here. Write 'compat' or 'native'",
     ),
+    (
+        own_model("native_task: image-synthesis"),
+        "is none of the words that are known here. Write 'multimodal-generation' or 'text-generation'",
+    ),
+    (
+        "endpoints:\n  a: {base_url: https://h, models_of: nobody}",
+        'own.yaml:2:39: endpoints["a"].models_of: is not the name of a real endpoint with models of its own. '
+        "Known are: model-studio/singapore",
+    ),
+    ("endpoints: {a: {base_url: https://h, models_of: dashscope/beijing}}", "with models of its own"),
+    ("endpoints: {a: {base_url: https://h, models_of: a}}", "with models of its own"),
+    ("endpoints: {a: {base_url: https://h, models_of: simulator/model-studio-beijing}}", "with models of its own"),
+    ("endpoints: {a: {simulates: acedata, models_of: acedata}}", ".models_of: is not needed beside `simulates`"),
     ("endpoints:\n  a: {open_models: true}", 'own.yaml:2:6: endpoints["a"]: has no `base_url`'),
     ("endpoints:\n  a: null", 'own.yaml:2:6: endpoints["a"]: must be a mapping'),
     (

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from batchrun.answer import Delta, Usage
 from batchrun.dialects.compat import Compat
+from batchrun.dialects.usage import MAX_DEPTH
 from batchrun.errors import CatalogueError, ErrorKind, ProviderError
 from batchrun.fold import Fold
 from batchrun.messages import JsonValue
@@ -162,6 +163,13 @@ def test_the_raw_usage_can_be_stored() -> None:
     usage = MODEL_STUDIO.decode(b"", data).usage
     assert usage is not None
     assert usage.raw == {"prompt_tokens": 1, "completion_tokens": 2, "n\ufffd": ["\ufffd", None, None]}
+
+
+def test_what_is_nested_deep_in_the_raw_usage_is_left_out() -> None:
+    nested = b"[" * 400 + b"]" * 400
+    usage = MODEL_STUDIO.decode(b"", b'{"choices":[],"usage":{"prompt_tokens":1,"x":' + nested + b"}}").usage
+    assert usage is not None
+    assert (usage.input_tokens, json.dumps(usage.raw).count("[")) == (1, MAX_DEPTH)
 
 
 @pytest.mark.parametrize(
@@ -385,3 +393,54 @@ def test_any_plain_body_is_read_or_refused(data: bytes) -> None:
 @given(data=st.binary() | VALUES.map(lambda value: json.dumps(value).encode()), status=st.integers(100, 599))
 def test_any_error_answer_is_read(data: bytes, status: int) -> None:
     assert len(MODEL_STUDIO.read_error(status, {}, data).message.encode()) < 2500
+
+
+# Calls to tools
+
+
+def call(**fields: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [fields]}}]}
+
+
+def folded(*values: object) -> list[tuple[object, object]]:
+    """Id and function of each call in the answer."""
+    fold = Fold()
+    for value in values:
+        fold.feed(decode(value))
+    return [(made["id"], made["function"]) for made in fold.answer().tool_calls]
+
+
+def test_the_pieces_of_a_call_are_put_together() -> None:
+    first = call(index=0, id="a", type="function", function={"name": "f", "arguments": ""})
+    assert folded(first, *(call(index=0, function={"arguments": char}) for char in '{"x": 1}')) == [
+        ("a", {"name": "f", "arguments": '{"x": 1}'})
+    ]
+
+
+def test_calls_that_come_mixed_stand_in_their_order() -> None:
+    pieces = [call(index=1, id="b", function={"name": "g"}), call(index=0, id="a", function={"name": "f"})]
+    pieces += [call(index=1, function={"arguments": "2"}), call(index=0, function={"arguments": "1"})]
+    assert folded(*pieces) == [("a", {"name": "f", "arguments": "1"}), ("b", {"name": "g", "arguments": "2"})]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"id": "a", "function": {"name": "f", "arguments": {"x": 1}}}, ("a", {"name": "f", "arguments": '{"x": 1}'})),
+        ({"index": None, "id": None, "function": None}, ("", {"name": "", "arguments": ""})),
+        ({"function": {"name": "f", "arguments": None}}, ("", {"name": "f", "arguments": ""})),
+    ],
+)
+def test_calls_of_another_shape_are_read_as_far_as_possible(fields: dict[str, object], expected: object) -> None:
+    assert folded(call(**fields)) == [expected]
+
+
+def test_what_is_no_list_of_calls_costs_no_answer() -> None:
+    assert decode_delta(content="a", tool_calls={"odd": 1}) == Delta(text="a")
+
+
+def test_a_plain_answer_has_its_calls() -> None:
+    made = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    fold = Fold()
+    fold.feed(plain({"choices": [{"message": {"content": None, "tool_calls": made}, "finish_reason": "tool_calls"}]}))
+    assert (list(fold.answer().tool_calls), fold.answer().complete, fold.has_content) == (made, True, True)

@@ -277,4 +277,4 @@ def test_an_image_that_is_no_url_is_refused() -> None:
 
 
 def test_the_path_below_the_base_url() -> None:
-    assert COMPAT.path == "/chat/completions"
+    assert COMPAT.path(PLAIN) == "/chat/completions"

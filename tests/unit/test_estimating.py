@@ -101,6 +101,17 @@ def test_an_answer_without_a_bound_has_a_cost_without_a_high_end() -> None:
     assert need(endless).cost == (D("0.000013"), None)
 
 
+def test_a_written_request_is_counted_by_its_own_texts_and_bounds() -> None:
+    asked = needs(inputs={"requests": "batch.jsonl"}, prompt=None, params={})
+    text = "a" * 1_000
+    variables: dict[str, JsonValue] = {"messages": [{"role": "user", "content": text}], "max_tokens": 7}
+    found = asked.of(variables, asked.plan.texts(variables), [])
+    assert found is not None
+    assert (found.input.low, found.output) == (150 + 3, Between(1, 7))
+    assert found.input.high is not None
+    assert found.input.high > 500 + 40
+
+
 def test_without_a_price_the_cost_is_not_known() -> None:
     assert need(needs("qwen3-vl-235b-a22b-instruct")).cost is None
 
@@ -174,6 +185,20 @@ def test_what_was_measured_outside_of_the_bounds_counts_more_than_they() -> None
     assert found.expected == 200_000
 
 
+def test_items_that_failed_for_nothing_lower_the_low_end_alone() -> None:
+    quantity = Quantity()
+    for _ in range(100):
+        quantity.expect(50, 1_000)
+    for number in range(40):
+        amount = 100 if number % 2 else 0
+        quantity.observe(amount, amount, least=50, charged=amount > 0)
+    found = quantity.left(100, D(1))
+    assert 1_900 < found.low < 2_100  # three standard errors below half of what the others cost
+    assert found.expected == 7_500
+    assert found.high is not None
+    assert 10_000 < found.high < 11_000
+
+
 def test_nothing_left_adds_nothing() -> None:
     assert measured([100] * 20, left=0) == Outlook(low=D(0), high=D(0), expected=D(0))
 
@@ -213,9 +238,7 @@ def test_the_sum_of_the_others_lies_in_its_range(shape: str, allowed: int) -> No
         spread = Spread()
         for amount in amounts[:20]:
             spread.add(amount, amount)
-        range_of = spread.of_others(980)
-        assert range_of.high is not None
-        missed += not range_of.low <= sum(amounts[20:]) <= range_of.high
+        missed += abs(sum(amounts[20:]) - 980 * spread.mean) > spread.reach(980)
     assert missed <= allowed
 
 

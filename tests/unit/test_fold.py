@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from batchrun.answer import Answer, Delta, Usage
+from batchrun.dialects.base import Dialect
 from batchrun.dialects.compat import Compat
+from batchrun.dialects.native import Native
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.fold import MAX_ANSWER, Channel, Fold, storable
 from batchrun.sse import Splitter
 
-STREAMS = sorted((Path(__file__).parent.parent / "streams").glob("*.sse"))
-DIALECT = Compat("model-studio")
+FOLDER = Path(__file__).parent.parent / "streams"
+STREAMS = sorted(FOLDER.rglob("*.sse"))
+COMPAT, NATIVE = Compat("model-studio"), Native("model-studio")
 USAGE = Usage(input_tokens=5, output_tokens=3)
 
 
@@ -25,15 +28,19 @@ def fold(*deltas: Delta) -> Fold:
     return folded
 
 
-def fold_stream(body: bytes) -> Fold:
+def dialect_of(path: Path) -> Dialect:
+    return NATIVE if path.parent.name == "native" else COMPAT
+
+
+def fold_stream(dialect: Dialect, body: bytes) -> Fold:
     splitter = Splitter()
-    return fold(*(DIALECT.decode(*event) for event in splitter.feed(body) + splitter.close()))
+    return fold(*(dialect.decode(*event) for event in splitter.feed(body) + splitter.close()))
 
 
-def answer_of(body: bytes) -> tuple[str, str] | None:
+def answer_of(dialect: Dialect, body: bytes) -> tuple[str, str] | None:
     """Text and reasoning of a complete answer; None if it isn't complete, or its last event can't be read."""
     try:
-        answer = fold_stream(body).answer()
+        answer = fold_stream(dialect, body).answer()
     except ProviderError:
         return None
     return (answer.text, answer.reasoning) if answer.complete else None
@@ -46,16 +53,20 @@ def as_json(folded: Fold) -> dict[str, object]:
     return {name: getattr(answer, name) for name in names} | {"usage": usage, "error": error}
 
 
-@pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
+every_stream = pytest.mark.parametrize("path", STREAMS, ids=lambda path: str(path.relative_to(FOLDER).with_suffix("")))
+
+
+@every_stream
 def test_a_recorded_stream_comes_to_the_answer_beside_it(path: Path) -> None:
-    assert as_json(fold_stream(path.read_bytes())) == json.loads(path.with_suffix(".json").read_text())
+    expected = json.loads(path.with_suffix(".json").read_text())
+    assert as_json(fold_stream(dialect_of(path), path.read_bytes())) == expected
 
 
-@pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
+@every_stream
 def test_a_recorded_stream_that_is_cut_is_never_complete_with_another_text(path: Path) -> None:
-    body = path.read_bytes()
-    cut_answers = {cut: answer_of(body[:cut]) for cut in range(len(body))}
-    expected = answer_of(body)
+    body, dialect = path.read_bytes(), dialect_of(path)
+    cut_answers = {cut: answer_of(dialect, body[:cut]) for cut in range(len(body))}
+    expected = answer_of(dialect, body)
     assert {cut for cut, answer in cut_answers.items() if answer and answer != expected} == set()
 
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.sse import Event, Splitter, looks_plain
 
-STREAMS = sorted((Path(__file__).parent.parent / "streams").glob("*.sse"))
+FOLDER = Path(__file__).parent.parent / "streams"
+STREAMS = sorted(FOLDER.rglob("*.sse"))
+every_stream = pytest.mark.parametrize("path", STREAMS, ids=lambda path: str(path.relative_to(FOLDER).with_suffix("")))
 
 
 def split(*chunks: bytes) -> list[Event]:
@@ -74,14 +76,14 @@ def test_single_bytes_give_the_same_as_one_read(body: bytes) -> None:
     assert split_to_end(*(body[i : i + 1] for i in range(len(body)))) == split_to_end(body)
 
 
-@pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
+@every_stream
 def test_a_recorded_stream_in_two_reads_gives_the_same_events_at_every_cut(path: Path) -> None:
     body = path.read_bytes()
     whole = split_to_end(body)
     assert {cut for cut in range(len(body)) if split_to_end(body[:cut], body[cut:]) != whole} == set()
 
 
-@pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
+@every_stream
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\r"], ids=["crlf", "cr"])
 def test_a_recorded_stream_with_other_line_ends_gives_the_same_events(path: Path, line_end: bytes) -> None:
     body = path.read_bytes().replace(b"\r\n", b"\n")
@@ -106,6 +108,11 @@ def test_a_recorded_stream_with_other_line_ends_gives_the_same_events(path: Path
         (b"id: 1\nretry: 5\ndata: a\n\n", [(b"", b"a")]),
         ("data: a\u2028b\u2029c\u0085d\x0be\x0cf\n\n".encode(), [(b"", "a\u2028b\u2029c\u0085d\x0be\x0cf".encode())]),
         (b"data: a\x00b\n\n", [(b"", b"a\x00b")]),
+        (b"event\nevent: a\nevent\ndata: b\n\n", [(b"", b"b")]),
+        (b"id:1\nevent:result\n:HTTP_STATUS/200\ndata:a\n\n", [(b"result", b"a")]),
+        (b"event:error\n:HTTP_STATUS/429\ndata:a\n\n", [(b"error 429", b"a")]),
+        (b":HTTP_STATUS/429\nevent:error\ndata:a\n\n", [(b"error 429", b"a")]),
+        (b":HTTP_STATUS/429\n\nevent:error\ndata:a\n\n", [(b"error", b"a")]),
     ],
 )
 def test_form(body: bytes, events: list[Event]) -> None:

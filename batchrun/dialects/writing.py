@@ -1,0 +1,127 @@
+"""What the dialects share in writing a request: what is refused, and JSON with local files between its pieces."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+
+from batchrun.dialects.base import Body, ModelRules
+from batchrun.dialects.vendor_errors import clean
+from batchrun.errors import ErrorKind, ProviderError
+from batchrun.media import OpenMedia
+from batchrun.media.url import check_image_url
+from batchrun.messages import ChatRequest, JsonValue, Message, Source
+
+IMAGE_FIELDS = ("min_pixels", "max_pixels")
+"""Parameters that stand in each image part, beside the image (contract 2.6)."""
+
+_WRITTEN_BY_US: dict[str, str] = {
+    "model": "Name the model in the job's `model`.",
+    "messages": "Write the text into the job's `prompt`.",
+    "stream": "Leave it out: batchrun chooses between streamed and plain answers itself.",
+    "stream_options": "Leave it out: the usage is always asked for.",
+    "enable_thinking": "Write `thinking: {enabled: true}` or `thinking: {enabled: false}` into the job.",
+    "thinking_budget": "Write `thinking: {enabled: true, budget: N}` into the job.",
+    "thinking": "Write `thinking: {enabled: true}` or `thinking: {enabled: false}` into the job.",
+    "fps": "It belongs to a video, not to the request.",
+}
+"""Parameters that another setting says, in every wire form, and what to do instead."""
+
+
+LONG_URL = 65_536
+"""Characters."""
+
+
+class Placeholders:
+    """The addresses of a request's images; a word that nobody can guess stands where long ones will go."""
+
+    def __init__(self) -> None:
+        self.word = secrets.token_hex(16)
+
+    def address(self, source: Source) -> str:
+        """Raises MediaError for a URL of no use."""
+        if not isinstance(source, str):
+            return f"data:{source.mime};base64,{self.word}"
+        check_image_url(source)
+        return self.word if _is_long(source) else source
+
+    def body(self, fields: Mapping[str, JsonValue], request: ChatRequest) -> Body:
+        """`fields` as JSON, and between its pieces what stands apart.
+
+        Raises ProviderError(INVALID) for what JSON can't say.
+        """
+        return Body(pieces=tuple(_interleave(_to_json(fields).split(self.word.encode()), _apart(request))))
+
+
+def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str, str]) -> None:
+    """Refuse what would be sent in vain. `refused` are parameters that mean nothing in this wire form, and what to do.
+
+    Raises ProviderError(INVALID).
+    """
+    for name in sorted(request.params):
+        remedy = _WRITTEN_BY_US.get(name) or refused.get(name)
+        if remedy is not None:
+            raise invalid(f"The parameter `{name}` can't be given in `params`.", remedy)
+        if name in rules.forbidden:
+            raise invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}`.")
+    if request.params.get("n") not in (None, 1):
+        raise invalid("`n` asks for several answers to one item.", "Remove `n`; repeat the row to get several answers.")
+    empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
+    if not request.messages or empty:
+        raise invalid("The request has a message without text or image.", "Give the item a prompt.")
+
+
+def image_fields(request: ChatRequest) -> dict[str, JsonValue]:
+    """The parameters that go into each image part."""
+    return {name: request.params[name] for name in IMAGE_FIELDS if name in request.params}
+
+
+def other_params(request: ChatRequest) -> dict[str, JsonValue]:
+    """All other parameters, by name: the same request gives the same bytes."""
+    return {name: request.params[name] for name in sorted(request.params) if name not in IMAGE_FIELDS}
+
+
+def invalid(message: str, remedy: str) -> ProviderError:
+    return ProviderError(ErrorKind.INVALID, message, remedy=remedy)
+
+
+def _is_long(source: str) -> bool:
+    """Megabytes of base64 are put between the pieces of the request instead of being copied with them."""
+    return len(source) > LONG_URL and source[:5].lower() == "data:"
+
+
+def _apart(request: ChatRequest) -> list[bytes | OpenMedia]:
+    """What goes out between the pieces of the request, in the order of the parts: local files, long data URLs."""
+    sources = [source for message in request.messages for source in message.images]
+    return [
+        source.encode() if isinstance(source, str) else source
+        for source in sources
+        if not isinstance(source, str) or _is_long(source)
+    ]
+
+
+def _interleave(texts: Sequence[bytes], apart: Sequence[bytes | OpenMedia]) -> Iterator[bytes | OpenMedia]:
+    """The first text, the first piece that stands apart, the second text, and so on to the last text."""
+    yield texts[0]
+    for piece, text in zip(apart, texts[1:], strict=True):
+        yield piece
+        yield text
+
+
+def _to_json(fields: Mapping[str, JsonValue]) -> bytes:
+    try:
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise invalid(
+            f"The request can't be written as JSON: {clean(str(error), 200)}.",
+            "Look for NaN, dates, broken characters or circles in the item's prompt and `params`.",
+        ) from error
+
+
+def _plain(value: object) -> dict[object, object]:
+    """Read-only mappings as JSON knows them."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
