@@ -81,6 +81,28 @@ def bare(scenario: Scenario, url: str, calls: int, folder: Path) -> Work:
     return lambda: asyncio.run(main())
 
 
+def transport(scenario: Scenario, url: str, calls: int, folder: Path) -> Work:
+    """The floor of batchrun itself: its transport, without claim, fold and store."""
+    from batchrun.dialects.base import Body
+    from batchrun.transport import Transport
+
+    headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "benchmark"}
+    end = f"{url}/chat/completions"
+
+    async def main() -> None:
+        async with Transport() as transport:
+
+            async def call(number: int) -> None:
+                body = json.dumps({"model": "bench", "messages": messages(number), "stream": scenario.stream})
+                async with transport.post(end, headers, Body(pieces=(body.encode(),))) as response:
+                    async for _chunk in response.chunks():
+                        pass
+
+            await at_once(calls, scenario.streams, call)
+
+    return lambda: asyncio.run(main())
+
+
 def openai_sdk(scenario: Scenario, url: str, calls: int, folder: Path) -> Work:
     """The SDK as its README shows it, with its own client; keeps nothing."""
     from openai import AsyncOpenAI
@@ -175,6 +197,7 @@ def batchrun(scenario: Scenario, url: str, calls: int, folder: Path) -> Work:
 
 CONTENDERS: dict[str, tuple[str, Callable[[Scenario, str, int, Path], Work]]] = {
     "bare": ("aiohttp loop, stores nothing", bare),
+    "transport": ("batchrun's transport alone", transport),
     "batchrun": ("batchrun, all in SQLite", batchrun),
     "openai": ("openai SDK, stores nothing", openai_sdk),
     "flexllm": ("flexllm, stores nothing", flexllm),

@@ -41,7 +41,8 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
     of no use.
     """
     _check_params(request, rules)
-    placeholder = secrets.token_hex(16)
+    files = _files(request)
+    placeholder = secrets.token_hex(16) if files else ""
     images = {name: request.params[name] for name in IMAGE_FIELDS if name in request.params}
     fields: dict[str, JsonValue] = {
         "model": request.model,
@@ -51,7 +52,8 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
         fields |= {"stream": True, "stream_options": {"include_usage": True}}
     fields |= thinking_fields(request.model, request.thinking, rules)
     fields |= {name: request.params[name] for name in sorted(request.params) if name not in images}
-    return Body(pieces=_interleave(_to_json(fields).split(placeholder.encode()), _files(request)))
+    text = _to_json(fields)
+    return Body(pieces=_interleave(text.split(placeholder.encode()), files) if files else (text,))
 
 
 def _check_params(request: ChatRequest, rules: ModelRules) -> None:
@@ -102,8 +104,7 @@ def _interleave(texts: Sequence[bytes], files: Sequence[OpenMedia]) -> tuple[byt
 
 def _to_json(fields: Mapping[str, JsonValue]) -> bytes:
     try:
-        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-        return text.encode()
+        return _WRITER.encode(fields).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise _invalid(
             f"The request can't be written as JSON: {clean(str(error), 200)}.",
@@ -116,6 +117,9 @@ def _plain(value: object) -> dict[object, object]:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 
 
 def _invalid(message: str, remedy: str) -> ProviderError:

@@ -27,7 +27,7 @@ def fold(*deltas: Delta) -> Fold:
 
 def fold_stream(body: bytes) -> Fold:
     splitter = Splitter()
-    return fold(*(DIALECT.decode(*event) for event in splitter.feed(body) + splitter.close()))
+    return fold(*DIALECT.decode_all(splitter.feed(body) + splitter.close()))
 
 
 def answer_of(body: bytes) -> tuple[str, str] | None:
