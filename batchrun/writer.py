@@ -25,7 +25,7 @@ from batchrun.store.finish import Result, finish
 GROUP = 200
 """Results in one transaction at most."""
 LINGER = 0.04
-"""Seconds for which results wait for others. Twice as long as the drain waits before a claim, which takes them along."""
+"""Seconds for which results wait for others. The drain waits half as long before a claim, which takes them along."""
 PATIENCE = 600.0
 """Seconds for which a database that doesn't answer is tried again before the drain gives up."""
 PAUSE = 1.0

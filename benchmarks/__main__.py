@@ -23,6 +23,9 @@ from statistics import median
 from benchmarks.contenders import CONTENDERS, Figure, available
 from benchmarks.scenarios import SCENARIOS, Scenario
 
+PAIRS = (("batchrun", "bare"), ("batchrun", "transport"), ("openai", "batchrun"), ("flexllm", "batchrun"))
+"""What is set against what."""
+
 
 @contextmanager
 def serving(scenario: Scenario) -> Iterator[str]:
@@ -64,7 +67,7 @@ def table(figures: dict[str, list[Figure]], numbers: dict[str, int]) -> Iterator
             f"{median(figure.per_second for figure in rounds):8.0f}{median(figure.peak_mb for figure in rounds):8.0f}"
             f"{median(figure.peak_mb - figure.idle_mb for figure in rounds):6.0f}"
         )
-    for name, base in (("batchrun", "bare"), ("batchrun", "transport"), ("openai", "batchrun"), ("flexllm", "batchrun")):
+    for name, base in PAIRS:
         if name in figures and base in figures:
             pairs = list(zip(figures[name], figures[base], strict=True))
             cpu = [over.cpu_ms / under.cpu_ms for over, under in pairs]

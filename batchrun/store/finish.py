@@ -22,6 +22,7 @@ from batchrun.errors import ErrorKind
 from batchrun.limits import REFUSALS, Bucket, Health, Seen, observe
 from batchrun.retries import DOWN, PROFILE_IS_REFUSED
 from batchrun.states import State, sources
+from batchrun.store.bulk import Bulk, Given, insert
 from batchrun.store.claim import BUCKET_COLUMNS, HEALTH_COLUMNS, JOB_COLUMNS, Call, Pool, bucket_of, lock_profiles
 from batchrun.tables import MOST_MONEY, Record, answers, attempts, items, jobs, profiles, usage
 
@@ -79,8 +80,8 @@ def finish(connection: Connection, results: Sequence[Result]) -> None:
     """Close the attempts, store answers and usage, move the items, settle the reservations and buckets."""
     now = clock(connection)
     locked = lock_jobs(connection, {result.call.job_id for result in results})
-    before = attempts_before(connection, results)
-    fresh = [result for result in results if is_news(result, before[result.call.attempt_id])]
+    closed = closed_before(connection, results)
+    fresh = [result for result in results if is_news(result, closed.get(result.call.attempt_id))]
     if not fresh:
         return
     pools = lock_profiles(connection, sorted({result.call.profile_id for result in fresh}))
@@ -89,10 +90,10 @@ def finish(connection: Connection, results: Sequence[Result]) -> None:
     fresh = [sat_out(result, pools[result.call.profile_id].health, now) for result in fresh]
     close_attempts(connection, fresh)
     store_answers(connection, fresh)
-    charged = store_usage(connection, fresh, before, locked)
+    charged = store_usage(connection, fresh, closed, locked)
     move_items(connection, fresh)
     for job_id, group in grouped(fresh, lambda result: result.call.job_id).items():
-        update_job(connection, locked[job_id], group, before, charged[job_id], now)
+        update_job(connection, locked[job_id], group, closed, charged[job_id], now)
 
 
 def sat_out(result: Result, health: Health, now: datetime) -> Result:
@@ -113,11 +114,9 @@ def sat_out(result: Result, health: Health, now: datetime) -> Result:
     )
 
 
-def is_news(result: Result, attempt: Record) -> bool:
+def is_news(result: Result, closed: Record | None) -> bool:
     """Whether this wasn't stored yet. Of a call that was given up as lost its worker may still have news."""
-    if attempt.outcome == "lost":
-        return bool(attempt.ended_at != result.ended_at)
-    return bool(attempt.outcome == "open")
+    return closed is None or bool(closed.outcome == "lost" and closed.ended_at != result.ended_at)
 
 
 def grouped(results: Iterable[Result], key: Callable[[Result], int]) -> dict[int, list[Result]]:
@@ -156,46 +155,56 @@ LOCK_JOBS = (
     .order_by(jobs.c.id)
     .with_for_update(key_share=True)
 )
-SELECT_ATTEMPTS = sa.select(attempts.c.id, attempts.c.outcome, attempts.c.ended_at, attempts.c.reserved).where(
-    attempts.c.id.in_(sa.bindparam("ids", expanding=True))
+SELECT_CLOSED = sa.select(attempts.c.id, attempts.c.outcome, attempts.c.ended_at).where(
+    attempts.c.id.in_(sa.bindparam("ids", expanding=True)), attempts.c.outcome != "open"
 )
-CLOSE_ATTEMPT = (
-    sa.update(attempts)
-    .where(attempts.c.id == sa.bindparam("attempt"))
-    .values({name: sa.bindparam(f"new_{name}") for name in ATTEMPT_COLUMNS})
+"""Hardly ever any: what a lost connection made the writer store twice, and what others took for lost."""
+USAGE_COLUMNS = (
+    *("attempt_id", "job_id", "provider", "region", "model", "at", "simulated"),
+    *TOKEN_COLUMNS,
+    *("raw", "price_id", "cost_low", "cost_high", "currency"),
 )
-ADD_ANSWER = sa.insert(answers)
-ADD_USAGE = sa.insert(usage)
-answerable = sa.or_(*(items.c.state == state for state in sources(State.DONE)))
-KEEP_ANSWER = (
-    sa.update(items)
-    .where(items.c.id == sa.bindparam("item"))
-    .values(
-        answer_id=sa.func.coalesce(items.c.answer_id, sa.bindparam("answer")),
-        request_hash=sa.func.coalesce(sa.bindparam("new_request_hash"), items.c.request_hash),
-        state=sa.case((answerable, sa.bindparam("new_state")), else_=items.c.state),
-        owner=sa.case((answerable, None), else_=items.c.owner),
-        error_kind=sa.case((answerable, None), else_=items.c.error_kind),
-        error=sa.case((answerable, None), else_=items.c.error),
+ADD_ANSWERS = insert(answers, ("attempt_id", "text", "reasoning", "finish_reason", "complete"))
+ADD_USAGE = insert(usage, USAGE_COLUMNS)
+
+
+def close_attempts_statement() -> Bulk:
+    given = Given({name: attempts.c[name].type for name in ("id", *ATTEMPT_COLUMNS)})
+    changes = {name: given.c[name] for name in ATTEMPT_COLUMNS}
+    return Bulk(statement=sa.update(attempts).where(attempts.c.id == given.c["id"]).values(changes), given=given)
+
+
+def keep_answers_statement() -> Bulk:
+    given = Given({name: items.c[name].type for name in ("id", "answer_id", "state", "request_hash")})
+    answerable = items.c.state.in_(sources(State.DONE))
+    kept = sa.update(items).where(items.c.id == given.c["id"])
+    return Bulk(
+        given=given,
+        statement=kept.values(
+            answer_id=sa.func.coalesce(items.c.answer_id, given.c["answer_id"]),
+            request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
+            state=sa.case((answerable, given.c["state"]), else_=items.c.state),
+            owner=sa.case((answerable, sa.null()), else_=items.c.owner),
+            error_kind=sa.case((answerable, sa.null()), else_=items.c.error_kind),
+            error=sa.case((answerable, sa.null()), else_=items.c.error),
+        ),
     )
-)
+
+
+MOVED = ("state", "next_at", "free_tries", "paid_tries", "free_since", "error_kind", "error")
+
+
+def move_on_statement() -> Bulk:
+    given = Given({name: items.c[name].type for name in ("id", "fence", *MOVED)})
+    held = sa.and_(items.c.id == given.c["id"], items.c.fence == given.c["fence"], items.c.state == State.CLAIMED.value)
+    changes = {name: given.c[name] for name in MOVED}
+    return Bulk(statement=sa.update(items).where(held).values(owner=sa.null(), **changes), given=given)
+
+
+CLOSE_ATTEMPTS = close_attempts_statement()
+KEEP_ANSWERS = keep_answers_statement()
 """Whoever holds the item: the first complete answer is its answer and ends it."""
-MOVE_ON = (
-    sa.update(items)
-    .where(
-        items.c.id == sa.bindparam("item"),
-        items.c.fence == sa.bindparam("held"),
-        items.c.state == State.CLAIMED.value,
-    )
-    .values(
-        state=sa.bindparam("new_state"),
-        owner=None,
-        **{
-            name: sa.bindparam(f"new_{name}")
-            for name in ("next_at", "free_tries", "paid_tries", "free_since", "error_kind", "error")
-        },
-    )
-)
+MOVE_ON = move_on_statement()
 """Without an answer only the holder moves the item."""
 SAVE_JOB = (
     sa.update(jobs)
@@ -216,16 +225,17 @@ def lock_jobs(connection: Connection, ids: set[int]) -> dict[int, Record]:
     return {row.id: row for row in connection.execute(LOCK_JOBS, {"ids": sorted(ids)})}
 
 
-def attempts_before(connection: Connection, results: Sequence[Result]) -> dict[int, Record]:
+def closed_before(connection: Connection, results: Sequence[Result]) -> dict[int, Record]:
+    """Those of the attempts that aren't open any more."""
     ids = [result.call.attempt_id for result in results]
-    return {row.id: row for row in connection.execute(SELECT_ATTEMPTS, {"ids": ids})}
+    return {row.id: row for row in connection.execute(SELECT_CLOSED, {"ids": ids})}
 
 
 def close_attempts(connection: Connection, results: Sequence[Result]) -> None:
-    connection.execute(
-        CLOSE_ATTEMPT,
+    CLOSE_ATTEMPTS.run(
+        connection,
         [
-            {"attempt": result.call.attempt_id, **{f"new_{name}": getattr(result, name) for name in ATTEMPT_COLUMNS}}
+            {"id": result.call.attempt_id, **{name: getattr(result, name) for name in ATTEMPT_COLUMNS}}
             for result in results
         ],
     )
@@ -244,14 +254,13 @@ def store_answers(connection: Connection, results: Sequence[Result]) -> None:
         for result in results
         if result.answer is not None and (result.answer.complete or result.answer.text or result.answer.reasoning)
     ]
-    if rows:
-        connection.execute(ADD_ANSWER, rows)
+    ADD_ANSWERS.run(connection, rows)
 
 
 def store_usage(
     connection: Connection,
     results: Sequence[Result],
-    before: dict[int, Record],
+    closed: dict[int, Record],
     locked: dict[int, Record],
 ) -> dict[int, Decimal]:
     """One row for each attempt that may have cost money. Returns by how much `spent` of each job grows.
@@ -263,7 +272,7 @@ def store_usage(
     rows = []
     for result in results:
         call = result.call
-        if before[call.attempt_id].outcome == "lost":
+        if call.attempt_id in closed:
             gone = connection.execute(
                 sa.delete(usage).where(usage.c.attempt_id == call.attempt_id).returning(usage.c.cost_high)
             ).scalar()
@@ -271,8 +280,7 @@ def store_usage(
         if result.charge is not None:
             rows.append(usage_row(result, locked[call.job_id], result.charge))
             grown[call.job_id] += result.charge.cost_high or Decimal(0)
-    if rows:
-        connection.execute(ADD_USAGE, rows)
+    ADD_USAGE.run(connection, rows)
     return grown
 
 
@@ -298,56 +306,48 @@ def usage_row(result: Result, job: Record, charge: Charge) -> dict[str, object]:
 
 
 def move_items(connection: Connection, results: Sequence[Result]) -> None:
-    answered = [result for result in results if result.outcome == "complete"]
-    if answered:
-        connection.execute(
-            KEEP_ANSWER,
-            [
-                {
-                    "item": result.call.item_id,
-                    "answer": result.call.attempt_id,
-                    "new_state": result.state.value,
-                    "new_request_hash": result.request_hash,
-                }
-                for result in answered
-            ],
-        )
-    others = [result for result in results if result.outcome != "complete"]
-    if others:
-        connection.execute(
-            MOVE_ON,
-            [
-                {
-                    "item": result.call.item_id,
-                    "held": result.call.fence,
-                    "new_state": result.state.value,
-                    "new_next_at": result.next_at,
-                    "new_free_tries": result.free_tries,
-                    "new_paid_tries": result.paid_tries,
-                    "new_free_since": result.free_since,
-                    "new_error_kind": result.error_kind,
-                    "new_error": result.error,
-                }
-                for result in others
-            ],
-        )
+    first: dict[int, Result] = {}
+    for result in results:
+        if result.outcome == "complete":
+            first.setdefault(result.call.item_id, result)
+    KEEP_ANSWERS.run(
+        connection,
+        [
+            {
+                "id": item_id,
+                "answer_id": result.call.attempt_id,
+                "state": result.state.value,
+                "request_hash": result.request_hash,
+            }
+            for item_id, result in first.items()
+        ],
+    )
+    MOVE_ON.run(
+        connection,
+        [
+            {
+                "id": result.call.item_id,
+                "fence": result.call.fence,
+                "state": result.state.value,
+                **{name: getattr(result, name) for name in MOVED if name != "state"},
+            }
+            for result in results
+            if result.outcome != "complete"
+        ],
+    )
 
 
 def update_job(
     connection: Connection,
     job: Record,
     results: Sequence[Result],
-    before: dict[int, Record],
+    closed: dict[int, Record],
     spent: Decimal,
     now: datetime,
 ) -> None:
     """Release reservations, book what was spent, learn the mean, notice a job in which nothing succeeds."""
     released = sum(
-        (
-            before[result.call.attempt_id].reserved or Decimal(0)
-            for result in results
-            if before[result.call.attempt_id].outcome == "open"
-        ),
+        (result.call.reserved or Decimal(0) for result in results if result.call.attempt_id not in closed),
         Decimal(0),
     )
     counted = [result for result in results if result.tokens is not None]
