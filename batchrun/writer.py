@@ -2,7 +2,7 @@
 
 Everything that a drain writes goes through here in the order in which it was handed over. What arrives while a
 transaction is being committed goes into the next one together; a commit to disk costs as much for one result as for
-fifty. Results wait a moment for others, and for the next claim, which they share a transaction with.
+fifty.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from batchrun.errors import DatabaseError, ErrorKind
 from batchrun.states import State
 from batchrun.store.finish import Result, finish
 
-GROUP = 200
+GROUP = 1_000
 """Results in one transaction at most."""
-LINGER = 0.04
-"""Seconds for which results wait for others. The drain waits half as long before a claim, which takes them along."""
 PATIENCE = 600.0
 """Seconds for which a database that doesn't answer is tried again before the drain gives up."""
 PAUSE = 1.0
@@ -66,8 +64,7 @@ class Writer:
         """Hand over a result. It is stored before any work that is asked for later."""
         with self.condition:
             self.results.append(result)
-            if len(self.results) in (1, GROUP):  # in between, the thread would wake up only to go on waiting
-                self.condition.notify()
+            self.condition.notify()
 
     async def do(self, work: Callable[[Connection], Returned]) -> Returned:
         """Run `work` in a transaction of its own thread and give back what it returns, once committed."""
@@ -83,7 +80,6 @@ class Writer:
         while True:
             with self.condition:
                 self.condition.wait_for(lambda: self.results or self.work or self.closing)
-                self.condition.wait_for(lambda: self.work or self.closing or len(self.results) >= GROUP, LINGER)
                 results, self.results = self.results[:GROUP], self.results[GROUP:]
                 work, self.work = (self.work, []) if not self.results else ([], self.work)
                 work = [(act, future) for act, future in work if future.set_running_or_notify_cancel()]
