@@ -243,12 +243,11 @@ async def follow(
     be used again.
     """
     fold, splitter = exchange.fold, Splitter()
-    decode, feed = plan.dialect.decode, fold.feed
 
     def take(chunk: bytes) -> None:
         before = fold.size
-        for event, data in splitter.feed(chunk):
-            feed(decode(event, data))
+        for delta in plan.dialect.decode_all(splitter.feed(chunk)):
+            fold.feed(delta)
         if fold.size != before:
             mark_content(live, exchange, tools)
         if live.whole_at is None and (fold.ended or fold.error is not None):
@@ -257,8 +256,8 @@ async def follow(
     take(head)
     async for chunk in chunks:
         take(chunk)
-    for event, data in splitter.close():
-        feed(decode(event, data))
+    for delta in plan.dialect.decode_all(splitter.close()):
+        fold.feed(delta)
 
 
 def mark_content(live: Live, exchange: Exchange, tools: Tools) -> None:
@@ -269,18 +268,18 @@ def mark_content(live: Live, exchange: Exchange, tools: Tools) -> None:
 
 def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Result:
     """Raises ProviderError where the answer isn't complete."""
-    if exchange.fold.error is not None:
-        raise exchange.fold.error
-    answer = exchange.fold.answer()
-    if not answer.complete:
-        raise ProviderError(ErrorKind.INCOMPLETE, exchange.fold.missing())
+    fold = exchange.fold
+    if fold.error is not None:
+        raise fold.error
+    if missing := fold.missing():
+        raise ProviderError(ErrorKind.INCOMPLETE, missing)
     return ended(
         call,
         plan,
         exchange,
         tools,
         outcome="complete",
-        state=State.DONE if answer.finish_reason in DONE_REASONS else State.TRUNCATED,
+        state=State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED,
         next_at=call.send_at,
         maybe_billed=True,
     )

@@ -24,7 +24,7 @@ from batchrun.spill import spill, spill_folder
 from batchrun.states import State
 from batchrun.store.finish import Result, finish
 
-GROUP = 200
+GROUP = 1_000
 """Results in one transaction at most."""
 PATIENCE = 600.0
 """Seconds for which a database that doesn't answer is tried again before the drain gives up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,6 +57,10 @@ class Dialect(Protocol):
 
     def decode(self, event: bytes, data: bytes) -> Delta:
         """One server-sent event. Raises ProviderError(INCOMPLETE) where the data can't be read."""
+        ...
+
+    def decode_all(self, events: Sequence[tuple[bytes, bytes]]) -> Iterable[Delta]:
+        """The same of several events in a row, in order. Those that hold nothing but text may share a delta."""
         ...
 
     def decode_plain(self, body: bytes, headers: Mapping[str, str]) -> Delta:

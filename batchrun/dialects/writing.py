@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.vendor_errors import clean
@@ -36,8 +37,10 @@ LONG_URL = 65_536
 class Placeholders:
     """The addresses of a request's images; a word that nobody can guess stands where long ones will go."""
 
-    def __init__(self) -> None:
-        self.word = secrets.token_hex(16)
+    @cached_property
+    def word(self) -> str:
+        """Made for the requests that need it only."""
+        return secrets.token_hex(16)
 
     def address(self, source: Source) -> str:
         """Raises MediaError for a URL of no use."""
@@ -51,7 +54,8 @@ class Placeholders:
 
         Raises ProviderError(INVALID) for what JSON can't say.
         """
-        return Body(pieces=tuple(_interleave(_to_json(fields).split(self.word.encode()), _apart(request))))
+        text, apart = _to_json(fields), _apart(request)
+        return Body(pieces=tuple(_interleave(text.split(self.word.encode()), apart)) if apart else (text,))
 
 
 def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str, str]) -> None:
@@ -111,8 +115,7 @@ def _interleave(texts: Sequence[bytes], apart: Sequence[bytes | OpenMedia]) -> I
 
 def _to_json(fields: Mapping[str, JsonValue]) -> bytes:
     try:
-        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-        return text.encode()
+        return _WRITER.encode(fields).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise invalid(
             f"The request can't be written as JSON: {clean(str(error), 200)}.",
@@ -125,3 +128,6 @@ def _plain(value: object) -> dict[object, object]:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
