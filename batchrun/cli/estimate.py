@@ -180,9 +180,7 @@ def rows_of_left(job: JobEstimate) -> Iterator[tuple[str, str]]:
 def items_text(job: JobEstimate) -> str:
     if not job.ended:
         return count_text(job.items - job.unsendable)
-    return (
-        f"{count_text(job.items - job.unsendable)}: {count_text(job.ended)} have ended, {count_text(job.left)} are left"
-    )
+    return f"{count_text(job.items - job.unsendable)}: {count_text(job.ended)} ended, {count_text(job.left)} left"
 
 
 def count_between(tokens: Outlook) -> str:
