@@ -137,14 +137,26 @@ class Writer:
             self.transact([without_texts(result, error)], [])
 
     def transact(self, results: list[Result], work: list[Work]) -> list[object]:
-        """One transaction; tried again for as long as the database doesn't answer, which changes nothing twice."""
+        """One transaction; two where rows have locks: storing results and claiming lock jobs in the order of their ids,
+        each by itself, and one after the other in one transaction they would wait in a circle with other processes."""
+        if results and work and self.engine.dialect.name == "postgresql":
+            self.transact(results, [])
+            results = []
+
+        def act_all(connection: Connection) -> list[object]:
+            if results:
+                finish(connection, results)
+            return [act(connection) for act in work]
+
+        return self.patiently(act_all)
+
+    def patiently(self, act: Callable[[Connection], list[object]]) -> list[object]:
+        """Try it again for as long as the database doesn't answer, which changes nothing twice."""
         last = time.monotonic() + PATIENCE
         while True:
             try:
                 with writing(self.engine) as connection:
-                    if results:
-                        finish(connection, results)
-                    returned = [act(connection) for act in work]
+                    returned = act(connection)
             except DatabaseError as error:
                 if error.code != UNREACHABLE or time.monotonic() > last or self.hurry():
                     raise

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
 from batchrun.states import OPEN, State, sources
-from batchrun.store.jobs import BY_USER, MENDED, lift_pauses
+from batchrun.store.jobs import BY_USER, MENDED, lift_pauses, lock
 from batchrun.tables import EPOCH, Record, attempts, items, jobs, profiles
 
 PART = 500
@@ -27,8 +27,7 @@ def locked(connection: Connection, ids: Iterable[int]) -> dict[int, Record]:
     """The rows of these jobs, with the pauses of their profiles, as they are now and stay until the transaction ends.
     Raises nothing for an id that doesn't exist: it is left out."""
     wanted = sorted(ids)
-    lock = sa.select(jobs.c.id).where(jobs.c.id.in_(wanted)).order_by(jobs.c.id).with_for_update(key_share=True)
-    connection.execute(lock).all()
+    lock(connection, wanted)
     rows = connection.execute(
         sa.select(jobs, profiles.c.paused.label("profile_paused"), profiles.c.pause_message.label("profile_message"))
         .join(profiles, profiles.c.id == jobs.c.profile_id)
