@@ -31,9 +31,9 @@ OURS = frozenset({ErrorKind.LOCAL, ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind
 """Ends of a call that say nothing about the provider."""
 
 SAME_ERRORS = 10
+"""Equal errors of items in a row, before anything has succeeded, that pause a job."""
 UNREACHED_TRIES = 4
 """Of one item, so that a job of few items doesn't wait minutes to say that the address is wrong."""
-"""Equal errors of items in a row, before anything has succeeded, that pause a job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
