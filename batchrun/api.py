@@ -341,8 +341,6 @@ def export(
     `out` is a path, or a binary file that stays open; for `sidecar` None takes the folder that the job names. `raw`
     leaves cells of a CSV alone that a spreadsheet would take for formulas. `errors` is where the form `openai` tells of
     items without an answer. The catalogue is needed for `openai-requests` only, which renders the requests of a job.
-    leaves cells of a CSV alone that a spreadsheet would take for formulas. The catalogue is needed for
-    `openai-requests` only, which renders the requests of a job.
     """
     one_of("output_format", output_format, get_args(Format))
     if out is None and output_format != "sidecar":

@@ -102,6 +102,7 @@ def load(
     plans = prepared_all(job_file, catalogue)
     with writing(engine) as connection:
         lock_loading(connection)
+        store.lock_named(connection, {job.name for job, _ in plans})
         loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
         return [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
 
