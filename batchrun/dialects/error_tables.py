@@ -146,6 +146,26 @@ TABLES: dict[str, ErrorTable] = {
     "acedata": ErrorTable(
         codes=OPENAI_CODES | ACEDATA_CODES,
         statuses=STATUSES | {403: K.MODERATED},  # its own client reads an unknown 403 so (contract 8.12)
+        remedies={
+            "token_mismatched": "Check the fields of the request: the vendor says that one is missing or wrong.",
+            "api_not_implemented": "Check the model's name and the base_url: the vendor has no such service.",
+            "token_expired": "Make a new token in the vendor's console, and put it into the key variable.",
+            "disabled": "Look into the vendor's console why the token or the account is disabled.",
+            "used_up": "Add credit in the vendor's console, then: batchrun resume JOB.",
+        },
+    ),
+    "moonshot": ErrorTable(
+        codes=OPENAI_CODES,
+        statuses=STATUSES,
+        remedies=dict.fromkeys(
+            ("invalid_authentication_error", "incorrect_api_key_error", "invalid_api_key"),
+            "Keys of api.moonshot.ai and api.moonshot.cn are not interchangeable: `moonshot` takes the one, "
+            "`moonshot/china` the other.",
+        )
+        | dict.fromkeys(
+            ("exceeded_current_quota_error", "insufficient_quota"),
+            "Recharge the account in the vendor's console, then: batchrun resume JOB.",
+        ),
     ),
 }
 
