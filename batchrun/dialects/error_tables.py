@@ -151,7 +151,7 @@ TABLES: dict[str, ErrorTable] = {
             "api_not_implemented": "Check the model's name and the base_url: the vendor has no such service.",
             "token_expired": "Make a new token in the vendor's console, and put it into the key variable.",
             "disabled": "Look into the vendor's console why the token or the account is disabled.",
-            "used_up": "Add credit in the vendor's console, then: batchrun resume JOB.",
+            "used_up": "Add credit in the vendor's console.",
         },
     ),
     "moonshot": ErrorTable(
@@ -164,7 +164,7 @@ TABLES: dict[str, ErrorTable] = {
         )
         | dict.fromkeys(
             ("exceeded_current_quota_error", "insufficient_quota"),
-            "Recharge the account in the vendor's console, then: batchrun resume JOB.",
+            "Recharge the account in the vendor's console.",
         ),
     ),
 }
@@ -184,6 +184,6 @@ REMEDIES: dict[ErrorKind, str] = {
     K.MODERATED: "The vendor's moderation refused this input or its answer; change the prompt or leave the item out.",
     K.NOT_FOUND: "Check the model's name, whether it is offered in this region, and whether it is retired.",
     K.ACCOUNT: "Check the key, its region and its permissions.",
-    K.ARREARS: "Pay the bill or add credit in the vendor's console, then resume the job.",
+    K.ARREARS: "Pay the bill or add credit in the vendor's console; then resume the job.",
 }
 """Kinds that are not here heal by waiting, and are tried again."""
