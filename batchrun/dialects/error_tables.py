@@ -180,10 +180,16 @@ def table_named(name: str) -> ErrorTable:
 
 
 REMEDIES: dict[ErrorKind, str] = {
+    K.RATE_LIMITED: "Calls are slowed down and tried again; if it goes on, lower the job's `limits`, or ask the vendor for "
+    "more.",
+    K.UNAVAILABLE: "The vendor has no capacity for the moment; calls are tried again later.",
+    K.SERVER: "The fault is the vendor's; calls are tried again. If it goes on, give the vendor the request's id.",
+    K.TIMEOUT: "The vendor took too long; calls are tried again. If it goes on, stream the answer, or ask for less in one "
+    "call.",
     K.INVALID: "Change the request: sent again as it is, it will be refused again.",
     K.MODERATED: "The vendor's moderation refused this input or its answer; change the prompt or leave the item out.",
     K.NOT_FOUND: "Check the model's name, whether it is offered in this region, and whether it is retired.",
     K.ACCOUNT: "Check the key, its region and its permissions.",
     K.ARREARS: "Pay the bill or add credit in the vendor's console; then resume the job.",
 }
-"""Kinds that are not here heal by waiting, and are tried again."""
+"""What to do, where the code has no remedy of its own."""
