@@ -131,17 +131,34 @@ ACEDATA_CODES: dict[str, ErrorKind] = {
     "api_error": K.SERVER,
 }
 
+_KEY_OF_REGION = "Keys belong to one region: use the key of this region, and look for typing errors."
+_NO_PURCHASE = "Activate the service or the model in the vendor's console; then resume the job."
+_NO_ACCESS = "Give the key's workspace access to this model in the vendor's console, or use another key."
+_TOKENS = "The tokens of this minute are used up, whatever the word says; if it goes on, lower `tokens_per_minute`."
+_RAMP = "Calls began too quickly; they are slowed down. If it goes on, lower `requests_per_minute`."
+
+MODEL_STUDIO_REMEDIES = {
+    "invalidapikey": _KEY_OF_REGION,
+    "invalid_api_key": _KEY_OF_REGION,
+    "invalidparameter.notsupportenablethinking": "This model has no thinking switch: leave `thinking` out of the job.",
+    "accessdenied.unpurchased": _NO_PURCHASE,
+    "commoditynotpurchased": _NO_PURCHASE,
+    "model.accessdenied": _NO_ACCESS,
+    "workspace.accessdenied": _NO_ACCESS,
+    "allocationquota.freetieronly": "Switch off `free tier only` in the vendor's console.",
+    "throttling.allocationquota": _TOKENS,
+    "insufficient_quota": _TOKENS,
+    "throttling.burstrate": _RAMP,
+    "limit_burst_rate": _RAMP,
+    "requesttimeout": "Stream the answer, or ask for less in one call.",
+}
+
 TABLES: dict[str, ErrorTable] = {
     "openai": ErrorTable(codes=OPENAI_CODES, statuses=STATUSES),
     "model-studio": ErrorTable(
         codes=OPENAI_CODES | MODEL_STUDIO_CODES,
         statuses=STATUSES,
-        remedies={
-            "invalidapikey": "Keys belong to one region: use the key of this region, and look for typing errors.",
-            "invalid_api_key": "Keys belong to one region: use the key of this region, and look for typing errors.",
-            "allocationquota.freetieronly": "Switch off `free tier only` in the vendor's console.",
-            "requesttimeout": "Stream the answer, or ask for less in one call.",
-        },
+        remedies=MODEL_STUDIO_REMEDIES,
     ),
     "acedata": ErrorTable(
         codes=OPENAI_CODES | ACEDATA_CODES,
@@ -180,12 +197,10 @@ def table_named(name: str) -> ErrorTable:
 
 
 REMEDIES: dict[ErrorKind, str] = {
-    K.RATE_LIMITED: "Calls are slowed down and tried again; if it goes on, lower the job's `limits`, or ask the vendor for "
-    "more.",
+    K.RATE_LIMITED: "Calls are slowed down and tried again; if it goes on, lower `limits`, or ask the vendor for more.",
     K.UNAVAILABLE: "The vendor has no capacity for the moment; calls are tried again later.",
     K.SERVER: "The fault is the vendor's; calls are tried again. If it goes on, give the vendor the request's id.",
-    K.TIMEOUT: "The vendor took too long; calls are tried again. If it goes on, stream the answer, or ask for less in one "
-    "call.",
+    K.TIMEOUT: "The vendor took too long; calls are tried again. If it goes on, stream, or ask for less in one call.",
     K.INVALID: "Change the request: sent again as it is, it will be refused again.",
     K.MODERATED: "The vendor's moderation refused this input or its answer; change the prompt or leave the item out.",
     K.NOT_FOUND: "Check the model's name, whether it is offered in this region, and whether it is retired.",
