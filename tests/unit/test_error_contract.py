@@ -254,13 +254,6 @@ def test_shape_of_the_contract(
     assert (error.kind, error.request_id) == (kind, request_id)
 
 
-def test_an_error_in_a_native_stream_is_read_by_the_same_table() -> None:
-    data = b'{"code":"Throttling.AllocationQuota","message":"W","request_id":"r"}'
-    error = dialect_at(NATIVE).decode(b"error:429", data).error
-    assert error is not None
-    assert (error.kind, error.request_id) == (RATE_LIMITED, "r")
-
-
 @pytest.mark.parametrize("endpoint", [COMPAT, NATIVE])
 def test_a_code_in_an_answer_of_status_200_is_a_failure(endpoint: str) -> None:
     error = dialect_at(endpoint).decode_plain(b'{"code":"Arrearage","message":"W","request_id":"r"}', {}).error
