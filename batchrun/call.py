@@ -26,7 +26,7 @@ from batchrun.media import OpenMedia, open_media
 from batchrun.messages import ChatRequest, JsonValue, Source, TextPart, WrittenMessage
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
-from batchrun.retries import PROFILE_IS_REFUSED, Tries, decide
+from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Tries, decide
 from batchrun.settings import masked
 from batchrun.sse import Splitter, looks_plain
 from batchrun.states import State
@@ -286,7 +286,7 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
 
 
 def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: ProviderError) -> Result:
-    if error.kind in PROFILE_IS_REFUSED:
+    if error.kind in PROFILE_IS_REFUSED | MONEY_IS_GONE:
         error = refused_by(plan, error)
     tries = Tries(free=call.free_tries, paid=call.paid_tries, free_since=call.free_since)
     decision = decide(error, tries, plan.policy, tools.now(), tools.random)

@@ -28,6 +28,10 @@ class ModelRules:
     """Parameters that must not be sent to this model (contract 2.3, cells with a dash)."""
     native_task: str = "multimodal-generation"
     """The task that stands in the path of the native wire form (contract 1.2)."""
+    media_urls: bool = True
+    """Whether the server fetches pictures from http(s) addresses; else they go as data (contract 8.5, T24)."""
+    max_tokens_as: str = "max_tokens"
+    """The name under which `max_tokens` is sent in the compat form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

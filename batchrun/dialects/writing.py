@@ -30,6 +30,9 @@ _WRITTEN_BY_US: dict[str, str] = {
 """Parameters that another setting says, in every wire form, and what to do instead."""
 
 
+NO_MEDIA_URLS = "{model} fetches no pictures from addresses here."
+MEDIA_AS_FILES = "Download the pictures and name them by their paths, or write data URLs."
+
 LONG_URL = 65_536
 """Characters."""
 
@@ -74,6 +77,8 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
     empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
     if not request.messages or empty:
         raise invalid("The request has a message without text or image.", "Give the item a prompt.")
+    if not rules.media_urls and any(is_web(source) for message in request.messages for source in message.images):
+        raise invalid(NO_MEDIA_URLS.format(model=request.model), MEDIA_AS_FILES)
 
 
 def image_fields(request: ChatRequest) -> dict[str, JsonValue]:
@@ -84,6 +89,11 @@ def image_fields(request: ChatRequest) -> dict[str, JsonValue]:
 def other_params(request: ChatRequest) -> dict[str, JsonValue]:
     """All other parameters, by name: the same request gives the same bytes."""
     return {name: request.params[name] for name in sorted(request.params) if name not in IMAGE_FIELDS}
+
+
+def is_web(source: Source) -> bool:
+    """Whether the server would have to fetch it."""
+    return isinstance(source, str) and source[:5].lower() != "data:"
 
 
 def invalid(message: str, remedy: str) -> ProviderError:
