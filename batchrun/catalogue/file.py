@@ -146,6 +146,7 @@ def _check_bounds(bounds: list[int]) -> list[int]:
     return bounds
 
 
+Feature = Literal["tools", "web_search", "partial", "cache"]
 PixelBounds = Annotated[list[Tokens], AfterValidator(_check_bounds)]
 
 
@@ -158,6 +159,7 @@ class PictureTokensEntry(Entry):
 
 
 class ModelEntry(Entry):
+    same_as: str | None = None
     images: bool = True
     videos: bool = True
     thinking: Literal["never", "always", "switchable"] = "never"
@@ -165,6 +167,11 @@ class ModelEntry(Entry):
     thinking_budget: bool = False
     thinks_by_default: bool = False
     forbidden: list[str] = []
+    system_while_thinking: bool = True
+    features: list[Feature] = []
+    lacks: list[Feature] = []
+    features_source: str = ""
+    structured: Literal["json_schema", "json_object", "none"] | None = None
     native_task: Literal["multimodal-generation", "text-generation"] = "multimodal-generation"
     context: Tokens | None = None
     max_input_thinking: Tokens | None = None

@@ -659,9 +659,7 @@ def test_a_model_that_has_ended_is_mentioned_and_not_refused(desk: Desk, tmp_pat
         encoding="utf-8",
     )
     desk.catalogue = load_catalogue(ended)
-    assert desk.load(FREE | {"model": "old"})[0].notes == [
-        "old was announced to end on 2026-01-31; the vendor names new as successor"
-    ]
+    assert desk.load(FREE | {"model": "old"})[0].notes == ["old: announced end 2026-01-31, successor new"]
 
 
 def test_a_model_without_a_price_runs_without_a_cap(desk: Desk) -> None:
