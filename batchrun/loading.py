@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
+from batchrun.advice import check_sizes
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
 from batchrun.errors import (
@@ -206,6 +207,7 @@ class Loader:
             raise rows_changed(job, changed)
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
+        loaded.notes += plan.advice
         return loaded
 
     def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
@@ -412,7 +414,9 @@ def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]
     def check(row: Row) -> None:
         images = [reference.url for reference in row.media if reference.url is not None]
         try:
-            plan.dialect.encode(plan.request(row.variables, images), plan.model.rules)
+            request = plan.request(row.variables, images)
+            check_sizes(request, plan.model)
+            plan.dialect.encode(request, plan.model.rules)
         except (ProviderError, MediaError) as error:
             raise ReferenceProblem(error.message.removesuffix("."), error.remedy) from error
         if capped and plan.output_bound(row.variables) is None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from batchrun import __version__
+from batchrun.advice import advice, check_sizes
 from batchrun.bodies import written_messages, written_params, written_texts, written_thinking
 from batchrun.catalogue import Catalogue, Endpoint, Model
 from batchrun.dialects import DIALECTS
@@ -97,6 +98,12 @@ class Plan:
         if self.prompt is not None:
             return self.params, self.thinking
         return written_params(variables), written_thinking(variables, by_default=self.model.thinks_by_default)
+
+    @property
+    def advice(self) -> list[str]:
+        """What the vendor advises against in the job's own settings."""
+        system = self.system is not None
+        return [*advice(self.model, system=system, params=self.params, thinking=self.thinking)]
 
     @property
     def currency(self) -> str | None:
@@ -197,6 +204,7 @@ def check_request(spec: JobSpec, plan: Plan) -> None:
         stream=plan.stream,
     )
     try:
+        check_sizes(request, plan.model)
         plan.dialect.encode(request, plan.model.rules)
     except ProviderError as error:
         raise UsageError(error.message, code="request-refused", remedy=error.remedy) from error
