@@ -27,8 +27,8 @@ from batchrun.showing import clean, listing
 from batchrun.tokens import PictureFormula
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
-FEATURES = ("tools", "web_search", "partial", "cache")
-FEATURE_FIELDS = {"tools": ("tools", "tool_choice"), "web_search": ("enable_search",)}
+FEATURES = ("web_search", "partial", "cache")
+FEATURE_FIELDS = {"web_search": ("enable_search",)}
 """Parameters that mean nothing to a model which is known to lack the feature."""
 ERROR_TABLES = {"compat": "openai", "native": "model-studio"}
 """By dialect, where an entry names none."""
@@ -60,8 +60,6 @@ class Model:
     """Some of `FEATURES`: what it is known to do."""
     lacks: frozenset[str] = frozenset()
     """What it is known not to do. Of a feature in neither set nothing is known."""
-    structured: str | None = None
-    """The most of `response_format` that it takes: json_schema, json_object or none; None is not known."""
     context: int | None = None
     max_input_thinking: int | None = None
     max_input: int | None = None
@@ -289,7 +287,6 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         system_while_thinking=entry.system_while_thinking,
         features=frozenset(entry.features),
         lacks=frozenset(entry.lacks),
-        structured=entry.structured,
         context=entry.context,
         max_input_thinking=entry.max_input_thinking,
         max_input=entry.max_input,

@@ -146,7 +146,7 @@ def _check_bounds(bounds: list[int]) -> list[int]:
     return bounds
 
 
-Feature = Literal["tools", "web_search", "partial", "cache"]
+Feature = Literal["web_search", "partial", "cache"]
 PixelBounds = Annotated[list[Tokens], AfterValidator(_check_bounds)]
 
 
@@ -171,7 +171,6 @@ class ModelEntry(Entry):
     features: list[Feature] = []
     lacks: list[Feature] = []
     features_source: str = ""
-    structured: Literal["json_schema", "json_object", "none"] | None = None
     native_task: Literal["multimodal-generation", "text-generation"] = "multimodal-generation"
     context: Tokens | None = None
     max_input_thinking: Tokens | None = None
