@@ -157,6 +157,13 @@ class PictureTokensEntry(Entry):
     checked_on: Day | None = None
 
 
+class StructuredEntry(Entry):
+    form: Literal["json_schema", "json_object", "none"]
+    while_thinking: bool = False
+    source: str = ""
+    checked_on: Day | None = None
+
+
 class ModelEntry(Entry):
     images: bool = True
     videos: bool = True
@@ -166,6 +173,8 @@ class ModelEntry(Entry):
     thinks_by_default: bool = False
     forbidden: list[str] = []
     native_task: Literal["multimodal-generation", "text-generation"] = "multimodal-generation"
+    structured: StructuredEntry | None = None
+    tools: bool | None = None
     context: Tokens | None = None
     max_input_thinking: Tokens | None = None
     max_input: Tokens | None = None
