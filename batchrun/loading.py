@@ -155,7 +155,7 @@ def check_budget(job: JobSpec, plan: Plan) -> None:
             code="budget-large",
             remedy=f"write at most {MOST_MONEY:,} {currency}",
         )
-    if plan.prompt is not None and plan.output_bound() is None:  # a written request has a bound of its own
+    if not plan.written and plan.output_bound() is None:  # a written request has a bound of its own
         raise UsageError(f"{NO_OUTPUT_BOUND} {job.model}", code="budget-unbounded", remedy="set params.max_tokens")
 
 
@@ -207,6 +207,7 @@ class Loader:
             raise rows_changed(job, changed)
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
+        loaded.notes += plan.notes
         loaded.notes += plan.advice
         return loaded
 
@@ -323,7 +324,7 @@ class Loader:
 
 def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:
     """The rows of the source. Raises SpecError where one of them can't be asked."""
-    return read_rows(job, base, no_check if plan.prompt is not None else checking(job, plan, capped=capped))
+    return read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
 
 
 def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -540,7 +541,7 @@ def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, one: Decimal | None) -> N
     if loaded.cap is None or not one:
         return
     together = int(loaded.cap // one)
-    length = "max_tokens" if job.prompt is None else "params.max_tokens"
+    length = "max_tokens" if plan.written else "params.max_tokens"
     wanted = loaded.concurrency or DEFAULT_CONCURRENCY
     if together < min(wanted, loaded.added + loaded.unchanged):
         loaded.notes.append(

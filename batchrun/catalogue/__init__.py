@@ -12,6 +12,7 @@ from datetime import date, datetime
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic_core import PydanticCustomError
 
@@ -46,6 +47,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Structured:
+    """How a model can be held to a form of its answers."""
+
+    form: Literal["json_schema", "json_object", "none"] = "none"
+    """`json_object` promises JSON, and knows no schema."""
+    while_thinking: bool = False
+    """Whether it may be asked of a model that thinks before it answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model at one endpoint. Sizes are tokens; None is not known. The defaults are those of an unlisted model."""
 
@@ -71,6 +82,10 @@ class Model:
     """The most that one picture can become, marks included."""
     picture_tokens: PictureFormula | None = None
     """How pictures are counted; None where no formula is published."""
+    structured: Structured | None = None
+    """None is not known."""
+    tools: bool | None = None
+    """Whether it can call functions; None is not known."""
     retired_on: date | None = None
     replaced_by: str | None = None
     limits: Limits = field(default_factory=Limits)
@@ -99,7 +114,11 @@ class Model:
 
     def may_think(self, thinking: Thinking | None) -> bool:
         """Whether a call that asks for this can bring thinking."""
-        return self._thinks(self.thinks_by_default if thinking is None else thinking.enabled)
+        return self.may_think_by(None if thinking is None else thinking.enabled)
+
+    def may_think_by(self, enabled: bool | None) -> bool:
+        """The same by the switch alone; None where nothing is said."""
+        return self._thinks(self.thinks_by_default if enabled is None else enabled)
 
     def price_at(self, moment: datetime) -> Price | None:
         """The price that holds at `moment`, which carries a zone; None where none is known."""
@@ -294,6 +313,8 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         max_output=entry.max_output,
         max_image_tokens=entry.max_image_tokens,
         picture_tokens=_formula(entry),
+        structured=_structured(entry),
+        tools=entry.tools,
         retired_on=retirement.on if retirement else None,
         replaced_by=retirement.replaced_by if retirement else None,
         limits=_limits(entry),
@@ -301,6 +322,12 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         source=entry.source,
         checked_on=entry.checked_on,
     )
+
+
+def _structured(entry: ModelEntry) -> Structured | None:
+    if entry.structured is None:
+        return None
+    return Structured(form=entry.structured.form, while_thinking=entry.structured.while_thinking)
 
 
 def _formula(entry: ModelEntry) -> PictureFormula | None:

@@ -158,6 +158,13 @@ class PictureTokensEntry(Entry):
     checked_on: Day | None = None
 
 
+class StructuredEntry(Entry):
+    form: Literal["json_schema", "json_object", "none"]
+    while_thinking: bool = False
+    source: str = ""
+    checked_on: Day | None = None
+
+
 class ModelEntry(Entry):
     same_as: str | None = None
     images: bool = True
@@ -172,6 +179,8 @@ class ModelEntry(Entry):
     lacks: list[Feature] = []
     features_source: str = ""
     native_task: Literal["multimodal-generation", "text-generation"] = "multimodal-generation"
+    structured: StructuredEntry | None = None
+    tools: bool | None = None
     context: Tokens | None = None
     max_input_thinking: Tokens | None = None
     max_input: Tokens | None = None

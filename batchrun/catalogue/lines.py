@@ -33,6 +33,9 @@ class ModelLine:
     lacks: tuple[str, ...] = ()
     """What it is known not to do."""
     structured: str | None = None
+    """How answers are held to a form: json_schema, json_object or none."""
+    tools: bool | None = None
+    """Whether it can call functions."""
     context: int | None = None
     max_input: int | None = None
     max_output: int | None = None
@@ -102,7 +105,8 @@ def line_of(endpoint: Endpoint, model: Model, now: datetime, *, own: bool) -> Mo
         videos=model.videos,
         features=in_order(model.features),
         lacks=in_order(model.lacks),
-        structured=model.structured,
+        structured=None if model.structured is None else model.structured.form,
+        tools=model.tools,
         context=model.context,
         max_input=model.max_input,
         max_output=model.max_output,

@@ -122,8 +122,9 @@ def takes(line: ModelLine) -> str:
 
 def features(line: ModelLine) -> str:
     """What it is known to do, and with a question mark what isn't known."""
+    known = [*(["tools"] if line.tools else []), *line.features]
     unknown = [f"{name}?" for name in FEATURES if name not in (*line.features, *line.lacks)]
-    return " ".join([*line.features, *unknown]) or "none"
+    return " ".join([*known, *(["tools?"] if line.tools is None else []), *unknown]) or "none"
 
 
 def price_text(line: ModelLine) -> str:

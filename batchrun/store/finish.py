@@ -178,11 +178,12 @@ KEEP_ANSWER = (
         request_hash=sa.func.coalesce(sa.bindparam("new_request_hash"), items.c.request_hash),
         state=sa.case((answerable, sa.bindparam("new_state")), else_=items.c.state),
         owner=sa.case((answerable, None), else_=items.c.owner),
-        error_kind=sa.case((answerable, None), else_=items.c.error_kind),
-        error=sa.case((answerable, None), else_=items.c.error),
+        error_kind=sa.case((answerable, sa.bindparam("new_error_kind")), else_=items.c.error_kind),
+        error=sa.case((answerable, sa.bindparam("new_error")), else_=items.c.error),
     )
 )
-"""Whoever holds the item: the first complete answer is its answer and ends it."""
+"""Whoever holds the item: the first complete answer is its answer and ends it. One that doesn't fit and is kept all the
+same leaves its error beside it."""
 MOVE_ON = (
     sa.update(items)
     .where(
@@ -254,6 +255,7 @@ def store_answers(connection: Connection, results: Sequence[Result]) -> None:
             "reasoning": result.answer.reasoning,
             "finish_reason": result.answer.finish_reason,
             "complete": result.answer.complete,
+            "parsed": result.answer.parsed,
             "tool_calls": list(result.answer.tool_calls) or None,
         }
         for result in results
@@ -345,6 +347,8 @@ def move_items(connection: Connection, results: Sequence[Result]) -> None:
                     "answer": result.call.attempt_id,
                     "new_state": result.state.value,
                     "new_request_hash": result.request_hash,
+                    "new_error_kind": result.error_kind,
+                    "new_error": result.error,
                 }
                 for result in answered
             ],
