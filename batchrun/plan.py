@@ -141,7 +141,7 @@ class Plan:
     @property
     def advice(self) -> list[str]:
         """What the vendor advises against in the job's own settings."""
-        system = self.system is not None
+        system = any(said.role == "system" for said in self.said)
         return [*advice(self.model, system=system, params=self.params, thinking=self.thinking)]
 
     @property
