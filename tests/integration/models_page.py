@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchrun.catalogue import Catalogue, Endpoint, Model, load_catalogue
-from batchrun.database import migrate
+from tests.conftest import migrate
 from tests.integration.every_model import Outcome, ask_all, works
 from tests.integration.running import running_simulator
 
