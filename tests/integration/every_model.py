@@ -36,6 +36,9 @@ class Asked:
     model: str
     stream: bool
     thinking: bool | None
+    """What the job says."""
+    thinks: bool
+    """What is to come of it."""
     images: bool
 
     def spec(self) -> JobSpec:
@@ -82,6 +85,7 @@ def ways(endpoint: Endpoint, model: Model) -> Iterator[Asked]:
                 model=model.id,
                 stream=stream,
                 thinking=thinking,
+                thinks=thinking or model.rules.thinking == "always",
                 images=model.images,
             )
 
@@ -142,6 +146,7 @@ def answered_as_asked(outcome: Outcome, asked: Asked, item: Record) -> bool:
     booked = outcome.book[outcome.requests[f"{asked.job}/{item.custom_id}"] or ""]
     return bool(
         answer.text
+        and bool(answer.reasoning) is asked.thinks
         and line.cost_low == booked.amount == line.cost_high
         and (line.input_tokens, line.output_tokens) == (booked.billed.input, booked.billed.output)
     )
