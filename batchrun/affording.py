@@ -45,7 +45,7 @@ def most_of(row: Record, catalogue: Catalogue) -> Most:
         plan = prepare(stored_spec(row.spec), catalogue)
     except (CatalogueError, UsageError, ValidationError):
         return lambda _: None
-    answer = None if plan.prompt is None else plan.output_bound()
+    answer = None if plan.written else plan.output_bound()
     return lambda bound: plan.most(bound, answer)
 
 
@@ -61,7 +61,7 @@ def short_of(connection: Connection, row: Record, known: Known) -> Short | None:
     bounds = operate.bounds_of(connection, row.id, WAITS)
     if row.cap is None or not bounds:
         return None
-    if "prompt" not in row.spec:
+    if not {"prompt", "messages"} & row.spec.keys():
         return None  # each written request has a bound of its own; the claim looks at it
     most = most_of(row, known())
     costs = [cost for bound in bounds if (cost := most(bound)) is not None]

@@ -41,6 +41,16 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What the text of an answer says in the form that was asked for."""
+
+    value: JsonValue = None
+    """None where it doesn't fit, or is `null`."""
+    problem: str = ""
+    """Why it doesn't fit, and where; empty where it does."""
+
+
 class ToolCallPart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A piece of a call to a tool; the pieces of one have the same `index`."""
 
@@ -82,5 +92,7 @@ class Answer:
     complete: bool
     usage: Usage | None
     request_id: str | None
+    parsed: JsonValue = None
+    """What the text says in the form that the job asks for; None where it doesn't fit, or none is asked for."""
     tool_calls: Sequence[Mapping[str, JsonValue]] = ()
     """In the compat form: `id`, `type` and `function` with `name` and `arguments`."""

@@ -14,11 +14,12 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from batchrun import transport
-from batchrun.answer import DONE_REASONS, Answer, Usage
+from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
 from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
@@ -34,6 +35,9 @@ from batchrun.store.claim import Call
 from batchrun.store.finish import Charge, Outcome, Result
 from batchrun.tables import EPOCH, MOST_MONEY
 from batchrun.transport import Transport
+
+if TYPE_CHECKING:
+    from batchrun.shape import Shape
 
 FREE_OF_CHARGE = frozenset(
     {
@@ -273,6 +277,10 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
         raise fold.error
     if missing := fold.missing():
         raise ProviderError(ErrorKind.INCOMPLETE, missing)
+    fit = Fit() if plan.shape is None else fit_of(fold.answer(), plan.shape, plan.secrets)
+    unfit = ProviderError(ErrorKind.INVALID_ANSWER, f"the answer doesn't fit: {fit.problem}") if fit.problem else None
+    if unfit is not None and plan.on_invalid != "keep":
+        return failed(call, plan, exchange, tools, unfit)
     return ended(
         call,
         plan,
@@ -281,8 +289,18 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
         outcome="complete",
         state=State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED,
         next_at=call.send_at,
+        error=unfit,
+        parsed=fit.value,
         maybe_billed=True,
     )
+
+
+def fit_of(answer: Answer, shape: Shape, secrets: Sequence[str]) -> Fit:
+    """What a whole answer says in the form that the job asks for. One that was cut fits none, and its state says so; in
+    one that calls tools there is nothing to look at."""
+    if answer.finish_reason != "stop" or answer.tool_calls:
+        return Fit()
+    return shape.fit(masked(answer.text, secrets))
 
 
 def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: ProviderError) -> Result:
@@ -375,6 +393,7 @@ def ended(
     tries: Tries | None = None,
     error: ProviderError | None = None,
     pauses: str | None = None,
+    parsed: JsonValue = None,
     maybe_billed: bool = False,
 ) -> Result:
     """The result with all that the exchange left behind. Keys are masked in every text that is stored."""
@@ -401,7 +420,7 @@ def ended(
         vendor_code=None if error is None else short(error.vendor_code, plan.secrets),
         request_id=short(request_id, plan.secrets),
         request_hash=exchange.request_hash,
-        answer=None if answer is None else without_secrets(answer, plan.secrets),
+        answer=None if answer is None else replace(without_secrets(answer, plan.secrets), parsed=parsed),
         charge=charge(call, plan, exchange, maybe_billed=maybe_billed),
         pauses=pauses,
         tokens=usage.total_tokens if usage is not None and fold.usage_is_final else None,

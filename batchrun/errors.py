@@ -139,6 +139,8 @@ class ErrorKind(StrEnum):
     """The answer ended without its terminal marker and an allowed finish reason."""
     INVALID = "invalid"
     """The request is wrong and will be wrong again."""
+    INVALID_ANSWER = "invalid_answer"
+    """The answer is whole and paid for, and doesn't fit the job's schema."""
     MODERATED = "moderated"
     NOT_FOUND = "not_found"
     """The model doesn't exist here, or is retired."""

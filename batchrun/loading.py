@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
+from batchrun.advice import check_sizes
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
 from batchrun.dialects.writing import MEDIA_AS_FILES, NO_MEDIA_URLS, is_web
@@ -156,7 +157,7 @@ def check_budget(job: JobSpec, plan: Plan) -> None:
             code="budget-large",
             remedy=f"write at most {MOST_MONEY:,} {currency}",
         )
-    if plan.prompt is not None and plan.output_bound() is None:  # a written request has a bound of its own
+    if not plan.written and plan.output_bound() is None:  # a written request has a bound of its own
         raise UsageError(f"{NO_OUTPUT_BOUND} {job.model}", code="budget-unbounded", remedy="set params.max_tokens")
 
 
@@ -208,6 +209,8 @@ class Loader:
             raise rows_changed(job, changed)
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
+        loaded.notes += plan.notes
+        loaded.notes += plan.advice
         return loaded
 
     def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
@@ -323,7 +326,7 @@ class Loader:
 
 def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:
     """The rows of the source. Raises SpecError where one of them can't be asked."""
-    return read_rows(job, base, no_check if plan.prompt is not None else checking(job, plan, capped=capped))
+    return read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
 
 
 def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -416,7 +419,9 @@ def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]
     def check(row: Row) -> None:
         images = [reference.url for reference in row.media if reference.url is not None]
         try:
-            plan.dialect.encode(plan.request(row.variables, images), plan.model.rules)
+            request = plan.request(row.variables, images)
+            check_sizes(request, plan.model)
+            plan.dialect.encode(request, plan.model.rules)
         except (ProviderError, MediaError) as error:
             raise ReferenceProblem(error.message.removesuffix("."), error.remedy) from error
         if capped and plan.output_bound(row.variables) is None:
@@ -540,7 +545,7 @@ def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, one: Decimal | None) -> N
     if loaded.cap is None or not one:
         return
     together = int(loaded.cap // one)
-    length = "max_tokens" if job.prompt is None else "params.max_tokens"
+    length = "max_tokens" if plan.written else "params.max_tokens"
     wanted = loaded.concurrency or DEFAULT_CONCURRENCY
     if together < min(wanted, loaded.added + loaded.unchanged):
         loaded.notes.append(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchrun import __version__
+from batchrun.advice import advice, check_sizes
+from batchrun.asked import asked_of
 from batchrun.bodies import written_messages, written_params, written_texts, written_thinking
 from batchrun.catalogue import Catalogue, Endpoint, Model
 from batchrun.dialects import DIALECTS
 from batchrun.dialects.base import Dialect
 from batchrun.errors import ProviderError, UsageError
+from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
 from batchrun.messages import (
@@ -22,6 +27,7 @@ from batchrun.messages import (
     JsonValue,
     Message,
     Part,
+    Role,
     Source,
     TextPart,
     Thinking,
@@ -31,8 +37,15 @@ from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
 from batchrun.settings import Settings
 
+if TYPE_CHECKING:
+    from batchrun.shape import Shape
+
 ENVELOPE_TOKENS = 64
 """Room for what a chat template adds around each message: role marks, begin and end of turn."""
+TOOL_TOKENS = 512
+"""Room for what a chat template says about tools before it names them."""
+READ = ("tools", "response_format")
+"""Parameters whose text the model may read."""
 _NOTHING: Mapping[str, JsonValue] = {}
 
 
@@ -45,6 +58,14 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A message of each request, to be filled in."""
+
+    role: Role
+    template: Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     name: str
     dialect: Dialect
@@ -52,11 +73,10 @@ class Plan:
     headers: Mapping[str, str] = field(repr=False)
     """With the key where calls are made; it exists in memory only."""
     model: Model
-    system: Template | None
-    prompt: Template | None
-    """None for a job of written requests: an item's variables are the body of its request then, see `bodies`."""
+    said: tuple[Said, ...]
+    """Empty for a job of written requests: an item's variables are the body of its request then, see `bodies`."""
     params: Mapping[str, JsonValue]
-    """Those of the job, as `thinking` is; a written request has its own."""
+    """Those of the job, as `thinking` is, with tools and the form of the answers; a written request has its own."""
     thinking: Thinking | None
     stream: bool
     media_root: Path | None
@@ -68,35 +88,61 @@ class Plan:
     """The environment variable that holds the key; None where none is sent."""
     secrets: tuple[str, ...] = field(repr=False)
     """Texts that must not be stored or shown."""
+    shape: Shape | None = None
+    """The form that answers are to have."""
+    on_invalid: OnInvalid = "keep"
+    notes: tuple[str, ...] = ()
+    """What the user should know of what isn't sent."""
+
+    @property
+    def written(self) -> bool:
+        """Whether items are whole requests that somebody wrote."""
+        return not self.said
 
     def texts(self, variables: Mapping[str, JsonValue]) -> list[str]:
-        """All that the model may read: the rendered system message, if there is one, and prompt; or the messages and
-        fields of a written request. Raises TemplateError."""
-        if self.prompt is None:
+        """All that the model may read: the rendered messages, and tools and schema if there are any; or the messages
+        and fields of a written request. Raises TemplateError."""
+        if self.written:
             return written_texts(variables)
-        templates = (self.prompt,) if self.system is None else (self.system, self.prompt)
-        return [template.render(variables) for template in templates]
+        return [*(said.template.render(variables) for said in self.said), *self.beside]
+
+    @property
+    def beside(self) -> list[str]:
+        """What the model reads beside the messages."""
+        return [json.dumps(self.params[name], ensure_ascii=False) for name in READ if name in self.params]
 
     def request(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> ChatRequest:
         """The request of an item. Raises TemplateError."""
-        messages: list[Message | WrittenMessage]
-        if self.prompt is None:
-            messages = [*written_messages(variables, images)]
-        else:
-            *system, prompt = self.texts(variables)
-            parts: tuple[Part, ...] = (*(ImagePart(source=image) for image in images), TextPart(text=prompt))
-            messages = [Message(role="system", parts=(TextPart(text=text),)) for text in system]
-            messages.append(Message(role="user", parts=parts))
+        messages: Sequence[Message | WrittenMessage]
+        messages = written_messages(variables, images) if self.written else self.messages(variables, images)
         params, thinking = self.asked(variables)
         return ChatRequest(
             model=self.model.id, messages=tuple(messages), params=params, thinking=thinking, stream=self.stream
         )
 
+    def messages(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> list[Message]:
+        """Pictures stand in the last message, before its text. Raises TemplateError."""
+        pictures: tuple[Part, ...] = tuple(ImagePart(source=image) for image in images)
+        last = len(self.said) - 1
+        return [
+            Message(
+                role=said.role,
+                parts=(*(pictures if number == last else ()), TextPart(text=said.template.render(variables))),
+            )
+            for number, said in enumerate(self.said)
+        ]
+
     def asked(self, variables: Mapping[str, JsonValue]) -> tuple[Mapping[str, JsonValue], Thinking | None]:
         """The parameters of an item's request, and what it says about thinking."""
-        if self.prompt is not None:
+        if not self.written:
             return self.params, self.thinking
         return written_params(variables), written_thinking(variables, by_default=self.model.thinks_by_default)
+
+    @property
+    def advice(self) -> list[str]:
+        """What the vendor advises against in the job's own settings."""
+        system = any(said.role == "system" for said in self.said)
+        return [*advice(self.model, system=system, params=self.params, thinking=self.thinking)]
 
     @property
     def currency(self) -> str | None:
@@ -105,7 +151,7 @@ class Plan:
 
     @property
     def input_limit(self) -> int | None:
-        if self.prompt is None:  # each request chooses whether it thinks
+        if self.written:  # each request chooses whether it thinks
             limits = [self.model.input_limit(thinks) for thinks in (True, False)]
             return max((limit for limit in limits if limit is not None), default=None)
         thinks = self.model.thinks_by_default if self.thinking is None else self.thinking.enabled
@@ -117,6 +163,7 @@ class Plan:
         None where the model's limits aren't known.
         """
         words = sum(len(text.encode()) for text in texts) + ENVELOPE_TOKENS * (len(texts) + 1)
+        words += TOOL_TOKENS if "tools" in self.params else 0
         limit = self.input_limit
         if images and self.model.max_image_tokens is None:
             return limit
@@ -156,28 +203,52 @@ def prepare(
     model = catalogue.model(spec.provider, spec.model)
     dialect = DIALECTS[endpoint.dialect](endpoint.error_table)
     thinking = spec.thinking
+    said = said_in(spec)
+    asked = asked_of(spec, model, [message.template for message in said])
     plan = Plan(
         name=spec.name,
         dialect=dialect,
         url=endpoint.base_url + dialect.path(model.rules),
         headers=headers_of(endpoint, dialect, settings, stream=spec.stream),
         model=model,
-        system=None if spec.system is None else Template(spec.system),
-        prompt=None if spec.prompt is None else Template(spec.prompt),
-        params=spec.params,
+        said=said,
+        params={**spec.params, **asked.params},
         thinking=None if thinking is None else Thinking(enabled=thinking.enabled, budget=thinking.budget),
         stream=spec.stream,
         media_root=media_root,
         timeouts=Timeouts(
             first_token=spec.timeouts.first_token, silence=spec.timeouts.silence, total=spec.timeouts.total
         ),
-        policy=Policy(attempts=spec.retry.attempts, max_elapsed=spec.retry.max_elapsed),
+        policy=Policy(
+            attempts=spec.retry.attempts,
+            max_elapsed=spec.retry.max_elapsed,
+            asks_again=spec.on_invalid == ASK_AGAIN,
+        ),
         price_ids={} if price_ids is None else price_ids,
         key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
+        shape=shape_of(spec),
+        on_invalid=spec.on_invalid,
+        notes=tuple(asked.notes),
     )
     check_request(spec, plan)
     return plan
+
+
+def said_in(spec: JobSpec) -> tuple[Said, ...]:
+    """The messages of a job, however it writes them."""
+    if spec.messages is not None:
+        return tuple(Said(role=message.role, template=Template(message.content)) for message in spec.messages)
+    written: tuple[tuple[Role, str | None], ...] = (("system", spec.system), ("user", spec.prompt))
+    return tuple(Said(role=role, template=Template(text)) for role, text in written if text is not None)
+
+
+def shape_of(spec: JobSpec) -> Shape | None:
+    if spec.response_schema is None:
+        return None
+    from batchrun.shape import Shape  # takes 0.1 s, which most jobs needn't wait for
+
+    return Shape(spec.response_schema)
 
 
 def check_request(spec: JobSpec, plan: Plan) -> None:
@@ -197,6 +268,7 @@ def check_request(spec: JobSpec, plan: Plan) -> None:
         stream=plan.stream,
     )
     try:
+        check_sizes(request, plan.model)
         plan.dialect.encode(request, plan.model.rules)
     except ProviderError as error:
         raise UsageError(error.message, code="request-refused", remedy=error.remedy) from error

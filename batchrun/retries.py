@@ -19,6 +19,8 @@ MAYBE_BILLED = frozenset({ErrorKind.SERVER, ErrorKind.NETWORK, ErrorKind.TIMEOUT
 ITEM_IS_BAD = frozenset(
     {ErrorKind.INVALID, ErrorKind.MODERATED, ErrorKind.MEDIA, ErrorKind.TEMPLATE, ErrorKind.INTERNAL}
 )
+ANSWER_IS_BAD = frozenset({ErrorKind.INVALID_ANSWER})
+"""Tried again, as one that may have been billed, only by jobs that ask for it."""
 PROFILE_IS_REFUSED = frozenset({ErrorKind.ACCOUNT, ErrorKind.NOT_FOUND})
 MONEY_IS_GONE = frozenset({ErrorKind.ARREARS})
 
@@ -41,6 +43,8 @@ class Policy:
     """Attempts that may have been billed, the first one included."""
     max_elapsed: timedelta
     """From the first free failure of an item, over all that follow."""
+    asks_again: bool = False
+    """Whether an answer that doesn't fit is asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +72,9 @@ def decide(error: ProviderError, tries: Tries, policy: Policy, now: datetime, ra
         return Decision(state=State.FAILED, next_at=now, tries=tries)
     if kind in MONEY_IS_GONE:
         return Decision(state=State.PENDING, next_at=now, tries=tries, pauses="arrears")
-    if kind in MAYBE_BILLED:
+    if kind in MAYBE_BILLED or kind in ANSWER_IS_BAD:
         tries = replace(tries, paid=tries.paid + 1)
-        ended = tries.paid >= policy.attempts
+        ended = tries.paid >= policy.attempts or (kind in ANSWER_IS_BAD and not policy.asks_again)
         wait = backoff(tries.paid - 1, random)
     else:
         since = tries.free_since or now

@@ -107,11 +107,14 @@ def result_of(value: Mapping[str, Any]) -> Result:
         Result,
         value,
         call=built(Call, value["call"], variables={}, media=[]),
-        answer=None
-        if answer is None
-        else built(Answer, answer, usage=usage_of(answer["usage"]), tool_calls=answer["tool_calls"]),
+        answer=None if answer is None else answer_of(answer),
         charge=None if charge is None else built(Charge, charge, usage=usage_of(charge["usage"])),
     )
+
+
+def answer_of(value: Mapping[str, Any]) -> Answer:
+    parsed, calls = value.get("parsed"), value["tool_calls"]
+    return built(Answer, value, usage=usage_of(value["usage"]), parsed=parsed, tool_calls=calls)
 
 
 def usage_of(value: Mapping[str, Any] | None) -> Usage | None:

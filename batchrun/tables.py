@@ -229,7 +229,7 @@ answers = Table(
     Column("reasoning", Text, nullable=False),
     Column("finish_reason", Text),
     Column("complete", Boolean, nullable=False),
-    Column("parsed", sa.JSON),
+    Column("parsed", sa.JSON(none_as_null=True)),
     Column("tool_calls", sa.JSON(none_as_null=True)),
 )
 

@@ -6,18 +6,19 @@ over it, field by field; after that, simulators copy what they simulate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic_core import PydanticCustomError
 
 from batchrun.catalogue.addresses import check_base_url, is_exposed
 from batchrun.catalogue.file import CatalogueFile, EndpointEntry, ModelEntry, PriceEntry
-from batchrun.catalogue.merge import contradictions, merge_files, merge_models, models_at
+from batchrun.catalogue.merge import contradictions, merge_files, merge_models, models_at, resolved
 from batchrun.catalogue.reader import read_catalogue_file, refuse
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
@@ -27,6 +28,9 @@ from batchrun.showing import clean, listing
 from batchrun.tokens import PictureFormula
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
+FEATURES = ("web_search", "partial", "cache")
+FEATURE_FIELDS = {"web_search": ("enable_search",)}
+"""Parameters that mean nothing to a model which is known to lack the feature."""
 ERROR_TABLES = {"compat": "openai", "native": "model-studio"}
 """By dialect, where an entry names none."""
 
@@ -43,6 +47,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Structured:
+    """How a model can be held to a form of its answers."""
+
+    form: Literal["json_schema", "json_object", "none"] = "none"
+    """`json_object` promises JSON, and knows no schema."""
+    while_thinking: bool = False
+    """Whether it may be asked of a model that thinks before it answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model at one endpoint. Sizes are tokens; None is not known. The defaults are those of an unlisted model."""
 
@@ -51,6 +65,12 @@ class Model:
     images: bool = True
     videos: bool = True
     thinks_by_default: bool = False
+    system_while_thinking: bool = True
+    """False where the vendor advises against a system message to a model that thinks (contract O9)."""
+    features: frozenset[str] = frozenset()
+    """Some of `FEATURES`: what it is known to do."""
+    lacks: frozenset[str] = frozenset()
+    """What it is known not to do. Of a feature in neither set nothing is known."""
     context: int | None = None
     max_input_thinking: int | None = None
     max_input: int | None = None
@@ -62,6 +82,10 @@ class Model:
     """The most that one picture can become, marks included."""
     picture_tokens: PictureFormula | None = None
     """How pictures are counted; None where no formula is published."""
+    structured: Structured | None = None
+    """None is not known."""
+    tools: bool | None = None
+    """Whether it can call functions; None is not known."""
     retired_on: date | None = None
     replaced_by: str | None = None
     limits: Limits = field(default_factory=Limits)
@@ -90,7 +114,11 @@ class Model:
 
     def may_think(self, thinking: Thinking | None) -> bool:
         """Whether a call that asks for this can bring thinking."""
-        return self._thinks(self.thinks_by_default if thinking is None else thinking.enabled)
+        return self.may_think_by(None if thinking is None else thinking.enabled)
+
+    def may_think_by(self, enabled: bool | None) -> bool:
+        """The same by the switch alone; None where nothing is said."""
+        return self._thinks(self.thinks_by_default if enabled is None else enabled)
 
     def price_at(self, moment: datetime) -> Price | None:
         """The price that holds at `moment`, which carries a zone; None where none is known."""
@@ -100,8 +128,8 @@ class Model:
         """A sentence about the vendor's announced end of this model; None before its day and where there is none."""
         if self.retired_on is None or today < self.retired_on:
             return None
-        successor = f"; the vendor names {self.replaced_by} as successor" if self.replaced_by else ""
-        return f"{self.id} was announced to end on {self.retired_on.isoformat()}{successor}"
+        successor = f", successor {self.replaced_by}" if self.replaced_by else ""
+        return f"{self.id}: announced end {self.retired_on.isoformat()}{successor}"
 
     def _thinks(self, asked: bool) -> bool:
         return self.rules.thinking == "always" or (self.rules.thinking == "switchable" and asked)
@@ -215,7 +243,7 @@ def _bundled() -> CatalogueFile:
 
 
 def _build(file: CatalogueFile) -> dict[str, Endpoint]:
-    real = {name: _endpoint(name, entry) for name, entry in file.endpoints.items() if entry.simulates is None}
+    real = {name: _endpoint(name, entry, file) for name, entry in file.endpoints.items() if entry.simulates is None}
     real |= {name: _taking(endpoint, file, real) for name, endpoint in real.items() if endpoint.models_of is not None}
     return {
         name: real[name] if entry.simulates is None else _simulator(name, entry, real[entry.simulates], file)
@@ -223,7 +251,15 @@ def _build(file: CatalogueFile) -> dict[str, Endpoint]:
     }
 
 
-def _endpoint(name: str, entry: EndpointEntry) -> Endpoint:
+def _own_models(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterator[tuple[str, ModelEntry]]:
+    """What the entry itself lists, with all that it takes over from elsewhere."""
+    models = models_at(name if entry.simulates is None else entry.simulates, file)
+    if entry.simulates is not None:
+        models = resolved(merge_models(models, entry.models))
+    return ((model_id, models[model_id]) for model_id in entry.models)
+
+
+def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
     provider, _, region = name.partition("/")
     return Endpoint(
         name=name,
@@ -237,7 +273,7 @@ def _endpoint(name: str, entry: EndpointEntry) -> Endpoint:
         simulates=entry.simulates,
         models_of=entry.models_of,
         error_table=entry.error_table if "error_table" in entry.model_fields_set else ERROR_TABLES[entry.dialect],
-        models={model_id: _model(name, model_id, model) for model_id, model in entry.models.items()},
+        models={model_id: _model(name, model_id, model) for model_id, model in _own_models(name, entry, file)},
         open_models=entry.open_models,
         media_urls=entry.media_urls,
         max_tokens_as=entry.max_tokens_as,
@@ -246,26 +282,24 @@ def _endpoint(name: str, entry: EndpointEntry) -> Endpoint:
 
 def _taking(endpoint: Endpoint, file: CatalogueFile, real: Mapping[str, Endpoint]) -> Endpoint:
     """With the very models of another endpoint, prices included; what its entry says of a model goes over that."""
-    entry, models, owner = file.endpoints[endpoint.name], models_at(endpoint.name, file), real[endpoint.models_of or ""]
-    own = {model_id: _model(endpoint.name, model_id, models[model_id]) for model_id in entry.models}
+    entry, owner = file.endpoints[endpoint.name], real[endpoint.models_of or ""]
     table = endpoint.error_table if "error_table" in entry.model_fields_set else owner.error_table
-    return replace(endpoint, error_table=table, models={**owner.models, **own})
+    return replace(endpoint, error_table=table, models={**owner.models, **endpoint.models})
 
 
 def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueFile) -> Endpoint:
     """Speaks as `real` does and prices with its very prices; what the entry says of a model goes over that."""
-    copied = merge_models(models_at(real.name, file), entry.models)
-    own = {model_id: _model(name, model_id, copied[model_id]) for model_id in entry.models}
+    own = _endpoint(name, entry, file)
     twins = (other for other, found in file.endpoints.items() if found.simulates == real.models_of)
     return replace(
-        _endpoint(name, entry),
+        own,
         models_of=None if real.models_of is None else next(twins, None),
         dialect=entry.dialect if "dialect" in entry.model_fields_set else real.dialect,
         error_table=entry.error_table if "error_table" in entry.model_fields_set else real.error_table,
         open_models=entry.open_models if "open_models" in entry.model_fields_set else real.open_models,
         media_urls=entry.media_urls if "media_urls" in entry.model_fields_set else real.media_urls,
         max_tokens_as=entry.max_tokens_as if "max_tokens_as" in entry.model_fields_set else real.max_tokens_as,
-        models={**real.models, **own},
+        models={**real.models, **own.models},
     )
 
 
@@ -277,12 +311,15 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
             thinking=entry.thinking,
             thinking_switch=entry.thinking_switch,
             thinking_budget=entry.thinking_budget,
-            forbidden=frozenset(entry.forbidden),
+            forbidden=frozenset(entry.forbidden).union(*(FEATURE_FIELDS.get(lack, ()) for lack in entry.lacks)),
             native_task=entry.native_task,
         ),
         images=entry.images,
         videos=entry.videos,
         thinks_by_default=entry.thinks_by_default or entry.thinking == "always",
+        system_while_thinking=entry.system_while_thinking,
+        features=frozenset(entry.features),
+        lacks=frozenset(entry.lacks),
         context=entry.context,
         max_input_thinking=entry.max_input_thinking,
         max_input=entry.max_input,
@@ -290,6 +327,8 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         max_output=entry.max_output,
         max_image_tokens=entry.max_image_tokens,
         picture_tokens=_formula(entry),
+        structured=_structured(entry),
+        tools=entry.tools,
         retired_on=retirement.on if retirement else None,
         replaced_by=retirement.replaced_by if retirement else None,
         limits=_limits(entry),
@@ -297,6 +336,12 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         source=entry.source,
         checked_on=entry.checked_on,
     )
+
+
+def _structured(entry: ModelEntry) -> Structured | None:
+    if entry.structured is None:
+        return None
+    return Structured(form=entry.structured.form, while_thinking=entry.structured.while_thinking)
 
 
 def _formula(entry: ModelEntry) -> PictureFormula | None:

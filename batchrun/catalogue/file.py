@@ -146,6 +146,7 @@ def _check_bounds(bounds: list[int]) -> list[int]:
     return bounds
 
 
+Feature = Literal["web_search", "partial", "cache"]
 PixelBounds = Annotated[list[Tokens], AfterValidator(_check_bounds)]
 
 
@@ -157,7 +158,15 @@ class PictureTokensEntry(Entry):
     checked_on: Day | None = None
 
 
+class StructuredEntry(Entry):
+    form: Literal["json_schema", "json_object", "none"]
+    while_thinking: bool = False
+    source: str = ""
+    checked_on: Day | None = None
+
+
 class ModelEntry(Entry):
+    same_as: str | None = None
     images: bool = True
     videos: bool = True
     thinking: Literal["never", "always", "switchable"] = "never"
@@ -165,7 +174,13 @@ class ModelEntry(Entry):
     thinking_budget: bool = False
     thinks_by_default: bool = False
     forbidden: list[str] = []
+    system_while_thinking: bool = True
+    features: list[Feature] = []
+    lacks: list[Feature] = []
+    features_source: str = ""
     native_task: Literal["multimodal-generation", "text-generation"] = "multimodal-generation"
+    structured: StructuredEntry | None = None
+    tools: bool | None = None
     context: Tokens | None = None
     max_input_thinking: Tokens | None = None
     max_input: Tokens | None = None

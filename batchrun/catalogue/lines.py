@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from batchrun.catalogue import Catalogue, Endpoint, Model
+from batchrun.catalogue import FEATURES, Catalogue, Endpoint, Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,14 @@ class ModelLine:
     thinking: str | None = None
     images: bool | None = None
     videos: bool | None = None
+    features: tuple[str, ...] = ()
+    """What it is known to do, such as `partial`."""
+    lacks: tuple[str, ...] = ()
+    """What it is known not to do."""
+    structured: str | None = None
+    """How answers are held to a form: json_schema, json_object or none."""
+    tools: bool | None = None
+    """Whether it can call functions."""
     context: int | None = None
     max_input: int | None = None
     max_output: int | None = None
@@ -79,6 +87,10 @@ def lines_of(catalogue: Catalogue, endpoint: Endpoint, now: datetime) -> Iterato
         )
 
 
+def in_order(features: Iterable[str]) -> tuple[str, ...]:
+    return tuple(feature for feature in FEATURES if feature in features)
+
+
 def line_of(endpoint: Endpoint, model: Model, now: datetime, *, own: bool) -> ModelLine:
     price = model.price_at(now)
     return ModelLine(
@@ -91,6 +103,10 @@ def line_of(endpoint: Endpoint, model: Model, now: datetime, *, own: bool) -> Mo
         thinking=model.rules.thinking,
         images=model.images,
         videos=model.videos,
+        features=in_order(model.features),
+        lacks=in_order(model.lacks),
+        structured=None if model.structured is None else model.structured.form,
+        tools=model.tools,
         context=model.context,
         max_input=model.max_input,
         max_output=model.max_output,

@@ -34,7 +34,24 @@ def models_at(name: str, file: CatalogueFile) -> dict[str, ModelEntry]:
     """The models of a real endpoint: those of the endpoint that it takes them from, with its own over them."""
     entry = file.endpoints[name]
     taken = {} if entry.models_of is None else file.endpoints[entry.models_of].models
-    return merge_models(taken, entry.models)
+    return resolved(merge_models(taken, entry.models))
+
+
+OF_ONE_ID = frozenset({"same_as", "prices", "limits", "retirement"})
+"""What a vendor says of each id, so that another one doesn't have it too."""
+
+
+def resolved(models: Mapping[str, ModelEntry]) -> dict[str, ModelEntry]:
+    """Each `same_as` replaced by what it names: the fields of that model under those that are written."""
+    return {name: _like(entry, models) for name, entry in models.items()}
+
+
+def _like(entry: ModelEntry, models: Mapping[str, ModelEntry]) -> ModelEntry:
+    if entry.same_as is None:
+        return entry
+    other = models[entry.same_as]
+    taken = {name: getattr(other, name) for name in other.model_fields_set - entry.model_fields_set - OF_ONE_ID}
+    return entry.model_copy(update=taken)
 
 
 def contradictions(file: CatalogueFile, document: Document, path: Path) -> list[Problem]:
@@ -42,7 +59,7 @@ def contradictions(file: CatalogueFile, document: Document, path: Path) -> list[
     return [
         problem_at(document, path, where, message, remedy)
         for name, entry in file.endpoints.items()
-        for where, message, remedy in (*_of_endpoint(name, entry, file), *_of_models(name, entry))
+        for where, message, remedy in (*_of_endpoint(name, entry, file), *_of_models(name, entry, file))
     ]
 
 
@@ -84,8 +101,26 @@ def _of_endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterat
         )
 
 
-def _of_models(name: str, entry: EndpointEntry) -> Iterator[tuple[KeyPath, str, str]]:
+def _of_models(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterator[tuple[KeyPath, str, str]]:
+    own = sorted(other for other, model in _all_models(entry, file).items() if model.same_as is None)
     for model_id, model in entry.models.items():
+        where: KeyPath = ("endpoints", name, "models", model_id)
+        if model.same_as is not None and model.same_as not in own:
+            problem = "is not the id of a model of this endpoint with facts of its own"
+            yield (*where, "same_as"), problem, f"Known are: {', '.join(own)}"
+        both = sorted(set(model.features) & set(model.lacks))
+        if both:
+            yield (*where, "lacks"), f"names {both[0]}, as `features` does", "Keep it in one of the two"
         if model.thinks_by_default and model.thinking == "never":
-            where: KeyPath = ("endpoints", name, "models", model_id, "thinks_by_default")
-            yield where, "contradicts `thinking: never`", "Write `thinking: always` or `thinking: switchable`"
+            yield (
+                (*where, "thinks_by_default"),
+                "contradicts `thinking: never`",
+                "Write `thinking: always` or `thinking: switchable`",
+            )
+
+
+def _all_models(entry: EndpointEntry, file: CatalogueFile) -> dict[str, ModelEntry]:
+    """What it lists, and what stands at the endpoints that it takes models from."""
+    owner = file.endpoints.get(entry.simulates or entry.models_of or "", entry)
+    further = file.endpoints.get(owner.models_of or "", entry)
+    return further.models | owner.models | entry.models

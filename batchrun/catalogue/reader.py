@@ -19,6 +19,7 @@ from batchrun.catalogue.file import (
     PictureTokensEntry,
     PriceEntry,
     RetirementEntry,
+    StructuredEntry,
     TierEntry,
 )
 from batchrun.errors import CatalogueError, Problem, SpecError
@@ -46,6 +47,7 @@ _SECTIONS: dict[str, type[Entry]] = {
     "limits": LimitsEntry,
     "retirement": RetirementEntry,
     "picture_tokens": PictureTokensEntry,
+    "structured": StructuredEntry,
 }
 """The mappings inside a model."""
 _REMEDIES = {"string_type": "Put it in quotes", "int_type": "Write it in digits alone, such as 32768"}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
+from textwrap import fill
 from typing import Annotated
 
 import typer
 
 from batchrun import api
+from batchrun.catalogue import FEATURES
 from batchrun.catalogue.lines import ModelLine
 from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AsJson
@@ -27,6 +29,9 @@ def command(
         bool, typer.Option("--probe", help="Ask the provider's server which models it has. Nothing is bought.")
     ] = False,
     catalogue: CatalogueFile = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Longest answers, features and announced ends too; more than 80 columns.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Models that a job can name: what they take, how much fits, what they cost.
@@ -47,7 +52,7 @@ def command(
     for number, group in enumerate(groups):
         if number:
             shell.line()
-        print_provider(shell, group, taken_over=provider is not None)
+        print_provider(shell, group, taken_over=provider is not None, wide=wide)
 
 
 def asked(provider: str | None) -> str:
@@ -76,15 +81,33 @@ def print_offer(shell: Screen, offer: Offer, *, as_json: bool) -> None:
         shell.note("to use one that isn't in the catalogue, add it to a file of your own (--catalogue)")
 
 
-def print_provider(shell: Screen, lines: Sequence[ModelLine], *, taken_over: bool) -> None:
+def print_provider(shell: Screen, lines: Sequence[ModelLine], *, taken_over: bool, wide: bool) -> None:
     """Models that are `taken_over` stand in the table of another provider already, where all are listed."""
     shell.line(heading(lines), style="bold")
     named = [line for line in lines if line.model is not None and (taken_over or line.own)]
-    if named:
+    if named and wide:
+        shell.table((*COLUMNS, *WIDE), [(*row(line), *wide_row(line)) for line in named])
+    elif named:
         shell.table(COLUMNS, [row(line) for line in named])
-    for line in named:
+    for notice in notices(named):
+        shell.line(notice)
+
+
+def notices(lines: Iterable[ModelLine]) -> Iterator[str]:
+    """A paragraph for all models that end on the same day and have the same successor."""
+    ended: dict[str, list[str]] = {}
+    for line in lines:
         if line.notice is not None:
-            shell.line(f"  {line.notice}")
+            ended.setdefault(line.notice.removeprefix(f"{line.model}: "), []).append(line.model or "")
+    for end, models in ended.items():
+        yield fill(
+            f"{end}: {', '.join(models)}",
+            width=79,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
 
 
 def heading(lines: Sequence[ModelLine]) -> str:
@@ -99,22 +122,45 @@ def heading(lines: Sequence[ModelLine]) -> str:
 COLUMNS = (
     Column(title="MODEL"),
     Column(title="THINKING"),
-    Column(title="IMAGES"),
+    Column(title="TAKES"),
     Column(title="CONTEXT", justify="right"),
-    Column(title="OUTPUT", justify="right"),
     Column(title="IN / OUT", justify="right"),
 )
+WIDE = (
+    Column(title="OUTPUT", justify="right"),
+    Column(title="FEATURES"),
+    Column(title="JSON"),
+    Column(title="ENDS"),
+)
+THINKING = {"never": "never", "always": "always", "switchable": "optional"}
 
 
 def row(line: ModelLine) -> Sequence[str]:
     return (
         line.model or "",
-        line.thinking or "",
-        "yes" if line.images else "no",
+        THINKING[line.thinking or "never"],
+        takes(line),
         count_text(line.context),
-        count_text(line.max_output),
         price_text(line),
     )
+
+
+def wide_row(line: ModelLine) -> Sequence[str]:
+    ends = "" if line.ends_on is None else line.ends_on.isoformat()
+    structured = "?" if line.structured is None else line.structured.removeprefix("json_")
+    return (count_text(line.max_output), features(line), structured, ends)
+
+
+def takes(line: ModelLine) -> str:
+    media = [name for name, taken in (("image", line.images), ("video", line.videos)) if taken]
+    return " ".join(media) or "text"
+
+
+def features(line: ModelLine) -> str:
+    """What it is known to do, and with a question mark what isn't known."""
+    known = [*(["tools"] if line.tools else []), *line.features]
+    unknown = [f"{name}?" for name in FEATURES if name not in (*line.features, *line.lacks)]
+    return " ".join([*known, *(["tools?"] if line.tools is None else []), *unknown]) or "none"
 
 
 def price_text(line: ModelLine) -> str:

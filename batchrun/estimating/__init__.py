@@ -87,7 +87,7 @@ class Estimator:
             measured=found.output.highs.count,
             input_tokens=tokens[0],
             output_tokens=tokens[1],
-            longest_answer=None if plan.prompt is None else plan.output_bound(),
+            longest_answer=None if plan.written else plan.output_bound(),
             currency=needs.currency,
             spent=spent,
             to_come=to_come,

@@ -71,12 +71,12 @@ class Needs:
 
     def is_open(self, variables: Mapping[str, JsonValue]) -> bool:
         """Whether the pictures of a written request have bounds beside them, so that they may become of any size."""
-        return self.plan.prompt is None and has_own_bounds(variables)
+        return self.plan.written and has_own_bounds(variables)
 
     def words(self, variables: Mapping[str, JsonValue], texts: list[str]) -> Between:
         """The tokens of the text. Of a written request the high end counts its JSON, the low one its plain text."""
         counted = prompt_tokens(texts)
-        if self.plan.prompt is not None:
+        if not self.plan.written:
             return counted
         return Between(min(counted.low, prompt_tokens(written_words(variables)).low), counted.high)
 

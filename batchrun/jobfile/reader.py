@@ -1,11 +1,13 @@
 """Read a job file: bytes, YAML with places, defaults, checks. All problems are reported at once, each at its place.
 
 `defaults` go into each job before it is checked. Mappings are merged key by key, so that a job may change one limit and
-keep the others; lists and `inputs` are replaced as a whole; an explicit null takes a default back.
+keep the others; lists, `inputs` and a `response_schema` are replaced as a whole; an explicit null takes a default
+back.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from batchrun.errors import Problem, SpecError, TemplateError
+from batchrun.errors import Problem, SpecError, TemplateError, UsageError
+from batchrun.jobfile.asking import check_response_schema
 from batchrun.jobfile.document import Document, KeyPath, Lines, Place, read_document
 from batchrun.jobfile.mapping import document_of
 from batchrun.jobfile.sections import IMAGE_VARIABLES, URL_VARIABLES
@@ -34,6 +37,9 @@ _A_KEY = (
 )
 _LISTED = {"images": IMAGE_VARIABLES, "urls": URL_VARIABLES}
 _TEMPLATES: tuple[KeyPath, ...] = (("prompt",), ("system",), ("output", "sidecar"))
+_WHOLE = frozenset({"inputs", "response_schema", "tool_choice"})
+"""Mappings that a job replaces, in which null means null."""
+MAX_SCHEMA_BYTES = 1_000_000
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -137,6 +143,7 @@ class _Reader:
     def check(self, value: dict[str, JsonValue]) -> JobsDocument | None:
         jobs: JobsDocument | None = None
         merged = self._merged(value)
+        self._read_schemas(merged)
         try:
             jobs = JobsDocument.model_validate(merged)
         except ValidationError as error:
@@ -162,6 +169,24 @@ class _Reader:
         if isinstance(jobs, list):
             merged["jobs"] = [_merge(defaults, job) if isinstance(job, dict) else job for job in jobs]
         return merged
+
+    def _read_schemas(self, merged: dict[str, JsonValue]) -> None:
+        """Put the schema of a file in the place of its path. One that can't be read is noted, and left out."""
+        jobs = merged.get("jobs")
+        for index, job in enumerate(jobs if isinstance(jobs, list) else []):
+            named = job.get("response_schema") if isinstance(job, dict) else None
+            if not isinstance(job, dict) or not isinstance(named, str):
+                continue
+            del job["response_schema"]
+            try:
+                schema = read_schema((Path() if self._path is None else self._path.parent) / named)
+                check_response_schema(schema)
+                job["response_schema"] = schema
+            except SpecError as error:
+                [problem] = error.problems
+                self._note(("jobs", index, "response_schema"), f"{clean(named)} {problem.message}", problem.remedy)
+            except UsageError as error:
+                self._note(("jobs", index, "response_schema"), f"{clean(named)}: {error.message}", error.remedy)
 
     def _check_numbers(self, value: dict[str, JsonValue]) -> None:
         """A number of an inline row that would come out unlike it was written is refused: `012`, `1.50`, `1e3`."""
@@ -190,7 +215,7 @@ class _Reader:
             inputs = _at(job, ("inputs",))
             named = inputs if isinstance(inputs, dict) else {}
             there = next((_LISTED[kind] for kind in _LISTED if named.get(kind) is not None), None)
-            for path in _TEMPLATES if there else ():
+            for path in (*_TEMPLATES, *_contents(job)) if there else ():
                 self._check_template(("jobs", index, *path), _at(job, path), there or frozenset())
 
     def _check_template(self, path: KeyPath, source: JsonValue, there: frozenset[str]) -> None:
@@ -243,12 +268,35 @@ class _Reader:
 def _merge(defaults: Mapping[str, JsonValue], job: Mapping[str, JsonValue], section: str = "") -> dict[str, JsonValue]:
     merged: dict[str, JsonValue] = {**defaults}
     for key, value in job.items():
-        if isinstance(value, dict) and key != "inputs" and section != "extra":
+        if isinstance(value, dict) and key not in _WHOLE and section != "extra":
             default = defaults.get(key)
             merged[key] = _merge(default if isinstance(default, dict) else {}, value, key)
         else:
             merged[key] = value
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def read_schema(path: Path) -> dict[str, JsonValue]:
+    """The JSON Schema in a file. Raises SpecError."""
+    with open_regular(path, max_bytes=MAX_SCHEMA_BYTES, too_large="Describe less of the answer") as file:
+        data = file.read(MAX_SCHEMA_BYTES)
+    if SECRET.search(data.decode(errors="replace")):
+        raise SpecError([_file_problem(path, "holds what looks like a key", _A_KEY[1])])
+    try:
+        schema = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise SpecError([_file_problem(path, f"is not JSON{where}", "Correct it")]) from error
+    if not isinstance(schema, dict):
+        raise SpecError([_file_problem(path, "is not a JSON Schema", 'Write an object, such as {"type": "object"}')])
+    return schema
+
+
+def _contents(job: JsonValue) -> list[KeyPath]:
+    """Where the texts of a job's messages stand."""
+    messages = job.get("messages") if isinstance(job, dict) else None
+    found = messages if isinstance(messages, list) else []
+    return [("messages", number, "content") for number, message in enumerate(found) if isinstance(message, dict)]
 
 
 def _is_row_value(path: KeyPath) -> bool:

@@ -39,11 +39,14 @@ item's own values, which are data: braces inside them stay braces. Nothing in a 
 IDENTITY = """
 ## What may change
 
-`provider`, `model`, `system`, `prompt`, `params`, `thinking` and `media` make an answer the answer to this request:
-when one of them changes after the job was loaded, loading it again is refused with the difference shown, and the
-changed job needs a new name. All else takes effect when the file is loaded again, also while the job runs.
+`provider`, `model`, `system`, `prompt`, `messages`, `params`, `thinking`, `response_schema`, `tools`, `tool_choice` and
+`media` make an answer the answer to this request: when one of them changes after the job was loaded, loading it again
+is refused with the difference shown, and the changed job needs a new name. All else takes effect when the file is
+loaded again, also while the job runs.
 """
-JOB_SECTIONS = ("inputs", "params", "thinking", "media", "limits", "retry", "timeouts", "budget", "output")
+PARTS = {"messages": {"role", "content"}}
+"""Keys that each entry of a list must have."""
+JOB_SECTIONS = ("inputs", "messages", "params", "thinking", "media", "limits", "retry", "timeouts", "budget", "output")
 
 
 def reference(schema: Schema) -> str:
@@ -53,8 +56,10 @@ def reference(schema: Schema) -> str:
     parts = [HEAD, *section("The file", "", schema, set(schema["required"]))]
     parts += section("A job", job["description"], job, {"name", *required.get("", ())})
     for key in JOB_SECTIONS:
-        definition = definitions[target(job["properties"][key])]
-        parts += section(f"`{key}`", definition["description"], definition, required.get(key, set()))
+        definition = definitions["MessageSpec" if key == "messages" else target(job["properties"][key])]
+        parts += section(
+            f"`{key}`", definition["description"], definition, required.get(key, set()) | PARTS.get(key, set())
+        )
     filters = "\n".join(f"| `{cell(rule.form)}` |" for rule in FILTERS.values())
     return "\n".join([*parts, TAIL + filters + "\n" + IDENTITY])
 
@@ -94,6 +99,8 @@ def kind(made: Schema) -> str:
     """What may be written, in words."""
     if "const" in made:
         return code(made["const"])
+    if "enum" in made:
+        return " or ".join(code(value) for value in made["enum"] if value is not None)
     kinds = made.get("type", [])
     names = [name for name in ([kinds] if isinstance(kinds, str) else kinds) if name != "null"]
     if names:

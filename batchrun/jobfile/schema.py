@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from batchrun.jobfile import sections, spec
+from batchrun.jobfile import asking, sections, spec
 from batchrun.jobfile.quantities import format_duration
 from batchrun.jobfile.sections import Section
 
@@ -27,14 +27,22 @@ DEFAULTS = "What every job takes over, unless it says something else itself. Map
 PARTIAL = {"": "JobSpec", "thinking": "ThinkingSpec", "budget": "BudgetSpec", "output": "OutputSpec"}
 """Where keys must be there that `defaults` may give: the job itself, and its sections."""
 
+KEYS = {"parameters": "params"}
 OF_REQUESTS: Schema = {"properties": {"inputs": {"required": ["requests"]}}, "required": ["inputs"]}
 REQUESTS_SAY_ALL: Schema = {
     "if": OF_REQUESTS,
-    "then": {"properties": {key: {"type": "null"} for key in ("prompt", "system", "params", "thinking", "output")}},
+    "then": {"properties": {KEYS.get(field, field): {"type": "null"} for field in spec.OF_A_REQUEST}},
 }
+NOT_BOTH: Schema = {
+    "not": {
+        "properties": {key: {"not": {"type": "null"}} for key in ("prompt", "messages")},
+        "required": ["prompt", "messages"],
+    }
+}
+ASKED: Schema = {"anyOf": [{"required": ["prompt"]}, {"required": ["messages"]}, OF_REQUESTS]}
 PROMPT_OR_REQUESTS: Schema = {
-    "if": {"properties": {"defaults": {"anyOf": [{"required": ["prompt"]}, OF_REQUESTS]}}, "required": ["defaults"]},
-    "else": {"properties": {"jobs": {"items": {"anyOf": [{"required": ["prompt"]}, OF_REQUESTS]}}}},
+    "if": {"properties": {"defaults": ASKED}, "required": ["defaults"]},
+    "else": {"properties": {"jobs": {"items": ASKED}}},
 }
 
 EXAMPLES: Mapping[str, Sequence[object]] = {
@@ -42,6 +50,9 @@ EXAMPLES: Mapping[str, Sequence[object]] = {
     "JobSpec.provider": ["model-studio/singapore", "simulator/model-studio-singapore"],
     "JobSpec.model": ["qwen3-vl-plus"],
     "JobSpec.prompt": ["Describe {{ filename }} in one sentence."],
+    "JobSpec.messages": [[{"role": "user", "content": "Describe {{ filename }} in one sentence."}]],
+    "JobSpec.response_schema": ["caption.schema.json"],
+    "JobSpec.tool_choice": ["auto"],
     "JobSpec.tags": [["spring", "catalogue"]],
     "InputsSpec.images": ["photos", "photos/**/*.jpg"],
     "InputsSpec.rows": ["products.csv", "questions.jsonl"],
@@ -64,7 +75,7 @@ def job_schema() -> Schema:
     """JSON Schema, draft 2020-12, of a job file."""
     document = spec.JobsDocument.model_json_schema(by_alias=True)
     definitions: Schema = document.pop("$defs")
-    models = {model.__name__: model for model in sections_of(sections, spec)}
+    models = {model.__name__: model for model in sections_of(sections, asking, spec)}
     described = {
         name: definition if name == "JsonValue" else describe(definition, models[name])
         for name, definition in definitions.items()
@@ -73,14 +84,14 @@ def job_schema() -> Schema:
         {"required": [source], "properties": {source: {"not": {"type": "null"}}}} for source in SOURCES
     ]
     required = [(key, name) for key, section in PARTIAL.items() for name in described[section].pop("required")]
-    job = {**described["JobSpec"], "required": ["name"], **REQUESTS_SAY_ALL}
+    job = {**described["JobSpec"], "required": ["name"], **REQUESTS_SAY_ALL, **NOT_BOTH}
     described["JobSpec"] = job
     described["Defaults"] = {
         **described["JobSpec"],
         "description": DEFAULTS,
         "properties": {key: value for key, value in job["properties"].items() if key != "name"},
     }
-    for key in ("required", *REQUESTS_SAY_ALL):
+    for key in ("required", *REQUESTS_SAY_ALL, *NOT_BOTH):
         del described["Defaults"][key]
     properties = describe(document, spec.JobsDocument)["properties"]
     return {

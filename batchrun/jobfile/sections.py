@@ -155,7 +155,7 @@ class InputsSpec(Section):
 class ParamsSpec(Section):
     """Sampling and length, under the vendor's names. What isn't written isn't sent: the vendor's default holds."""
 
-    LATER = frozenset({"n", "tools", "tool_choice"})
+    LATER = frozenset({"n"})
     RESERVED: ClassVar[frozenset[str]] = frozenset(
         [
             "model",

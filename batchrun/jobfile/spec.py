@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
+from batchrun.jobfile.asking import Messages, MessageSpec, OnInvalid, ResponseSchema, ToolChoice, ToolList, tool_names
 from batchrun.jobfile.quantities import refusal
 from batchrun.jobfile.sections import (
     BudgetSpec,
@@ -37,6 +38,7 @@ __all__ = [
     "JobsDocument",
     "LimitsSpec",
     "MediaSpec",
+    "MessageSpec",
     "OutputSpec",
     "ParamsSpec",
     "RetrySpec",
@@ -47,10 +49,16 @@ __all__ = [
 ]
 
 
+OF_A_REQUEST = ("system", "messages", "prompt", "parameters", "thinking", "response_schema", "tools", "output")
+"""Fields that a job of whole requests doesn't have."""
+ASKED_LATER = ("messages", "response_schema", "tools", "tool_choice")
+"""Parts of the identity of those jobs that have them."""
+
+
 class JobSpec(Section):
     """One job: the same prompt for many items, each of them one call; or a file of whole requests."""
 
-    LATER = frozenset(["window", "response_schema", "tools", "mode", "on_incomplete", "depends_on"])
+    LATER = frozenset(["window", "mode", "on_incomplete", "depends_on"])
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
     """What the other commands call it. Loading a job of the same name again adds what is new to it."""
     provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,2}$")]
@@ -60,11 +68,25 @@ class JobSpec(Section):
     inputs: InputsSpec
     system: Text | None = None
     """The system message; a template like the prompt."""
+    messages: Messages | None = None
+    """A conversation instead of `system` and `prompt`, such as examples in front of the question: a list of `role` and
+    `content`. It ends with the user, and the item's pictures stand in that last message, before its text."""
     prompt: Text | None = Field(default=None, validate_default=True)
     """What is asked of each item: a template, in which `{{ name }}` is replaced by the item's own value. Must be there,
-    except with `inputs.requests`, whose lines are whole requests."""
+    except with `messages`, or with `inputs.requests`, whose lines are whole requests."""
     parameters: ParamsSpec = Field(default_factory=ParamsSpec, alias="params")
     thinking: ThinkingSpec | None = None
+    response_schema: ResponseSchema | None = None
+    """The form of the answers: a JSON Schema, or the path of a .json file with one. It is sent where the model takes
+    it. Every answer is checked by it, and what it says stands in `parsed` then, beside the text."""
+    on_invalid: OnInvalid = "keep"
+    """What becomes of an item whose answer doesn't fit the schema. What was paid for stays stored. `keep` ends the item
+    as done, without `parsed`; `fail` as failed; `ask_again` buys another answer, `retry.attempts` in all."""
+    tools: ToolList | None = None
+    """Functions that the model may call, in OpenAI's form. Nothing is called here: the calls that it asks for stand in
+    `tool_calls`."""
+    tool_choice: ToolChoice | None = None
+    """Whether it may, must or must not call one: auto, none, required, or a function's name in OpenAI's form."""
     stream: bool = True
     """Whether answers come in pieces as they are made. Turn it off only for a server that can't."""
     media: MediaSpec = Field(default_factory=MediaSpec)
@@ -88,17 +110,51 @@ class JobSpec(Section):
             parsed(source)
         return source
 
-    @field_validator("system", "prompt", "parameters", "thinking", "output")
+    @field_validator(*OF_A_REQUEST)
     @classmethod
     def _not_beside_requests(cls, value: object, info: ValidationInfo) -> object:
         inputs = info.data.get("inputs")
         if not isinstance(inputs, InputsSpec) or inputs.kind != "requests":
-            if info.field_name == "prompt" and value is None:
-                raise PydanticKnownError("missing")
-            return value
+            return cls._once(value, info)
         if value is None or (isinstance(value, ParamsSpec) and not value.sent()):
             return value
         raise refusal(*_beside_requests(str(info.field_name)))
+
+    @classmethod
+    def _once(cls, value: object, info: ValidationInfo) -> object:
+        """Either messages or a prompt, and not neither; what was refused isn't complained about twice."""
+        name, said = info.field_name, info.data
+        has_messages = "messages" not in said or said["messages"] is not None
+        if name == "prompt" and value is None and not has_messages:
+            raise PydanticKnownError("missing")
+        if name == "prompt" and value is not None and said.get("messages") is not None:
+            raise refusal(
+                "the job has messages, which say what is asked", "Delete one; `prompt: null` takes a default back"
+            )
+        if name == "messages" and value is not None and said.get("system") is not None:
+            raise refusal("the job has a system message beside them", "Make it the first message, of `role: system`")
+        return value
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _of_a_tool(cls, choice: str | dict[str, JsonValue] | None, info: ValidationInfo) -> object:
+        tools = info.data.get("tools")
+        if choice is None or "tools" not in info.data:
+            return choice
+        if tools is None:
+            raise refusal("there are no tools to choose from", "Write `tools`, or delete it")
+        named = tool_names([choice]) if isinstance(choice, dict) else []
+        if not set(named) <= set(tool_names(tools)):
+            raise refusal(f"no tool is called {named[0]}", "Name one of `tools`")
+        return choice
+
+    @field_validator("response_schema")
+    @classmethod
+    def _not_in_extra(cls, value: object, info: ValidationInfo) -> object:
+        parameters = info.data.get("parameters")
+        if value is not None and isinstance(parameters, ParamsSpec) and "response_format" in parameters.extra:
+            raise refusal("`params.extra.response_format` asks for another form", "Delete one of them")
+        return value
 
     @property
     def params(self) -> Mapping[str, JsonValue]:
@@ -111,7 +167,9 @@ class JobSpec(Section):
         Plain JSON values. `stream`, limits, retry, timeouts, budget, output, tags and priority aren't part of it.
         """
         parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking", "media"})
-        return {**parts, "params": dict(self.params)}
+        dumped = self.model_dump(mode="json", include={*ASKED_LATER})
+        added = {name: value for name, value in dumped.items() if value is not None}
+        return {**parts, **added, "params": dict(self.params)}
 
     def snapshot(self) -> dict[str, JsonValue]:
         """The whole job as plain JSON values; `JobSpec.model_validate` makes an equal job of it."""

@@ -53,6 +53,8 @@ def wrong_value(details: ErrorDetails, place: Place | None) -> Advice:
         return f"must be {words} {_number(context[name])}, not {_number(value)}", "Write a value within the bounds"
     if kind == "string_pattern_mismatch":
         return f"{shown(value)} can't stand here", _pattern_remedy(details["loc"])
+    if kind == "literal_error" and details["loc"][-1:] != ("version",):
+        return f"{shown(value)} can't stand here", f"Write {context['expected']}"
     if kind == "literal_error":
         return f"this batchrun reads version 1, not {shown(value)}", "Write `version: 1`"
     if kind in ("too_short", "string_too_short"):
@@ -132,7 +134,7 @@ def missing_key(path: KeyPath) -> Advice:
         "version": "Add `version: 1` as the first line",
         "jobs": "Add `jobs:` with at least one job",
         "provider": "Add for example `provider: model-studio/singapore`, here or under `defaults`",
-        "prompt": 'Add for example `prompt: "Describe the picture."`; only `inputs: {requests: …}` goes without',
+        "prompt": 'Add for example `prompt: "Describe the picture."`, or messages, or `inputs: {requests: …}`',
         "inputs": "Add for example `inputs: {images: photos/**/*.jpg}`",
         "max_cost": "Add for example `max_cost: 5.00 USD`",
     }

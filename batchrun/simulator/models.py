@@ -113,25 +113,35 @@ KIMI: Final = Model(
     json_mode=False,
 )
 
+
+def open_models(size: str, *, max_frames: int) -> tuple[Model, Model]:
+    """The open Qwen3-VL models of one size: the one that always thinks and the one that never does (2.5, 8.13)."""
+    thinking = replace(
+        QWEN3_VL,
+        name=f"qwen3-vl-{size}-thinking",
+        thinking=Thinking.ALWAYS,
+        thinking_switch=frozenset({True}),
+        max_frames=max_frames,
+        partial_mode=False,
+    )
+    instruct = replace(
+        QWEN3_VL,
+        name=f"qwen3-vl-{size}-instruct",
+        thinking=Thinking.NEVER,
+        thinking_switch=frozenset({False}),
+        max_frames=max_frames,
+    )
+    return thinking, instruct
+
+
 MODELS: Final = {
     model.name: model
     for model in (
         QWEN3_VL,
         replace(QWEN3_VL, name="qwen3-vl-flash"),
         replace(QWEN3_VL, name="qwen3-vl-flash-us", regions=frozenset({"virginia"})),
-        replace(
-            QWEN3_VL,
-            name="qwen3-vl-235b-a22b-thinking",
-            thinking=Thinking.ALWAYS,
-            thinking_switch=frozenset({True}),
-            partial_mode=False,
-        ),
-        replace(
-            QWEN3_VL,
-            name="qwen3-vl-235b-a22b-instruct",
-            thinking=Thinking.NEVER,
-            thinking_switch=frozenset({False}),
-        ),
+        *open_models("235b-a22b", max_frames=2_000),
+        *(model for size in ("32b", "30b-a3b", "8b") for model in open_models(size, max_frames=512)),
         QWEN25_VL,
         replace(QWEN25_VL, name="qwen-vl-plus"),
         KIMI,

@@ -168,7 +168,7 @@ USAGE_COLUMNS = (
     *TOKEN_COLUMNS,
     *("raw", "price_id", "cost_low", "cost_high", "currency", "settled"),
 )
-ADD_ANSWERS = insert(answers, ("attempt_id", "text", "reasoning", "finish_reason", "complete", "tool_calls"))
+ADD_ANSWERS = insert(answers, ("attempt_id", "text", "reasoning", "finish_reason", "complete", "parsed", "tool_calls"))
 ADD_USAGE = insert(usage, USAGE_COLUMNS)
 
 
@@ -178,8 +178,11 @@ def close_attempts_statement() -> Bulk:
     return Bulk(statement=sa.update(attempts).where(attempts.c.id == given.c["id"]).values(changes), given=given)
 
 
+ENDED = ("state", "error_kind", "error")
+
+
 def keep_answers_statement() -> Bulk:
-    given = Given({name: items.c[name].type for name in ("id", "answer_id", "state", "request_hash")})
+    given = Given({name: items.c[name].type for name in ("id", "answer_id", "request_hash", *ENDED)})
     answerable = items.c.state.in_(sources(State.DONE))
     kept = sa.update(items).where(items.c.id == given.c["id"])
     return Bulk(
@@ -189,8 +192,8 @@ def keep_answers_statement() -> Bulk:
             request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
             state=sa.case((answerable, given.c["state"]), else_=items.c.state),
             owner=sa.case((answerable, sa.null()), else_=items.c.owner),
-            error_kind=sa.case((answerable, sa.null()), else_=items.c.error_kind),
-            error=sa.case((answerable, sa.null()), else_=items.c.error),
+            error_kind=sa.case((answerable, given.c["error_kind"]), else_=items.c.error_kind),
+            error=sa.case((answerable, given.c["error"]), else_=items.c.error),
         ),
     )
 
@@ -207,7 +210,8 @@ def move_on_statement() -> Bulk:
 
 CLOSE_ATTEMPTS = close_attempts_statement()
 KEEP_ANSWERS = keep_answers_statement()
-"""Whoever holds the item: the first complete answer is its answer and ends it."""
+"""Whoever holds the item: the first complete answer is its answer and ends it. One that doesn't fit and is kept all the
+same leaves its error beside it."""
 MOVE_ON = move_on_statement()
 """Without an answer only the holder moves the item."""
 SAVE_JOB = (
@@ -264,6 +268,7 @@ def store_answers(connection: Connection, results: Sequence[Result]) -> None:
             "reasoning": result.answer.reasoning,
             "finish_reason": result.answer.finish_reason,
             "complete": result.answer.complete,
+            "parsed": result.answer.parsed,
             "tool_calls": list(result.answer.tool_calls) or None,
         }
         for result in results
@@ -353,8 +358,8 @@ def move_items(connection: Connection, results: Sequence[Result]) -> None:
             {
                 "id": item_id,
                 "answer_id": result.call.attempt_id,
-                "state": result.state.value,
                 "request_hash": result.request_hash,
+                **{name: getattr(result, name) for name in ENDED},
             }
             for item_id, result in first.items()
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -337,7 +338,32 @@ def test_models_of_a_provider_are_listed_by_region(empty: Path) -> None:
 
 def test_models_show_price_and_successor(empty: Path) -> None:
     text = run(empty, "models", "model-studio/singapore").stdout
-    assert ("0.2 / 1.6 USD" in text, "the vendor names qwen3.6-flash as successor" in text) == (True, True)
+    assert "0.2 / 1.6 USD" in text
+    assert "  announced end 2026-10-10, successor qwen3.6-flash: qwen3-vl-flash\n" in text
+
+
+def test_all_models_fit_into_80_columns(empty: Path) -> None:
+    assert max(len(line) for line in run(empty, "models").stdout.splitlines()) <= 80
+
+
+def test_models_show_what_they_take_and_whether_they_think(empty: Path) -> None:
+    lines = run(empty, "models", "model-studio/beijing").stdout.splitlines()
+    words = {line.split()[0]: line.split()[1:4] for line in lines[2:5]}
+    assert words["kimi-k2.5"] == ["optional", "image", "video"]
+    assert words["kimi-k2-thinking"][:2] == ["always", "text"]
+
+
+def test_wide_models_show_features_and_what_is_not_known(empty: Path) -> None:
+    text = run(empty, "models", "model-studio/beijing", "--wide").stdout
+    assert re.search(r"^Moonshot-Kimi-K2-Instruct .* 8,192  tools web_search +none +2026-10-10$", text, re.MULTILINE)
+    assert re.search(r"^qwen3-vl-plus .* partial cache tools\? web_search\? ", text, re.MULTILINE)
+
+
+def test_features_of_a_model_as_json(empty: Path) -> None:
+    (provider,) = rows(document(empty, "models", "model-studio/beijing"), "providers")
+    (kimi,) = (model for model in provider["models"] if model["id"] == "kimi-k2.5")
+    assert (kimi["features"], kimi["lacks"]) == ([], ["web_search", "partial", "cache"])
+    assert (kimi["tools"], kimi["structured"]) == (True, "none")
 
 
 def test_models_of_another_wire_form_are_listed_once(empty: Path) -> None:

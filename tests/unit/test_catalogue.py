@@ -199,27 +199,31 @@ OPEN_QWEN3 = ("qwen3-vl-235b-a22b-thinking", "qwen3-vl-235b-a22b-instruct")
 
 
 @pytest.mark.parametrize("endpoint", [SIN, BEI])
-@pytest.mark.parametrize("model", OPEN_QWEN3)
-def test_open_qwen3_models_have_no_known_figures(bundled: Catalogue, endpoint: str, model: str) -> None:
+@pytest.mark.parametrize("model", [*OPEN_QWEN3, "qwen3-vl-8b-instruct", "qwen-vl-max-2025-08-13"])
+def test_open_models_and_snapshots_have_no_known_figures(bundled: Catalogue, endpoint: str, model: str) -> None:
     found = bundled.model(endpoint, model)
     assert (found.prices, found.limits, found.context, found.max_output) == ((), Limits(), None, None)
 
 
-# Contract 1.4.
+# Contract 1.4, and ids that 8.3.1, 8.7 and 8.13 name.
+MORE_OPEN = {f"qwen3-vl-{size}-{kind}" for size in ("32b", "30b-a3b", "8b") for kind in ("thinking", "instruct")}
+MAX_SNAPSHOTS = {f"qwen-vl-max-{version}" for version in ("latest", "2025-08-13", "2025-04-08", "2025-01-25")}
+PLUS_SNAPSHOTS = {f"qwen-vl-plus-{version}" for version in ("latest", "2025-08-15", "2025-07-10", "2025-01-02")}
+EVERYWHERE = {"qwen3-vl-plus", "qwen3-vl-flash", "qwen-vl-max", "qwen-vl-plus"}
 PLACES = [
-    (SIN, {"qwen3-vl-plus", "qwen3-vl-flash", "qwen-vl-max", "qwen-vl-plus", *OPEN_QWEN3}),
-    (VIR, {"qwen3-vl-plus", "qwen3-vl-flash", "qwen3-vl-flash-us"}),
+    (SIN, {*EVERYWHERE, *OPEN_QWEN3, *MORE_OPEN, *MAX_SNAPSHOTS, *PLUS_SNAPSHOTS}),
+    (VIR, {*EVERYWHERE, "qwen3-vl-flash-us"}),
     (
         BEI,
         {
             "kimi-k2.5",
             "kimi-k2-thinking",
             "Moonshot-Kimi-K2-Instruct",
-            "qwen3-vl-plus",
-            "qwen3-vl-flash",
-            "qwen-vl-max",
-            "qwen-vl-plus",
+            *EVERYWHERE,
             *OPEN_QWEN3,
+            *MORE_OPEN,
+            *MAX_SNAPSHOTS,
+            *PLUS_SNAPSHOTS,
         },
     ),
     ("acedata", {"kimi-k2.5"}),
@@ -353,6 +357,9 @@ THINKING = [
     (SIN, "qwen-vl-plus", ("never", None, False, False)),
     (SIN, "qwen3-vl-235b-a22b-thinking", ("always", "enable_thinking", True, True)),
     (SIN, "qwen3-vl-235b-a22b-instruct", ("never", None, False, False)),
+    (SIN, "qwen3-vl-30b-a3b-thinking", ("always", "enable_thinking", True, True)),
+    (BEI, "qwen3-vl-8b-instruct", ("never", None, False, False)),
+    (VIR, "qwen3-vl-flash-us", ("switchable", "enable_thinking", True, False)),
     ("acedata", "kimi-k2.5", ("always", None, False, True)),
     ("moonshot", "kimi-k2.5", ("switchable", "thinking", False, True)),
     ("moonshot", "kimi-k2-thinking", ("always", None, False, True)),
@@ -393,6 +400,41 @@ def test_thinking_rules(
 @pytest.mark.parametrize("endpoint", [BEI, "dashscope/beijing", "simulator/dashscope-beijing"])
 def test_forbidden_parameters(bundled: Catalogue, endpoint: str, model: str, forbidden: set[str]) -> None:
     assert bundled.model(endpoint, model).rules.forbidden == forbidden
+
+
+# Contract 2.2 (Kimi), 8.4 (cache of Qwen-VL) and 8.7 (partial mode): what it does, what it doesn't.
+FEATURES = [
+    (BEI, "kimi-k2.5", "", "cache partial web_search"),
+    (BEI, "kimi-k2-thinking", "", "cache partial web_search"),
+    (BEI, "Moonshot-Kimi-K2-Instruct", "web_search", "cache partial"),
+    (SIN, "qwen3-vl-plus", "cache partial", ""),
+    (VIR, "qwen3-vl-flash", "cache partial", ""),
+    (SIN, "qwen-vl-max", "cache partial", ""),
+    (BEI, "qwen3-vl-235b-a22b-thinking", "", "partial"),
+    (BEI, "qwen3-vl-8b-instruct", "partial", ""),
+    (BEI, "qwen-vl-max-2025-04-08", "", ""),
+    ("acedata", "kimi-k2.5", "", ""),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "model", "has", "lacks"), FEATURES)
+def test_features(bundled: Catalogue, endpoint: str, model: str, has: str, lacks: str) -> None:
+    found = bundled.model(endpoint, model)
+    assert (" ".join(sorted(found.features)), " ".join(sorted(found.lacks))) == (has, lacks)
+
+
+# Contract O9: said of Qwen-VL alone.
+@pytest.mark.parametrize(
+    ("endpoint", "model", "fine"),
+    [
+        (SIN, "qwen3-vl-plus", False),
+        (VIR, "qwen3-vl-flash-us", False),
+        (BEI, "qwen3-vl-235b-a22b-thinking", False),
+        (BEI, "kimi-k2.5", True),
+    ],
+)
+def test_system_message_while_thinking(bundled: Catalogue, endpoint: str, model: str, fine: bool) -> None:
+    assert bundled.model(endpoint, model).system_while_thinking is fine
 
 
 # Contract 1.2 and 1.4.
@@ -467,6 +509,9 @@ FORMULAS = [
     ("qwen3-vl-235b-a22b-instruct", 32, (4_096, 65_536), (2_621_440, 2_621_440)),
     ("qwen-vl-max", 32, (4_096, 4_096), (1_310_720, 2_621_440)),
     ("qwen-vl-plus", 32, (4_096, 4_096), (1_310_720, 2_621_440)),
+    ("qwen-vl-max-2025-08-13", 32, (4_096, 4_096), (1_310_720, 2_621_440)),
+    ("qwen-vl-max-2025-04-08", 28, (3_136, 3_136), (1_003_520, 1_003_520)),
+    ("qwen-vl-plus-2025-01-02", 28, (3_136, 3_136), (1_003_520, 1_003_520)),
 ]
 
 
@@ -504,6 +549,11 @@ def test_retired_model_names_its_successor(bundled: Catalogue, endpoint: str, mo
     assert (found.retired_on, found.replaced_by) == (date(2026, 10, 10), successor)
 
 
+@pytest.mark.parametrize("model", ["qwen-vl-max-latest", "qwen-vl-max-2025-08-13", "qwen-vl-plus-2025-01-02"])
+def test_snapshots_ended_earlier(bundled: Catalogue, model: str) -> None:
+    assert bundled.model(SIN, model).retired_on == date(2026, 5, 13)
+
+
 @pytest.mark.parametrize("model", ["kimi-k2.5", "qwen3-vl-plus"])
 def test_two_models_have_no_date_of_retirement(bundled: Catalogue, model: str) -> None:
     assert bundled.model(BEI, model).retired_on is None
@@ -511,7 +561,7 @@ def test_two_models_have_no_date_of_retirement(bundled: Catalogue, model: str) -
 
 def test_retirement_is_said_from_its_day_on(bundled: Catalogue) -> None:
     notice = bundled.model(SIN, "qwen3-vl-flash").retirement_notice(date(2026, 10, 10))
-    assert notice == ("qwen3-vl-flash was announced to end on 2026-10-10; the vendor names qwen3.6-flash as successor")
+    assert notice == "qwen3-vl-flash: announced end 2026-10-10, successor qwen3.6-flash"
 
 
 @pytest.mark.parametrize(("model", "day"), [("qwen3-vl-flash", date(2026, 10, 9)), ("qwen3-vl-plus", date(2030, 1, 1))])
@@ -757,6 +807,41 @@ def test_model_is_overridden_field_by_field(load: Load, bundled: Catalogue) -> N
     assert (model.max_output, model.max_cot, model.prices) == (65_536, before.max_cot, before.prices)
 
 
+SNAPSHOT = """
+endpoints:
+  model-studio/beijing:
+    models:
+      qwen3-vl-plus-2025-09-23:
+        same_as: qwen3-vl-plus
+        max_output: 1000
+        limits: {requests_per_minute: 60}
+"""
+
+
+@pytest.mark.parametrize("endpoint", [BEI, "dashscope/beijing", "simulator/model-studio-beijing"])
+def test_model_that_is_the_same_as_another_has_its_fields_below_its_own(load: Load, endpoint: str) -> None:
+    catalogue = load(SNAPSHOT)
+    found, other = catalogue.model(endpoint, "qwen3-vl-plus-2025-09-23"), catalogue.model(BEI, "qwen3-vl-plus")
+    assert (found.rules, found.max_input, found.features) == (other.rules, other.max_input, other.features)
+    assert found.max_output == 1000
+
+
+def test_what_a_vendor_says_of_each_id_is_not_taken_from_another(load: Load) -> None:
+    found = load(SNAPSHOT).model(BEI, "qwen3-vl-plus-2025-09-23")
+    assert (found.prices, found.limits, found.retired_on) == ((), Limits(requests_per_minute=60), None)
+
+
+def test_change_of_a_model_reaches_those_that_are_the_same(load: Load) -> None:
+    own = "endpoints: {model-studio/beijing: {models: {qwen-vl-max: {videos: false}}}}"
+    assert load(own).model("dashscope/beijing", "qwen-vl-max-latest").videos is False
+
+
+def test_parameters_of_a_feature_that_is_lacking_are_forbidden(load: Load) -> None:
+    own = "endpoints: {model-studio/beijing: {models: {qwen-vl-max: {lacks: [web_search]}}}}"
+    forbidden = load(own).model(BEI, "qwen-vl-max").rules.forbidden
+    assert "enable_search" in forbidden
+
+
 def test_limits_are_overridden_one_by_one(load: Load) -> None:
     model = load(own_model("limits: {requests_per_minute: 6000}")).model(SIN, "qwen3-vl-plus")
     assert model.limits == Limits(requests_per_minute=6_000, tokens_per_minute=1_000_000)
@@ -944,6 +1029,9 @@ WRONG = [
     ),
     ("endpoints: {a: {simulates: simulator/model-studio-beijing}}", "is not the name of a real endpoint"),
     ("endpoints: {a: {simulates: a}}", "is not the name of a real endpoint"),
+    (own_model("same_as: nothing"), ".same_as: is not the id of a model of this endpoint with facts of its own"),
+    (own_model("features: [partial], lacks: [partial]"), ".lacks: names partial, as `features` does"),
+    (own_model("features: [flying]"), ".features[0]: is none of the words that are known here"),
     (own_model("thinking: never, thinks_by_default: true"), ".thinks_by_default: contradicts `thinking: never`"),
     ("- 1", "own.yaml:1:1: must be a mapping"),
     ("endpoints: &x {}", "anchors such as `&x` are not allowed"),

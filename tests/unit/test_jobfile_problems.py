@@ -92,7 +92,7 @@ jobs:
         ("params: {max_tokens: 1.5e308}", "not 1.5e+308. Write the number in plain digits"),
         ("params: {seed: 12345678901234567890}", "must be at most 2,147,483,647, not 1.23457e+19"),
         ("media: {fps: 1}", "8:13: jobs[0].media.fps: `fps` does not work yet in this version"),
-        ("response_schema: {}", "`response_schema` does not work yet in this version"),
+        ("depends_on: x", "`depends_on` does not work yet in this version"),
         ("limits: {concurrency: 1000000000}", "must be at most 10,000, not 1,000,000,000"),
         ("limits: {concurrency: '5'}", "must be a whole number, not the text `5`. Write the number in plain digits"),
         ("limits: [5]", "8:13: jobs[0].limits: must be a mapping, not a list"),

@@ -355,7 +355,7 @@ def test_a_missing_prompt_is_told_together_with_other_problems(tmp_path: Path) -
             tmp_path, "    limits: {concurrency: 0}\n", text=JOBS.replace("{requests: b.jsonl}", "{rows: b.jsonl}")
         )
     assert [problem.field for problem in caught.value.problems] == ["jobs[0].prompt", "jobs[0].limits.concurrency"]
-    assert "only `inputs: {requests: …}` goes without" in str(caught.value)
+    assert "or messages, or `inputs: {requests: …}`" in str(caught.value)
 
 
 @pytest.mark.parametrize(

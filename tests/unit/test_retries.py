@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.retries import (
+    ANSWER_IS_BAD,
     DOWN,
     FREE,
     ITEM_IS_BAD,
@@ -178,7 +179,7 @@ def test_every_decision_is_legal_and_bounded(
 
 
 def test_every_kind_of_error_is_in_one_class() -> None:
-    classes = [FREE, MAYBE_BILLED, ITEM_IS_BAD, PROFILE_IS_REFUSED, MONEY_IS_GONE]
+    classes = [FREE, MAYBE_BILLED, ITEM_IS_BAD, ANSWER_IS_BAD, PROFILE_IS_REFUSED, MONEY_IS_GONE]
     assert sorted(kind for group in classes for kind in group) == sorted(ErrorKind)
 
 

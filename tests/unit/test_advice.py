@@ -1,0 +1,111 @@
+"""What a request asks, against the figures of its model: what is refused before a call, and what is only said."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchrun.advice import advice, check_sizes
+from batchrun.catalogue import Model, load_catalogue
+from batchrun.dialects.compat import Compat
+from batchrun.errors import ProviderError
+from batchrun.messages import ChatRequest, JsonValue, Message, TextPart, Thinking
+
+SIN, BEI = "model-studio/singapore", "model-studio/beijing"
+ON, OFF = Thinking(enabled=True, budget=None), Thinking(enabled=False, budget=None)
+
+
+def model(endpoint: str, name: str) -> Model:
+    return load_catalogue().model(endpoint, name)
+
+
+def request(thinking: Thinking | None = None, **params: JsonValue) -> ChatRequest:
+    message = Message(role="user", parts=(TextPart(text="x"),))
+    return ChatRequest(model="m", messages=(message,), params=params, thinking=thinking, stream=True)
+
+
+# Contract 2.1 and 8.4: the longest answers, the longest thinking.
+TOO_MUCH = [
+    (SIN, "qwen3-vl-plus", request(max_tokens=32_769), "at most 32,768 tokens of answer, and `max_tokens` is 32,769"),
+    (SIN, "qwen-vl-max", request(max_completion_tokens=8_193), "`max_completion_tokens` is 8,193"),
+    (BEI, "kimi-k2-thinking", request(max_tokens=16_385), "at most 16,384 tokens of answer"),
+    (SIN, "qwen3-vl-plus", request(max_tokens=0), "`max_tokens` is 0"),
+    (
+        SIN,
+        "qwen3-vl-plus",
+        request(Thinking(enabled=True, budget=81_921)),
+        "at most 81,920 tokens of thinking, and the thinking budget is 81,921",
+    ),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "name", "asked", "words"), TOO_MUCH, ids=range(len(TOO_MUCH)))
+def test_more_than_a_model_gives_is_refused(endpoint: str, name: str, asked: ChatRequest, words: str) -> None:
+    with pytest.raises(ProviderError, match=words) as caught:
+        check_sizes(asked, model(endpoint, name))
+    assert caught.value.remedy.startswith("Write a number from 1 to ")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name", "asked"),
+    [
+        (SIN, "qwen3-vl-plus", request(Thinking(enabled=True, budget=81_920), max_tokens=32_768)),
+        (SIN, "qwen3-vl-235b-a22b-thinking", request(Thinking(enabled=True, budget=10**6), max_tokens=10**6)),
+        ("acedata", "kimi-k2.5", request(max_tokens=10**6)),
+    ],
+    ids=["the most", "not known", "proxy"],
+)
+def test_what_fits_or_isn_t_known_is_not_refused(endpoint: str, name: str, asked: ChatRequest) -> None:
+    check_sizes(asked, model(endpoint, name))
+
+
+# Contract 2.2: a parameter of a feature that the model lacks.
+@pytest.mark.parametrize(
+    ("name", "asked", "words"),
+    [
+        ("kimi-k2.5", request(enable_search=True), "doesn't take the parameter `enable_search`"),
+        ("kimi-k2-thinking", request(enable_search=True), "doesn't take the parameter `enable_search`"),
+        ("kimi-k2.5", request(Thinking(enabled=True, budget=5)), "takes no thinking budget"),
+        ("kimi-k2-thinking", request(Thinking(enabled=True, budget=5)), "takes no thinking budget"),
+    ],
+    ids=range(4),
+)
+def test_what_a_model_lacks_is_refused(name: str, asked: ChatRequest, words: str) -> None:
+    with pytest.raises(ProviderError, match=words):
+        Compat("model-studio").encode(asked, model(BEI, name).rules)
+
+
+def test_search_is_sent_to_the_model_that_has_it() -> None:
+    body = Compat("model-studio").encode(request(enable_search=True), model(BEI, "Moonshot-Kimi-K2-Instruct").rules)
+    assert b'"enable_search":true' in b"".join(piece for piece in body.pieces if isinstance(piece, bytes))
+
+
+# Contract O9.
+@pytest.mark.parametrize(
+    ("endpoint", "name", "thinking", "said"),
+    [
+        (SIN, "qwen3-vl-plus", ON, True),
+        (SIN, "qwen3-vl-plus", None, False),
+        (SIN, "qwen3-vl-plus", OFF, False),
+        (SIN, "qwen3-vl-235b-a22b-thinking", None, True),
+        (SIN, "qwen3-vl-235b-a22b-instruct", None, False),
+        (BEI, "kimi-k2.5", ON, False),
+    ],
+)
+def test_system_message_to_a_model_that_thinks(endpoint: str, name: str, thinking: Thinking | None, said: bool) -> None:
+    notes = list(advice(model(endpoint, name), system=True, params={}, thinking=thinking))
+    sentence = f"the vendor advises against `system` while {name} thinks; say it in the prompt"
+    assert notes == ([sentence] if said else [])
+
+
+def test_without_a_system_message_nothing_is_said_of_it() -> None:
+    assert list(advice(model(SIN, "qwen3-vl-plus"), system=False, params={}, thinking=ON)) == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name", "said"),
+    [(SIN, "qwen3-vl-plus", True), ("acedata", "kimi-k2.5", True), (BEI, "Moonshot-Kimi-K2-Instruct", False)],
+)
+def test_search_where_it_is_not_known(endpoint: str, name: str, said: bool) -> None:
+    notes = list(advice(model(endpoint, name), system=False, params={"enable_search": True}, thinking=None))
+    sentence = f"whether {name} knows `enable_search` isn't known; the vendor may ignore it"
+    assert notes == ([sentence] if said else [])
