@@ -81,3 +81,5 @@ class Answer:
     request_id: str | None
     tool_calls: Sequence[Mapping[str, JsonValue]] = ()
     """In the compat form: `id`, `type` and `function` with `name` and `arguments`."""
+    continues: int | None = None
+    """The attempt whose text was sent along; `text` begins with it."""

@@ -42,7 +42,8 @@ def spill(engine: Engine, folder: Path, worker: str, results: Sequence[Result]) 
         file.write(msgspec.json.encode({"version": 1, "database": shown_url(engine.url)}) + b"\n")
         for result in results:
             # What was asked isn't needed to store what was answered.
-            file.write(msgspec.json.encode(replace(result, call=replace(result.call, variables={}, media=[]))) + b"\n")
+            call = replace(result.call, variables={}, media=[], prefix=None)
+            file.write(msgspec.json.encode(replace(result, call=call)) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     return path

@@ -50,6 +50,8 @@ class Model:
     rules: ModelRules = field(default_factory=ModelRules)
     images: bool = True
     videos: bool = True
+    features: frozenset[str] = frozenset()
+    """`partial`: takes the beginning of an answer and continues it, where it doesn't think (contract 8.7)."""
     thinks_by_default: bool = False
     context: int | None = None
     max_input_thinking: int | None = None
@@ -268,6 +270,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         ),
         images=entry.images,
         videos=entry.videos,
+        features=frozenset(entry.features),
         thinks_by_default=entry.thinks_by_default or entry.thinking == "always",
         context=entry.context,
         max_input_thinking=entry.max_input_thinking,

@@ -160,6 +160,8 @@ class PictureTokensEntry(Entry):
 class ModelEntry(Entry):
     images: bool = True
     videos: bool = True
+    features: list[Literal["partial"]] = []
+    """`partial`: an answer that broke off can be sent along, to be continued (contract 8.7)."""
     thinking: Literal["never", "always", "switchable"] = "never"
     thinking_switch: str | None = None
     thinking_budget: bool = False

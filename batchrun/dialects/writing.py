@@ -11,7 +11,7 @@ from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media import OpenMedia
 from batchrun.media.url import check_image_url
-from batchrun.messages import ChatRequest, JsonValue, Message, Source
+from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
 """Parameters that stand in each image part, beside the image (contract 2.6)."""
@@ -70,6 +70,12 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
     empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
     if not request.messages or empty:
         raise invalid("The request has a message without text or image.", "Give the item a prompt.")
+
+
+def partial_fields(message: Message) -> dict[str, JsonValue]:
+    """The beginning of an answer: a plain text in both wire forms, also where other messages have parts."""
+    text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
+    return {"role": message.role, "content": text, "partial": True}
 
 
 def image_fields(request: ChatRequest) -> dict[str, JsonValue]:

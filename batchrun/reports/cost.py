@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, Connection
 
-from batchrun.tables import EPOCH, MONEY_DIGITS, Record, attempts, items, jobs, usage
+from batchrun.tables import EPOCH, MONEY_DIGITS, Record, answers, attempts, items, jobs, usage
 
 By = Literal["job", "model", "provider", "day"]
 Key: TypeAlias = ColumnElement[int] | ColumnElement[str]
@@ -176,6 +176,8 @@ def _outcomes(
         sa.select(attempts.c.id, sa.literal_column("0", BigInteger).label("failed"))
         .join(items, items.c.id == attempts.c.item_id)
         .where(items.c.fence > 1, attempts.c.outcome == "complete", items.c.answer_id.is_distinct_from(attempts.c.id))
+        # One that was continued is the beginning of another, not a second one.
+        .where(sa.not_(sa.exists().where(answers.c.continues == attempts.c.id)))
     )
     odd = sa.union_all(failed, spare).subquery()
     rows = connection.execute(

@@ -54,6 +54,8 @@ class AttemptResult:
     text: str | None
     """Of an attempt that isn't the item's answer: what arrived before it broke, or a second answer."""
     reasoning: str | None
+    continues: int | None
+    """The attempt whose text was sent along; what this one brought stands behind it in the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,13 +215,22 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
 
 def _attempts(connection: Connection, ids: Sequence[int]) -> dict[int, list[AttemptResult]]:
     """The attempts of these items in their order."""
-    not_the_answer = sa.and_(answers.c.attempt_id == attempts.c.id, items.c.answer_id.is_distinct_from(attempts.c.id))
+    prefix = answers.alias("prefix")
+    is_answer = items.c.answer_id.is_not_distinct_from(attempts.c.id)
+    behind = sa.func.coalesce(sa.func.length(prefix.c.text), 0) + 1
     rows = connection.execute(
-        sa.select(attempts, usage, answers.c.text, answers.c.reasoning)
+        sa.select(
+            attempts,
+            usage,
+            sa.case((is_answer, None), else_=sa.func.substr(answers.c.text, behind)).label("text"),
+            sa.case((is_answer, None), else_=answers.c.reasoning).label("reasoning"),
+            answers.c.continues,
+        )
         .select_from(
             attempts.join(items, items.c.id == attempts.c.item_id)
             .outerjoin(usage, usage.c.attempt_id == attempts.c.id)
-            .outerjoin(answers, not_the_answer)
+            .outerjoin(answers, answers.c.attempt_id == attempts.c.id)
+            .outerjoin(prefix, prefix.c.attempt_id == answers.c.continues)
         )
         .where(attempts.c.item_id.in_(ids))
         .order_by(attempts.c.item_id, attempts.c.fence)
@@ -253,4 +264,5 @@ def _attempt(row: Record) -> AttemptResult:
         settled=row.settled,
         text=row.text,
         reasoning=row.reasoning,
+        continues=row.continues,
     )

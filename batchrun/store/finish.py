@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Literal
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import BigInteger, Connection, Text
 
 from batchrun.answer import Answer, Usage
 from batchrun.database import clock
@@ -174,7 +174,11 @@ KEEP_ANSWER = (
     sa.update(items)
     .where(items.c.id == sa.bindparam("item"))
     .values(
-        answer_id=sa.func.coalesce(items.c.answer_id, sa.bindparam("answer")),
+        # An item that hasn't ended has an answer only where a cut one is being continued.
+        answer_id=sa.case(
+            (answerable, sa.bindparam("answer", type_=BigInteger)),
+            else_=sa.func.coalesce(items.c.answer_id, sa.bindparam("answer", type_=BigInteger)),
+        ),
         request_hash=sa.func.coalesce(sa.bindparam("new_request_hash"), items.c.request_hash),
         state=sa.case((answerable, sa.bindparam("new_state")), else_=items.c.state),
         owner=sa.case((answerable, None), else_=items.c.owner),
@@ -183,6 +187,39 @@ KEEP_ANSWER = (
     )
 )
 """Whoever holds the item: the first complete answer is its answer and ends it."""
+GO_ON = (
+    sa.update(items)
+    .where(
+        items.c.id == sa.bindparam("item"),
+        items.c.fence == sa.bindparam("held"),
+        items.c.state == State.CLAIMED.value,
+    )
+    .values(
+        state=State.WAITING.value,
+        owner=None,
+        answer_id=sa.bindparam("answer"),
+        error_kind=None,
+        error=None,
+        **{name: sa.bindparam(f"new_{name}") for name in ("next_at", "free_tries", "paid_tries", "free_since")},
+    )
+)
+"""The holder's answer was cut and is continued. Until then it is the item's, which isn't left with less whatever
+happens to the rest."""
+gave_up = items.c.state.in_([State.FAILED.value, State.CANCELLED.value])
+KEEP_CUT = (
+    sa.update(items)
+    .where(items.c.id == sa.bindparam("item"), answerable)
+    .values(
+        answer_id=sa.func.coalesce(items.c.answer_id, sa.bindparam("answer")),
+        request_hash=sa.func.coalesce(sa.bindparam("new_request_hash"), items.c.request_hash),
+        state=sa.case((gave_up, State.TRUNCATED.value), else_=items.c.state),
+        error_kind=sa.case((gave_up, None), else_=items.c.error_kind),
+        error=sa.case((gave_up, None), else_=items.c.error),
+    )
+)
+"""A cut answer of whoever held the item before: better than none."""
+falls_back = sa.and_(sa.bindparam("new_state", type_=Text) == State.FAILED.value, items.c.answer_id.is_not(None))
+"""The rest of a cut answer never came; the answer stays what it was."""
 MOVE_ON = (
     sa.update(items)
     .where(
@@ -191,12 +228,11 @@ MOVE_ON = (
         items.c.state == State.CLAIMED.value,
     )
     .values(
-        state=sa.bindparam("new_state"),
+        state=sa.case((falls_back, State.TRUNCATED.value), else_=sa.bindparam("new_state", type_=Text)),
         owner=None,
-        **{
-            name: sa.bindparam(f"new_{name}")
-            for name in ("next_at", "free_tries", "paid_tries", "free_since", "error_kind", "error")
-        },
+        error_kind=sa.case((falls_back, None), else_=sa.bindparam("new_error_kind", type_=Text)),
+        error=sa.case((falls_back, None), else_=sa.bindparam("new_error", type_=Text)),
+        **{name: sa.bindparam(f"new_{name}") for name in ("next_at", "free_tries", "paid_tries", "free_since")},
     )
 )
 """Without an answer only the holder moves the item."""
@@ -255,6 +291,7 @@ def store_answers(connection: Connection, results: Sequence[Result]) -> None:
             "finish_reason": result.answer.finish_reason,
             "complete": result.answer.complete,
             "tool_calls": list(result.answer.tool_calls) or None,
+            "continues": result.answer.continues,
         }
         for result in results
         if result.answer is not None
@@ -335,7 +372,10 @@ def usage_row(result: Result, job: Record, charge: Charge) -> dict[str, object]:
 
 
 def move_items(connection: Connection, results: Sequence[Result]) -> None:
-    answered = [result for result in results if result.outcome == "complete"]
+    cut = [result for result in results if result.outcome == "complete" and result.state is State.WAITING]
+    if cut:
+        keep_cut(connection, cut)
+    answered = [result for result in results if result.outcome == "complete" and result.state is not State.WAITING]
     if answered:
         connection.execute(
             KEEP_ANSWER,
@@ -368,6 +408,35 @@ def move_items(connection: Connection, results: Sequence[Result]) -> None:
                 for result in others
             ],
         )
+
+
+def keep_cut(connection: Connection, results: Sequence[Result]) -> None:
+    connection.execute(
+        GO_ON,
+        [
+            {
+                "item": result.call.item_id,
+                "held": result.call.fence,
+                "answer": result.call.attempt_id,
+                "new_next_at": result.next_at,
+                "new_free_tries": result.free_tries,
+                "new_paid_tries": result.paid_tries,
+                "new_free_since": result.free_since,
+            }
+            for result in results
+        ],
+    )
+    connection.execute(
+        KEEP_CUT,
+        [
+            {
+                "item": result.call.item_id,
+                "answer": result.call.attempt_id,
+                "new_request_hash": result.request_hash,
+            }
+            for result in results
+        ],
+    )
 
 
 def update_job(
