@@ -12,16 +12,7 @@ from dataclasses import dataclass
 from batchrun.errors import ErrorKind
 from batchrun.fold import MAX_ANSWER
 
-BROKEN_OFF = frozenset(
-    {
-        ErrorKind.INCOMPLETE,
-        ErrorKind.NETWORK,
-        ErrorKind.TIMEOUT,
-        ErrorKind.SERVER,
-        ErrorKind.LOST,
-        ErrorKind.UNAVAILABLE,
-    }
-)
+BROKEN_OFF = frozenset({ErrorKind.INCOMPLETE, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.SERVER, ErrorKind.LOST})
 """Errors after which the text so far is good as far as it goes; after moderation, for one, it isn't."""
 CUT = "length"
 """The finish reason of an answer that `max_tokens` cut."""

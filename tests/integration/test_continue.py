@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +14,7 @@ from batchrun.simulator import Running
 from batchrun.states import State
 from batchrun.tables import answers, attempts, usage
 from tests.both_databases import KINDS
-from tests.integration.running import NATIVE, REAL, Bench, check, fresh, job, opened_bench, wait_until
+from tests.integration.running import NATIVE, Bench, check, fresh, job, opened_bench
 
 CONTINUED: dict[str, object] = {"on_incomplete": "continue", "params": {"max_tokens": 300}}
 FAULTS = {
