@@ -74,8 +74,8 @@ class JobSpec(Section):
     """What the next try does after an answer that broke off in the middle: `retry` asks anew, `continue` sends what has
     arrived along, and the model writes on. Only for models with partial mode, and where they don't think."""
     on_truncated: Literal["keep", "continue"] = "keep"
-    """The same for an answer that `max_tokens` cut: `keep` ends the item as `truncated`, `continue` asks for the rest, as
-    often as `retry.attempts` allows."""
+    """The same for an answer that `max_tokens` cut: `keep` ends the item as `truncated`, `continue` asks for the rest,
+    as often as `retry.attempts` allows."""
     timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
     budget: BudgetSpec | None = None
     output: OutputSpec | None = None
