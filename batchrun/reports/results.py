@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from batchrun.answer import Usage
 from batchrun.messages import JsonValue
@@ -180,13 +180,14 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
     rows = connection.execute(
         sa.select(
             items,
+            answers.c.attempt_id,
             answers.c.text,
             answers.c.reasoning,
             answers.c.finish_reason,
             answers.c.parsed,
             answers.c.tool_calls,
         )
-        .select_from(items.outerjoin(answers, answers.c.attempt_id == items.c.answer_id))
+        .select_from(items.outerjoin(answers, _is_answer(answers.c.attempt_id)))
         .where(items.c.id.in_(ids))
         .order_by(items.c.id)
     )
@@ -208,15 +209,20 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             error=row.error,
             variables=row.variables,
             media=row.media,
-            answer_id=row.answer_id,
+            answer_id=row.attempt_id,
             attempts=tried.get(row.id, []),
         )
+
+
+def _is_answer(attempt: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether this attempt has the answer of its item. A cut answer isn't one while its rest is asked for."""
+    return sa.and_(items.c.answer_id == attempt, items.c.state.in_([State.DONE.value, State.TRUNCATED.value]))
 
 
 def _attempts(connection: Connection, ids: Sequence[int]) -> dict[int, list[AttemptResult]]:
     """The attempts of these items in their order."""
     prefix = answers.alias("prefix")
-    is_answer = items.c.answer_id.is_not_distinct_from(attempts.c.id)
+    is_answer = _is_answer(attempts.c.id)
     behind = sa.func.coalesce(sa.func.length(prefix.c.text), 0) + 1
     rows = connection.execute(
         sa.select(

@@ -221,19 +221,32 @@ def test_an_item_that_was_cancelled_meanwhile_keeps_the_continued_answer(engine:
 
 
 def test_a_cut_answer_is_the_items_until_its_continuation_comes(engine: Engine, worker: str, job: int) -> None:
-    store_results(engine, cut(one(engine, worker), "A quiet "))
-    assert text_of(engine, job) == (State.WAITING, "A quiet ")
+    first = one(engine, worker)
+    store_results(engine, cut(first, "A quiet "))
+    item = item_of(engine, first.item_id)
+    assert (item.state, item.answer_id, item.paid_tries) == (State.WAITING, first.attempt_id, 1)
     last = one(engine, worker)
     store_results(engine, behind(last, answered(last, "street.")))
     assert text_of(engine, job) == (State.DONE, "A quiet street.")
     assert item_of(engine, last.item_id).answer_id == last.attempt_id
 
 
+def test_readers_see_no_answer_while_its_rest_is_asked_for(engine: Engine, worker: str, job: int) -> None:
+    """Else it would be written to its file, where it would stay."""
+    store_results(engine, cut(one(engine, worker), "A quiet "))
+    with reading(engine) as connection:
+        (item,) = results(connection, job_of(engine, job))
+    assert (item.state, item.text, item.answered) == (State.WAITING, None, None)
+    assert [attempt.text for attempt in item.attempts] == ["A quiet "]
+
+
 def test_the_beginning_of_an_answer_is_no_second_answer(engine: Engine, worker: str, job: int) -> None:
     store_results(engine, cut(one(engine, worker), "A quiet "))
     last = one(engine, worker)
     store_results(engine, behind(last, answered(last, "street.")))
-    assert spares(engine) == 0
+    with reading(engine) as connection:
+        (line,) = totals(cost_by(connection, "job"))
+    assert (line.calls, line.items, line.spare, line.failed, line.continued) == (2, 1, 0, 0, 1)
 
 
 def test_a_cut_answer_whose_rest_never_comes_stays_what_it_was(engine: Engine, worker: str, job: int) -> None:

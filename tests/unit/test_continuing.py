@@ -84,7 +84,11 @@ def test_a_call_without_a_text_so_far_is_sent_as_ever(catalogue: Catalogue) -> N
 
 
 def test_the_name_of_the_request_is_that_of_the_one_that_a_job_without_continuing_makes(catalogue: Catalogue) -> None:
-    job = {"provider": "model-studio/singapore", "model": "qwen3-vl-plus", "prompt": "Describe it."}
+    job: dict[str, JsonValue] = {
+        "provider": "model-studio/singapore",
+        "model": "qwen3-vl-plus",
+        "prompt": "Describe it.",
+    }
     plain, continuing = (
         request_hash(asyncio.run(made(plan_of(catalogue, asked), [])), [])
         for asked in (job, {**job, "on_incomplete": "continue", "on_truncated": "continue"})
