@@ -96,3 +96,5 @@ class Answer:
     """What the text says in the form that the job asks for; None where it doesn't fit, or none is asked for."""
     tool_calls: Sequence[Mapping[str, JsonValue]] = ()
     """In the compat form: `id`, `type` and `function` with `name` and `arguments`."""
+    continues: int | None = None
+    """The attempt whose text was sent along; `text` begins with it."""

@@ -35,6 +35,12 @@ def written_messages(variables: Mapping[str, JsonValue], sources: Sequence[Sourc
     )
 
 
+def last_role(variables: Mapping[str, JsonValue]) -> JsonValue:
+    """Who speaks in the last message: the assistant where the body brings the beginning of an answer."""
+    *_, last = _messages(variables)
+    return last.get("role")
+
+
 def written_params(variables: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {name: value for name, value in variables.items() if name != "messages" and name not in THINKING}
 

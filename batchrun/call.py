@@ -20,14 +20,15 @@ import msgspec
 
 from batchrun import transport
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
+from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
 from batchrun.media import OpenMedia, open_media
-from batchrun.messages import ChatRequest, JsonValue, Source, TextPart, WrittenMessage
+from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, WrittenMessage
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
-from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Tries, decide
+from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Decision, Tries, after_cut, decide
 from batchrun.settings import masked
 from batchrun.sse import Splitter, looks_plain
 from batchrun.states import State
@@ -124,7 +125,7 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
     exchange = Exchange()
     try:
         async with opened_request(call, plan) as (request, opened):
-            body = plan.dialect.encode(request, plan.model.rules)
+            body = plan.dialect.encode(continued(request, call.prefix), plan.model.rules)
             await wait_for_slot(call, tools)
             live.started = tools.monotonic()
             exchange.sent_at = tools.now()
@@ -186,6 +187,21 @@ async def opened_request(call: Call, plan: Plan) -> AsyncIterator[tuple[ChatRequ
             else:
                 raise MediaError("a media reference without a path or a URL", code="media-reference")
         yield plan.request(call.variables, images), opened
+
+
+def continued(request: ChatRequest, prefix: Prefix | None) -> ChatRequest:
+    """The request with the text that is to be continued. Its name stays that of the request without it."""
+    if prefix is None:
+        return request
+    so_far = Message(role="assistant", parts=(TextPart(text=prefix.text),), partial=True)
+    return replace(request, messages=(*request.messages, so_far))
+
+
+def joined(answer: Answer, prefix: Prefix | None) -> Answer:
+    """The answer behind the text that it continues, by the rule of `continuing`."""
+    if prefix is None:
+        return answer
+    return replace(answer, text=prefix.text + answer.text, continues=prefix.attempt_id)
 
 
 def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
@@ -277,7 +293,15 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
         raise fold.error
     if missing := fold.missing():
         raise ProviderError(ErrorKind.INCOMPLETE, missing)
-    fit = Fit() if plan.shape is None else fit_of(fold.answer(), plan.shape, plan.secrets)
+    rule = plan.continuing_of(call.variables)
+    if rule is not None and goes_on(joined(fold.answer(), call.prefix), rule):
+        decision = after_cut(tries_of(call), plan.policy, tools.now())
+    else:
+        state = State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED
+        decision = Decision(state=state, next_at=call.send_at, tries=tries_of(call))
+    fit = Fit()
+    if plan.shape is not None:
+        fit = fit_of(joined(fold.answer(), call.prefix), plan.shape, plan.secrets)
     unfit = ProviderError(ErrorKind.INVALID_ANSWER, f"the answer doesn't fit: {fit.problem}") if fit.problem else None
     if unfit is not None and plan.on_invalid != "keep":
         return failed(call, plan, exchange, tools, unfit)
@@ -287,8 +311,9 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
         exchange,
         tools,
         outcome="complete",
-        state=State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED,
-        next_at=call.send_at,
+        state=decision.state,
+        next_at=decision.next_at,
+        tries=decision.tries,
         error=unfit,
         parsed=fit.value,
         maybe_billed=True,
@@ -303,11 +328,26 @@ def fit_of(answer: Answer, shape: Shape, secrets: Sequence[str]) -> Fit:
     return shape.fit(masked(answer.text, secrets))
 
 
+def goes_on(answer: Answer, rule: Continuing) -> bool:
+    """Whether this whole answer was cut and its rest shall be asked for."""
+    stopped = Stopped(
+        text=answer.text,
+        finish_reason=answer.finish_reason,
+        complete=True,
+        error_kind=None,
+        plain=not answer.reasoning and not answer.tool_calls,
+    )
+    return may_continue(stopped, rule)
+
+
+def tries_of(call: Call) -> Tries:
+    return Tries(free=call.free_tries, paid=call.paid_tries, free_since=call.free_since)
+
+
 def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: ProviderError) -> Result:
     if error.kind in PROFILE_IS_REFUSED | MONEY_IS_GONE:
         error = refused_by(plan, error)
-    tries = Tries(free=call.free_tries, paid=call.paid_tries, free_since=call.free_since)
-    decision = decide(error, tries, plan.policy, tools.now(), tools.random)
+    decision = decide(error, tries_of(call), plan.policy, tools.now(), tools.random)
     sent = exchange.sent_at is not None and error.kind is not ErrorKind.NOT_SENT
     refused = error.kind in FREE_OF_CHARGE and exchange.http_status != 200
     return ended(
@@ -398,7 +438,7 @@ def ended(
 ) -> Result:
     """The result with all that the exchange left behind. Keys are masked in every text that is stored."""
     fold = exchange.fold
-    answer = fold.answer() if fold.has_content or outcome == "complete" else None
+    answer = joined(fold.answer(), call.prefix) if fold.has_content or outcome == "complete" else None
     usage = fold.usage
     told = (None if answer is None else answer.request_id) or (None if error is None else error.request_id)
     request_id = told or exchange.request_id

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
+from batchrun.continuing import Continuing, Prefix
 from batchrun.errors import DatabaseError
 from batchrun.plan import Plan
 from batchrun.states import State
@@ -142,8 +143,10 @@ async def drain(
 
     prepared, bounded = lru_cache(maxsize=None)(plans), each_minute(reserve)
 
-    def most(job_id: int, item: Record) -> Decimal | None:
-        return bounded(job_id, item.input_bound, prepared(job_id).output_bound(item.variables))
+    def most(job_id: int, item: Record, prefix: Prefix | None) -> Decimal | None:
+        plan = prepared(job_id)
+        bound = plan.continued_bound(item.input_bound, prefix)
+        return bounded(job_id, bound, plan.output_bound(item.variables))
 
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
@@ -240,6 +243,7 @@ class Worker:
                 only=self.only,
                 reserve=self.reserve,
                 sample=self.sample,
+                continuing=self.continuing,
             )
 
         began, claimed = await self.writer.do(work)
@@ -255,6 +259,9 @@ class Worker:
             live.task = asyncio.create_task(self.carry(call, plan, live))
         self.tally.in_flight = len(self.live)
         return claimed
+
+    def continuing(self, job_id: int, item: Record) -> Continuing | None:
+        return self.plans(job_id).continuing_of(item.variables)
 
     async def carry(self, call: Call, plan: Plan, live: Live) -> None:
         """One call from its claim to the writer. The end of an item's life: nothing may be lost here."""

@@ -34,6 +34,8 @@ class Message:
     role: Role
     parts: tuple[Part, ...]
     """One TextPart alone is sent as a plain string (contract C1), anything else as a list."""
+    partial: bool = False
+    """The beginning of an answer, one TextPart of the assistant's: the model goes on behind it (contract 8.7)."""
 
     @property
     def images(self) -> tuple[Source, ...]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from batchrun import __version__
 from batchrun.advice import advice, check_sizes
 from batchrun.asked import asked_of
-from batchrun.bodies import written_messages, written_params, written_texts, written_thinking
+from batchrun.bodies import last_role, written_messages, written_params, written_texts, written_thinking
 from batchrun.catalogue import Catalogue, Endpoint, Model
+from batchrun.continuing import Continuing, Prefix
 from batchrun.dialects import DIALECTS
 from batchrun.dialects.base import Dialect
 from batchrun.errors import ProviderError, UsageError
@@ -82,6 +83,8 @@ class Plan:
     media_root: Path | None
     timeouts: Timeouts
     policy: Policy
+    continuing: Continuing | None
+    """Which answers are continued where they stopped; None for none."""
     price_ids: Mapping[tuple[datetime, int | None], int]
     """Rows of the `prices` table by the start of the price and the end of the tier."""
     key_name: str | None
@@ -138,6 +141,14 @@ class Plan:
             return self.params, self.thinking
         return written_params(variables), written_thinking(variables, by_default=self.model.thinks_by_default)
 
+    def continuing_of(self, variables: Mapping[str, JsonValue]) -> Continuing | None:
+        """Which answers to the request with these variables are continued: not those of a written one that thinks, or
+        that ends with a beginning of its own."""
+        if self.continuing is None or not self.written:
+            return self.continuing
+        thinks = self.model.may_think(self.asked(variables)[1])
+        return None if thinks or last_role(variables) == "assistant" else self.continuing
+
     @property
     def advice(self) -> list[str]:
         """What the vendor advises against in the job's own settings."""
@@ -169,6 +180,13 @@ class Plan:
             return limit
         bound = words + images * (self.model.max_image_tokens or 0)
         return bound if limit is None else min(bound, limit)
+
+    def continued_bound(self, input_bound: int | None, prefix: Prefix | None) -> int | None:
+        """The same with a text sent along, which is input too (contract 8.7)."""
+        if input_bound is None or prefix is None:
+            return input_bound
+        bound = input_bound + len(prefix.text.encode()) + ENVELOPE_TOKENS
+        return bound if self.input_limit is None else min(bound, self.input_limit)
 
     def output_bound(self, variables: Mapping[str, JsonValue] = _NOTHING) -> int | None:
         """Most output tokens of the request with these variables, which only a written one depends on."""
@@ -224,6 +242,7 @@ def prepare(
             max_elapsed=spec.retry.max_elapsed,
             asks_again=spec.on_invalid == ASK_AGAIN,
         ),
+        continuing=continuing(spec),
         price_ids={} if price_ids is None else price_ids,
         key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
@@ -251,8 +270,34 @@ def shape_of(spec: JobSpec) -> Shape | None:
     return Shape(spec.response_schema)
 
 
+def continuing(spec: JobSpec) -> Continuing | None:
+    broken, cut = spec.on_incomplete == "continue", spec.on_truncated == "continue"
+    return Continuing(broken=broken, cut=cut) if broken or cut else None
+
+
+def check_continuing(spec: JobSpec, plan: Plan) -> None:
+    """Partial mode is a thing of some models, while they don't think (contract 8.7). Raises UsageError."""
+    if plan.continuing is None:
+        return
+    key, value = ("on_incomplete", "retry") if plan.continuing.broken else ("on_truncated", "keep")
+    instead = f"write `{key}: {value}`"
+    if "partial" not in plan.model.features:
+        raise UsageError(
+            f"`{key}: continue` needs partial mode, which {spec.model} at {spec.provider} doesn't have",
+            code="partial-mode",
+            remedy=f"{instead}, or choose a model that has it: qwen3-vl-plus at Model Studio, for one",
+        )
+    if not plan.written and plan.model.may_think(plan.thinking):
+        raise UsageError(
+            f"`{key}: continue` needs partial mode, which {spec.model} doesn't have while it thinks",
+            code="partial-mode",
+            remedy=f"{instead}, or `thinking: {{enabled: false}}`",
+        )
+
+
 def check_request(spec: JobSpec, plan: Plan) -> None:
     """Refuse before any call what every call of the job would be refused for."""
+    check_continuing(spec, plan)
     if spec.inputs.kind in ("images", "urls") and not plan.model.images:
         raise UsageError(
             f"{spec.model} at {spec.provider} takes no pictures",

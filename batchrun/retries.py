@@ -58,7 +58,7 @@ class Tries:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     state: State
-    """`waiting`, `pending` or `failed`."""
+    """`waiting`, `pending` or `failed`; `truncated` where an answer that was cut can't be continued any more."""
     next_at: datetime
     tries: Tries
     pauses: str | None = None
@@ -89,6 +89,14 @@ def decide(error: ProviderError, tries: Tries, policy: Policy, now: datetime, ra
         # A hint that didn't help is a guess like ours: after a few, the longer wait counts.
         wait = hint if tries.free < HINTS else max(hint, wait)
     return Decision(state=State.WAITING, next_at=now + wait, tries=tries)
+
+
+def after_cut(tries: Tries, policy: Policy, now: datetime) -> Decision:
+    """What to do after an answer that `max_tokens` cut and that is to be continued: at once, as nothing went wrong, and
+    while another try is left."""
+    tries = replace(tries, paid=tries.paid + 1)
+    ended = tries.paid >= policy.attempts
+    return Decision(state=State.TRUNCATED if ended else State.WAITING, next_at=now, tries=tries)
 
 
 def backoff(failures_before: int, random: Callable[[], float]) -> timedelta:

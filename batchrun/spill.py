@@ -50,7 +50,7 @@ def spill(engine: Engine, folder: Path, worker: str, results: Sequence[Result]) 
             file.write(msgspec.json.encode({"version": 1, "database": shown_url(engine.url)}) + b"\n")
             for result in results:
                 # What was asked isn't needed to store what was answered.
-                bare = replace(result, call=replace(result.call, variables={}, media=[]))
+                bare = replace(result, call=replace(result.call, variables={}, media=[], prefix=None))
                 file.write(msgspec.json.encode(bare) + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, In
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest revision under migrations/versions; `database.require_schema` compares it with the database's own."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -231,7 +231,12 @@ answers = Table(
     Column("complete", Boolean, nullable=False),
     Column("parsed", sa.JSON(none_as_null=True)),
     Column("tool_calls", sa.JSON(none_as_null=True)),
-)
+    # The attempt whose text was sent along to be continued. `text` begins with that one's whole text and is an answer
+    # by itself; what this attempt brought is the rest. Tokens and cost are those of this attempt alone.
+    Column("continues", BigInteger),
+    Index("answers_continues", "continues", postgresql_where=sa.text("continues IS NOT NULL"),
+          sqlite_where=sa.text("continues IS NOT NULL")),
+)  # fmt: skip
 
 prices = Table(
     "prices",

@@ -118,6 +118,7 @@ def notes(line: CostLine) -> list[str]:
         ("calls whose tokens aren't known", line.unknown_usage),
         ("calls that failed and may have been billed", line.failed),
         ("second answers of items that had one", line.spare),
+        ("cut answers that a later call continued", line.continued),
         ("calls whose cost was settled by hand", line.settled),
     )
     between = between_text(line.cost_low, line.cost_high, line.currency)
@@ -147,6 +148,7 @@ def as_record(line: CostLine) -> dict[str, object]:
         "items": line.items,
         "failed": line.failed,
         "spare": line.spare,
+        "continued": line.continued,
         "input_tokens": line.input_tokens,
         "cached_tokens": line.cached_tokens,
         "output_tokens": line.output_tokens,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from batchrun.bodies import is_image, with_url
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
-from batchrun.dialects.writing import Placeholders, check_request, image_fields, other_params
+from batchrun.dialects.writing import Placeholders, check_request, image_fields, other_params, partial_fields
 from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart, WrittenMessage
 
 REFUSED_FIELDS: dict[str, str] = {
@@ -50,6 +50,8 @@ def _message(
 ) -> Mapping[str, JsonValue]:
     if isinstance(message, WrittenMessage):
         return _written(message, places)
+    if message.partial:
+        return partial_fields(message)
     first = message.parts[0]
     if len(message.parts) == 1 and isinstance(first, TextPart):
         return {"role": message.role, "content": first.text}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
-from batchrun.dialects.writing import Placeholders, check_request, image_fields, invalid, other_params
+from batchrun.dialects.writing import Placeholders, check_request, image_fields, invalid, other_params, partial_fields
 from batchrun.errors import ProviderError
 from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart, WrittenMessage
 
@@ -43,10 +43,7 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
             "messages": [
                 _written(request.model, message, texts_only, places)
                 if isinstance(message, WrittenMessage)
-                else {
-                    "role": message.role,
-                    "content": _text(request.model, message) if texts_only else _parts(message, images, places),
-                }
+                else _message(request.model, message, texts_only, images, places)
                 for message in request.messages
             ]
         },
@@ -64,6 +61,15 @@ def _parameters(request: ChatRequest, rules: ModelRules) -> dict[str, JsonValue]
     if request.stream:
         parameters["incremental_output"] = True
     return parameters | thinking_fields(request.model, request.thinking, rules) | other_params(request)
+
+
+def _message(
+    model: str, message: Message, texts_only: bool, images: Mapping[str, JsonValue], places: Placeholders
+) -> Mapping[str, JsonValue]:
+    if message.partial:
+        return partial_fields(message)
+    content = _text(model, message) if texts_only else _parts(message, images, places)
+    return {"role": message.role, "content": content}
 
 
 def _text(model: str, message: Message) -> str:

@@ -12,7 +12,7 @@ from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media import OpenMedia
 from batchrun.media.url import check_image_url
-from batchrun.messages import ChatRequest, JsonValue, Message, Source
+from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
 """Parameters that stand in each image part, beside the image (contract 2.6)."""
@@ -79,6 +79,12 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
         raise invalid("The request has a message without text or image.", "Give the item a prompt.")
     if not rules.media_urls and any(is_web(source) for message in request.messages for source in message.images):
         raise invalid(NO_MEDIA_URLS.format(model=request.model), MEDIA_AS_FILES)
+
+
+def partial_fields(message: Message) -> dict[str, JsonValue]:
+    """The beginning of an answer: a plain text in both wire forms, also where other messages have parts."""
+    text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
+    return {"role": message.role, "content": text, "partial": True}
 
 
 def image_fields(request: ChatRequest) -> dict[str, JsonValue]:

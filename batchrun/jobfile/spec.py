@@ -58,7 +58,7 @@ ASKED_LATER = ("messages", "response_schema", "tools", "tool_choice")
 class JobSpec(Section):
     """One job: the same prompt for many items, each of them one call; or a file of whole requests."""
 
-    LATER = frozenset(["window", "mode", "on_incomplete", "depends_on"])
+    LATER = frozenset(["window", "mode", "depends_on"])
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
     """What the other commands call it. Loading a job of the same name again adds what is new to it."""
     provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,2}$")]
@@ -92,6 +92,12 @@ class JobSpec(Section):
     media: MediaSpec = Field(default_factory=MediaSpec)
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
     retry: RetrySpec = Field(default_factory=RetrySpec)
+    on_incomplete: Literal["retry", "continue"] = "retry"
+    """What the next try does after an answer that broke off in the middle: `retry` asks anew, `continue` sends what has
+    arrived along, and the model writes on. Only for models with partial mode, and where they don't think."""
+    on_truncated: Literal["keep", "continue"] = "keep"
+    """The same for an answer that `max_tokens` cut: `keep` ends the item as `truncated`, `continue` asks for the rest,
+    as often as `retry.attempts` allows."""
     timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
     budget: BudgetSpec | None = None
     output: OutputSpec | None = None

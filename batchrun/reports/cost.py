@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, Connection
 
-from batchrun.tables import EPOCH, MONEY_DIGITS, Record, attempts, items, jobs, usage
+from batchrun.tables import EPOCH, MONEY_DIGITS, Record, answers, attempts, items, jobs, usage
 
 By = Literal["job", "model", "provider", "day"]
 Key: TypeAlias = ColumnElement[int] | ColumnElement[str]
@@ -58,6 +58,8 @@ class CostLine:
     """Attempts whose cost isn't known, and isn't in the sums."""
     unknown_usage: int
     """Attempts whose tokens aren't known, and aren't in the sums."""
+    continued: int = 0
+    """Answers that `max_tokens` cut and that stand at the beginning of a later one."""
     settled: int = 0
     """Attempts whose cost was left open and settled by hand."""
     items: int = field(init=False)
@@ -66,7 +68,7 @@ class CostLine:
     """Whether the bill is known to the last digit."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "items", self.calls - self.failed - self.spare)
+        object.__setattr__(self, "items", self.calls - self.failed - self.spare - self.continued)
         object.__setattr__(self, "exact", self.unknown_cost == 0 and self.cost_low == self.cost_high)
 
 
@@ -90,7 +92,7 @@ def cost_by(
     rows = connection.execute(_sums(grouping.columns, scope))
     name = grouping.namer(connection)
     width = len(grouping.columns)
-    lines = [_line(name(row[:width]), row, outcomes.get(tuple(row[: width + 2]), (0, 0))) for row in rows]
+    lines = [_line(name(row[:width]), row, outcomes.get(tuple(row[: width + 2]), Odd())) for row in rows]
     return _merge_unpriced(lines)
 
 
@@ -163,39 +165,58 @@ def _halves(name: str) -> tuple[ColumnElement[int], ColumnElement[int]]:
     return sa.func.sum(units // split).label(f"{name}_upper"), sa.func.sum(units % split).label(f"{name}_lower")
 
 
+class Odd(NamedTuple):
+    """Numbers of attempts that are no item's answer."""
+
+    failed: int = 0
+    spare: int = 0
+    continued: int = 0
+
+
+_continued = sa.exists().where(answers.c.continues == attempts.c.id)
+
+
+def _counts(**given: int | ColumnElement[int]) -> list[ColumnElement[int]]:
+    counts = (sa.type_coerce(given.get(name, sa.literal_column("0")), BigInteger) for name in Odd._fields)
+    return [count.label(name) for name, count in zip(Odd._fields, counts, strict=True)]
+
+
 def _outcomes(
     connection: Connection, columns: Sequence[Key], scope: Sequence[ColumnElement[bool]]
-) -> dict[tuple[object, ...], tuple[int, int]]:
-    """Failed and spare attempts by key. They are few, so they are found first, and only they are grouped."""
+) -> dict[tuple[object, ...], Odd]:
+    """Attempts by key that brought no answer of an item. They are few, so they are found first, and only they are
+    grouped."""
     keys = (*columns, usage.c.simulated, usage.c.currency)
-    failed = sa.select(attempts.c.id, sa.literal_column("1", BigInteger).label("failed")).where(
-        attempts.c.outcome != "complete"
-    )
+    failed = sa.select(attempts.c.id, *_counts(failed=1)).where(attempts.c.outcome != "complete")
     # A second answer needs a second claim, and most items have one.
-    spare = (
-        sa.select(attempts.c.id, sa.literal_column("0", BigInteger).label("failed"))
+    replaced = (
+        sa.select(
+            attempts.c.id,
+            *_counts(spare=sa.case((_continued, 0), else_=1), continued=sa.case((_continued, 1), else_=0)),
+        )
         .join(items, items.c.id == attempts.c.item_id)
         .where(items.c.fence > 1, attempts.c.outcome == "complete", items.c.answer_id.is_distinct_from(attempts.c.id))
     )
-    odd = sa.union_all(failed, spare).subquery()
+    odd = sa.union_all(failed, replaced).subquery()
     rows = connection.execute(
-        sa.select(*keys, sa.func.sum(odd.c.failed), sa.func.count())
+        sa.select(*keys, *(sa.func.sum(odd.c[name]) for name in Odd._fields))
         .join_from(odd, usage, usage.c.attempt_id == odd.c.id)
         .where(*scope)
         .group_by(*keys)
     )
-    return {tuple(row[:-2]): (int(row[-2]), int(row[-1]) - int(row[-2])) for row in rows}
+    return {tuple(row[:-3]): Odd(*map(int, row[-3:])) for row in rows}
 
 
-def _line(key: str, row: Record, outcome: tuple[int, int]) -> CostLine:
+def _line(key: str, row: Record, odd: Odd) -> CostLine:
     tokens = {name: getattr(row, name) for name in _TOKENS}
     return CostLine(
         key=key,
         simulated=row.simulated,
         currency=row.currency,
         calls=row.calls,
-        failed=outcome[0],
-        spare=outcome[1],
+        failed=odd.failed,
+        spare=odd.spare,
+        continued=odd.continued,
         cost_low=_whole(row.cost_low_upper, row.cost_low_lower),
         cost_high=_whole(row.cost_high_upper, row.cost_high_lower),
         unknown_cost=row.calls - row.priced,
@@ -243,6 +264,7 @@ def _added(one: CostLine, other: CostLine) -> CostLine:
         cost_high=_plus(one.cost_high, other.cost_high),
         unknown_cost=one.unknown_cost + other.unknown_cost,
         unknown_usage=one.unknown_usage + other.unknown_usage,
+        continued=one.continued + other.continued,
         settled=one.settled + other.settled,
     )
 

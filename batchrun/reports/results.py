@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from batchrun.answer import Usage
 from batchrun.messages import JsonValue
@@ -54,6 +54,8 @@ class AttemptResult:
     text: str | None
     """Of an attempt that isn't the item's answer: what arrived before it broke, or a second answer."""
     reasoning: str | None
+    continues: int | None
+    """The attempt whose text was sent along; what this one brought stands behind it in the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,13 +180,14 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
     rows = connection.execute(
         sa.select(
             items,
+            answers.c.attempt_id,
             answers.c.text,
             answers.c.reasoning,
             answers.c.finish_reason,
             answers.c.parsed,
             answers.c.tool_calls,
         )
-        .select_from(items.outerjoin(answers, answers.c.attempt_id == items.c.answer_id))
+        .select_from(items.outerjoin(answers, _is_answer(answers.c.attempt_id)))
         .where(items.c.id.in_(ids))
         .order_by(items.c.id)
     )
@@ -206,20 +209,34 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             error=row.error,
             variables=row.variables,
             media=row.media,
-            answer_id=row.answer_id,
+            answer_id=row.attempt_id,
             attempts=tried.get(row.id, []),
         )
 
 
+def _is_answer(attempt: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether this attempt has the answer of its item. A cut answer isn't one while its rest is asked for."""
+    return sa.and_(items.c.answer_id == attempt, items.c.state.in_([State.DONE.value, State.TRUNCATED.value]))
+
+
 def _attempts(connection: Connection, ids: Sequence[int]) -> dict[int, list[AttemptResult]]:
     """The attempts of these items in their order."""
-    not_the_answer = sa.and_(answers.c.attempt_id == attempts.c.id, items.c.answer_id.is_distinct_from(attempts.c.id))
+    prefix = answers.alias("prefix")
+    is_answer = _is_answer(attempts.c.id)
+    behind = sa.func.coalesce(sa.func.length(prefix.c.text), 0) + 1
     rows = connection.execute(
-        sa.select(attempts, usage, answers.c.text, answers.c.reasoning)
+        sa.select(
+            attempts,
+            usage,
+            sa.case((is_answer, None), else_=sa.func.substr(answers.c.text, behind)).label("text"),
+            sa.case((is_answer, None), else_=answers.c.reasoning).label("reasoning"),
+            answers.c.continues,
+        )
         .select_from(
             attempts.join(items, items.c.id == attempts.c.item_id)
             .outerjoin(usage, usage.c.attempt_id == attempts.c.id)
-            .outerjoin(answers, not_the_answer)
+            .outerjoin(answers, answers.c.attempt_id == attempts.c.id)
+            .outerjoin(prefix, prefix.c.attempt_id == answers.c.continues)
         )
         .where(attempts.c.item_id.in_(ids))
         .order_by(attempts.c.item_id, attempts.c.fence)
@@ -253,4 +270,5 @@ def _attempt(row: Record) -> AttemptResult:
         settled=row.settled,
         text=row.text,
         reasoning=row.reasoning,
+        continues=row.continues,
     )

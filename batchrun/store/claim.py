@@ -12,11 +12,13 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
+from batchrun.continuing import Continuing, Prefix
 from batchrun.database import clock
 from batchrun.limits import DEFAULT_CONCURRENCY, Bucket, Health, breaker_allows, grant
 from batchrun.messages import JsonValue
 from batchrun.states import State
 from batchrun.store.bulk import insert
+from batchrun.store.prefixes import Rule, prefixes_of
 from batchrun.store.sample import NAMED, Sample, parts
 from batchrun.tables import Record, attempts, items, jobs, profiles
 
@@ -34,9 +36,9 @@ HEALTH_COLUMNS = (
 )
 
 
-Reserve: TypeAlias = Callable[[int, Record], Decimal | None]
-"""From a job's id and an item with its `input_bound` and `variables` to the most that its call can cost; None where
-that isn't known."""
+Reserve: TypeAlias = Callable[[int, Record, Prefix | None], Decimal | None]
+"""From a job's id, an item with its `input_bound` and `variables`, and the text that is sent along, to the most that
+its call can cost; None where that isn't known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class Call:
     """Not to be sent before, by the database's clock."""
     reserved: Decimal | None
     expected_tokens: int
+    prefix: Prefix | None = None
+    """What an earlier attempt of the item brought, to be continued."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,6 +76,10 @@ class Claimed:
     """The earliest moment at which a limit will let another call through."""
 
 
+def nothing_continues(_job_id: int, _item: Record) -> Continuing | None:
+    return None
+
+
 def claim(
     connection: Connection,
     *,
@@ -80,10 +88,12 @@ def claim(
     only: frozenset[int] | None,
     reserve: Reserve,
     sample: Sample | None = None,
+    continuing: Rule = nothing_continues,
 ) -> Claimed:
     """Claim up to `room` items for `worker`, by priority, then in equal shares.
 
-    `only` names the jobs that may be claimed from (None: all), `sample` the items (None: all of these jobs).
+    `only` names the jobs that may be claimed from (None: all), `sample` the items (None: all of these jobs),
+    `continuing` what of an item may be continued.
     """
     now = clock(connection)
     claimed = Claimed(now=now)
@@ -110,6 +120,7 @@ def claim(
             in_flight=(in_flight_of_job.get(job.id, 0), in_flight_of_profile.get(job.profile_id, 0)),
             reserve=reserve,
             sample=None if sample is None else sample[job.id],
+            continuing=continuing,
         )
         taken = sum(call.profile_id == job.profile_id for call in claimed.calls)
         in_flight_of_profile[job.profile_id] = pool.in_flight + taken
@@ -282,6 +293,7 @@ def claim_of_job(
     in_flight: tuple[int, int],
     reserve: Reserve,
     sample: Sequence[int] | None,
+    continuing: Rule,
 ) -> None:
     """Claim up to `share` items of one job and note what held it back, if anything did.
 
@@ -298,11 +310,12 @@ def claim_of_job(
         claimed.brakes[job.id] = brake
     if not due:
         return
-    affordable, reservations = afford(job, due, reserve)
+    prefixes = prefixes_of(connection, job.id, due, continuing)
+    affordable, reservations = afford(job, due, reserve, prefixes)
     if len(affordable) < len(due):
         claimed.brakes[job.id] = "cap"
         if not affordable and not in_flight[0]:
-            pause_at_cap(connection, job, reserve(job.id, due[0]))
+            pause_at_cap(connection, job, reserve(job.id, due[0], prefixes.get(due[0].id)))
     tokens = expected_tokens(job)
     bucket = bucket_of(job)
     granted = grant(pool.bucket, bucket, now, wanted=len(affordable), tokens=tokens)
@@ -313,7 +326,7 @@ def claim_of_job(
     if not slots:
         return
     taken = affordable[: len(slots)]
-    calls = open_attempts(connection, worker, job, taken, slots, reservations, tokens, now)
+    calls = open_attempts(connection, worker, job, taken, slots, reservations, tokens, now, prefixes)
     claimed.calls.extend(calls)
     reserved = sum((call.reserved for call in calls if call.reserved is not None), job.reserved)
     values = {f"new_{name}": getattr(bucket, name) for name in BUCKET_COLUMNS}
@@ -340,13 +353,14 @@ def afford(
     job: Record,
     due: Sequence[Record],
     reserve: Reserve,
+    prefixes: Mapping[int, Prefix],
 ) -> tuple[list[Record], list[Decimal | None]]:
     """The items whose upper bounds still fit under the job's cap, and those bounds."""
     taken: list[Record] = []
     reservations: list[Decimal | None] = []
     committed = job.spent + job.reserved
     for item in due:
-        most = reserve(job.id, item)
+        most = reserve(job.id, item, prefixes.get(item.id))
         if job.cap is not None:
             if most is None or committed + most > job.cap:
                 continue
@@ -384,6 +398,7 @@ def open_attempts(
     reservations: Sequence[Decimal | None],
     tokens: int,
     now: datetime,
+    prefixes: Mapping[int, Prefix],
 ) -> list[Call]:
     connection.execute(TAKE_ITEMS, {"items": [item.id for item in taken], "worker": worker})
     opened = OPEN_ATTEMPTS.run(
@@ -421,6 +436,7 @@ def open_attempts(
             send_at=slot,
             reserved=most,
             expected_tokens=tokens,
+            prefix=prefixes.get(item.id),
         )
         for item, slot, most in zip(taken, slots, reservations, strict=False)
     ]

@@ -168,7 +168,9 @@ USAGE_COLUMNS = (
     *TOKEN_COLUMNS,
     *("raw", "price_id", "cost_low", "cost_high", "currency", "settled"),
 )
-ADD_ANSWERS = insert(answers, ("attempt_id", "text", "reasoning", "finish_reason", "complete", "parsed", "tool_calls"))
+ADD_ANSWERS = insert(
+    answers, ("attempt_id", "text", "reasoning", "finish_reason", "complete", "parsed", "tool_calls", "continues")
+)
 ADD_USAGE = insert(usage, USAGE_COLUMNS)
 
 
@@ -188,7 +190,10 @@ def keep_answers_statement() -> Bulk:
     return Bulk(
         given=given,
         statement=kept.values(
-            answer_id=sa.func.coalesce(items.c.answer_id, given.c["answer_id"]),
+            # An item that hasn't ended has an answer only where a cut one is being continued.
+            answer_id=sa.case(
+                (answerable, given.c["answer_id"]), else_=sa.func.coalesce(items.c.answer_id, given.c["answer_id"])
+            ),
             request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
             state=sa.case((answerable, given.c["state"]), else_=items.c.state),
             owner=sa.case((answerable, sa.null()), else_=items.c.owner),
@@ -201,17 +206,64 @@ def keep_answers_statement() -> Bulk:
 MOVED = ("state", "next_at", "free_tries", "paid_tries", "free_since", "error_kind", "error")
 
 
+def held(given: Given) -> sa.ColumnElement[bool]:
+    """Whether the item is still held by the call that `given` tells of."""
+    return sa.and_(items.c.id == given.c["id"], items.c.fence == given.c["fence"], items.c.state == State.CLAIMED.value)
+
+
 def move_on_statement() -> Bulk:
     given = Given({name: items.c[name].type for name in ("id", "fence", *MOVED)})
-    held = sa.and_(items.c.id == given.c["id"], items.c.fence == given.c["fence"], items.c.state == State.CLAIMED.value)
-    changes = {name: given.c[name] for name in MOVED}
-    return Bulk(statement=sa.update(items).where(held).values(owner=sa.null(), **changes), given=given)
+    # The rest of a cut answer never came; the answer stays what it was.
+    falls_back = sa.and_(given.c["state"] == State.FAILED.value, items.c.answer_id.is_not(None))
+    ends = {
+        "state": sa.case((falls_back, State.TRUNCATED.value), else_=given.c["state"]),
+        "error_kind": sa.case((falls_back, sa.null()), else_=given.c["error_kind"]),
+        "error": sa.case((falls_back, sa.null()), else_=given.c["error"]),
+    }
+    changes = {name: ends.get(name, given.c[name]) for name in MOVED}
+    return Bulk(statement=sa.update(items).where(held(given)).values(owner=sa.null(), **changes), given=given)
+
+
+GONE_ON = ("answer_id", "next_at", "free_tries", "paid_tries", "free_since")
+
+
+def go_on_statement() -> Bulk:
+    given = Given({name: items.c[name].type for name in ("id", "fence", *GONE_ON)})
+    changes = {name: given.c[name] for name in GONE_ON}
+    going = sa.update(items).where(held(given))
+    return Bulk(
+        statement=going.values(
+            state=State.WAITING.value, owner=sa.null(), error_kind=sa.null(), error=sa.null(), **changes
+        ),
+        given=given,
+    )
+
+
+def keep_cut_statement() -> Bulk:
+    given = Given({name: items.c[name].type for name in ("id", "answer_id", "request_hash")})
+    gave_up = items.c.state.in_([State.FAILED.value, State.CANCELLED.value])
+    kept = sa.update(items).where(items.c.id == given.c["id"], items.c.state.in_(sources(State.DONE)))
+    return Bulk(
+        given=given,
+        statement=kept.values(
+            answer_id=sa.func.coalesce(items.c.answer_id, given.c["answer_id"]),
+            request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
+            state=sa.case((gave_up, State.TRUNCATED.value), else_=items.c.state),
+            error_kind=sa.case((gave_up, sa.null()), else_=items.c.error_kind),
+            error=sa.case((gave_up, sa.null()), else_=items.c.error),
+        ),
+    )
 
 
 CLOSE_ATTEMPTS = close_attempts_statement()
 KEEP_ANSWERS = keep_answers_statement()
 """Whoever holds the item: the first complete answer is its answer and ends it. One that doesn't fit and is kept all the
 same leaves its error beside it."""
+GO_ON = go_on_statement()
+"""The holder's answer was cut and is continued. Until then it is the item's, which isn't left with less whatever
+happens to the rest."""
+KEEP_CUT = keep_cut_statement()
+"""A cut answer of whoever held the item before: better than none."""
 MOVE_ON = move_on_statement()
 """Without an answer only the holder moves the item."""
 SAVE_JOB = (
@@ -270,6 +322,7 @@ def store_answers(connection: Connection, results: Sequence[Result]) -> None:
             "complete": result.answer.complete,
             "parsed": result.answer.parsed,
             "tool_calls": list(result.answer.tool_calls) or None,
+            "continues": result.answer.continues,
         }
         for result in results
         if result.answer is not None
@@ -350,8 +403,9 @@ def usage_row(result: Result, job: Record, charge: Charge) -> dict[str, object]:
 def move_items(connection: Connection, results: Sequence[Result]) -> None:
     first: dict[int, Result] = {}
     for result in results:
-        if result.outcome == "complete":
+        if result.outcome == "complete" and result.state is not State.WAITING:
             first.setdefault(result.call.item_id, result)
+    keep_cut(connection, [one for one in results if one.outcome == "complete" and one.state is State.WAITING])
     KEEP_ANSWERS.run(
         connection,
         [
@@ -370,11 +424,36 @@ def move_items(connection: Connection, results: Sequence[Result]) -> None:
             {
                 "id": result.call.item_id,
                 "fence": result.call.fence,
-                "state": result.state.value,
-                **{name: getattr(result, name) for name in MOVED if name != "state"},
+                **{name: getattr(result, name) for name in MOVED},
             }
             for result in results
             if result.outcome != "complete"
+        ],
+    )
+
+
+def keep_cut(connection: Connection, results: Sequence[Result]) -> None:
+    """Answers that were cut and are continued. An item may have several of one group; the first counts."""
+    first: dict[int, Result] = {}
+    for result in results:
+        first.setdefault(result.call.item_id, result)
+    GO_ON.run(
+        connection,
+        [
+            {
+                "id": result.call.item_id,
+                "fence": result.call.fence,
+                "answer_id": result.call.attempt_id,
+                **{name: getattr(result, name) for name in GONE_ON if name != "answer_id"},
+            }
+            for result in results
+        ],
+    )
+    KEEP_CUT.run(
+        connection,
+        [
+            {"id": item_id, "answer_id": result.call.attempt_id, "request_hash": result.request_hash}
+            for item_id, result in first.items()
         ],
     )
 

@@ -24,6 +24,9 @@ from batchrun.store.jobs import note
 from batchrun.store.workers import reap
 from batchrun.tables import Record, answers, attempts, items, jobs, usage
 
+later = answers.alias("later")
+"""The answer of an attempt that continued another's."""
+
 PART = 500
 """Rows in one statement."""
 LISTED = 1_000
@@ -158,6 +161,7 @@ def set_answer(connection: Connection, item: int) -> bool:
         sa.select(attempts.c.id, answers.c.finish_reason)
         .join(answers, answers.c.attempt_id == attempts.c.id)
         .where(attempts.c.item_id == item, attempts.c.outcome == "complete", answers.c.complete)
+        .where(sa.not_(sa.exists().where(later.c.continues == attempts.c.id)))
         .order_by(attempts.c.fence)
         .limit(1)
     ).first()

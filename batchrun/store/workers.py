@@ -223,15 +223,16 @@ def settle_lost(connection: Connection, call: Record, now: datetime) -> None:
         )
     last = call.spec["retry"]["attempts"]
     ended = items.c.paid_tries + 1 >= last
+    kept = sa.and_(ended, items.c.answer_id.is_not(None))  # a cut answer whose rest never came
     connection.execute(
         sa.update(items)
         .where(items.c.id == call.item_id, items.c.fence == call.fence, items.c.state == State.CLAIMED)
         .values(
-            state=sa.case((ended, State.FAILED.value), else_=State.PENDING.value),
+            state=sa.case((kept, State.TRUNCATED.value), (ended, State.FAILED.value), else_=State.PENDING.value),
             paid_tries=items.c.paid_tries + 1,
             owner=None,
             next_at=now,
-            error_kind=ErrorKind.LOST.value,
-            error=LOST_MESSAGE,
+            error_kind=sa.case((kept, None), else_=ErrorKind.LOST.value),
+            error=sa.case((kept, None), else_=LOST_MESSAGE),
         )
     )

@@ -39,7 +39,7 @@ def opened(url: str, *, create: bool = False) -> Iterator[Engine]:
 
 
 def reserving(most: Decimal | None = MOST) -> Reserve:
-    return lambda _job, _bound: most
+    return lambda _job, _item, _prefix: most
 
 
 def add_profile(connection: Connection, model: str = "m", **limits: int) -> int:

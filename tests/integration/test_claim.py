@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Engine
 
+from batchrun.continuing import Prefix
 from batchrun.database import clock, reading, writing
 from batchrun.errors import ErrorKind
 from batchrun.states import State
@@ -424,7 +425,9 @@ def test_a_job_that_can_not_afford_the_next_item_takes_a_cheaper_one(engine: Eng
     job = make_job(engine, size=3, cap=D("0.015"))
     with writing(engine) as connection:
         connection.execute(sa.update(items).where(items.c.custom_id == "1").values(input_bound=9_999))
-    claimed = take(engine, worker, reserve=lambda _, item: D("0.005") if item.input_bound == 100 else D("0.02"))
+    claimed = take(
+        engine, worker, reserve=lambda _, item, _prefix: D("0.005") if item.input_bound == 100 else D("0.02")
+    )
     assert (names(claimed), claimed.brakes) == (["0", "2"], {job: "cap"})
 
 
@@ -553,7 +556,7 @@ def test_a_claim_that_was_rolled_back_left_nothing(engine: Engine, worker: str) 
     class StopError(Exception):
         pass
 
-    def reserve(_job: int, _item: Record) -> Decimal:
+    def reserve(_job: int, _item: Record, _prefix: Prefix | None) -> Decimal:
         if asked:
             raise StopError
         asked.append(1)

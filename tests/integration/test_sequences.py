@@ -72,7 +72,7 @@ class Sequences(RuleBasedStateMachine):
     @rule(who=st.integers(0, 2), room=st.integers(1, 4), thousandths=st.integers(0, 10))
     def claim(self, who: int, room: int, thousandths: int) -> None:
         claimed = claim(
-            self.connection, worker=self.workers[who], room=room, only=None, reserve=lambda _job, _bound: MOST
+            self.connection, worker=self.workers[who], room=room, only=None, reserve=lambda _job, _item, _prefix: MOST
         )
         self.in_flight += claimed.calls
         self.bill |= {call.attempt_id: D(thousandths) / 1000 for call in claimed.calls}

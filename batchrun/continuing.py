@@ -1,0 +1,61 @@
+"""Answers that stopped half-way and are continued instead of bought anew (partial mode, contract 8.7).
+
+The next request of the item ends with the text so far; the model doesn't repeat it but goes on behind its last
+character, so the answer is the one put before the other: nothing is stripped, and nothing is taken for a repetition,
+as a model may well mean to say a thing twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchrun.errors import ErrorKind
+from batchrun.fold import MAX_ANSWER
+
+BROKEN_OFF = frozenset({ErrorKind.INCOMPLETE, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.SERVER, ErrorKind.LOST})
+"""Errors after which the text so far is good as far as it goes; after moderation, for one, it isn't."""
+CUT = "length"
+"""The finish reason of an answer that `max_tokens` cut."""
+HALF = "\ufffd"
+"""Stands for half a character, and for what a database can't keep: not what the model wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuing:
+    """Which answers of a job are continued."""
+
+    broken: bool
+    """Those that broke off."""
+    cut: bool
+    """Those that `max_tokens` cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """The text that a call is to continue."""
+
+    attempt_id: int
+    """The attempt that brought its end; what stood before may be from earlier ones."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """What an attempt left behind."""
+
+    text: str
+    finish_reason: str | None
+    complete: bool
+    error_kind: str | None
+    plain: bool
+    """Text only: no reasoning, as partial mode and thinking exclude each other, and no calls to tools."""
+
+
+def may_continue(stopped: Stopped, rule: Continuing) -> bool:
+    if not stopped.plain or not stopped.text.strip() or HALF in stopped.text or len(stopped.text) >= MAX_ANSWER:
+        return False
+    if stopped.complete:
+        return rule.cut and stopped.finish_reason == CUT
+    if stopped.finish_reason == "content_filter":
+        return False
+    return rule.broken and stopped.error_kind in BROKEN_OFF
