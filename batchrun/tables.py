@@ -190,6 +190,9 @@ items = Table(
     Index("items_claim", "job_id", "state", "next_at", "id"),
     Index("items_waits_for", "waits_for", postgresql_where=sa.text("waits_for IS NOT NULL"),
           sqlite_where=sa.text("waits_for IS NOT NULL")),
+    # Done items whose answer doesn't fit the job's schema: few, and counted by `status`.
+    Index("items_unfit", "job_id", postgresql_where=sa.text("state = 'done' AND error_kind IS NOT NULL"),
+          sqlite_where=sa.text("state = 'done' AND error_kind IS NOT NULL")),
     Index("items_request_hash", "request_hash", postgresql_where=sa.text("request_hash IS NOT NULL"),
           sqlite_where=sa.text("request_hash IS NOT NULL")),
 )  # fmt: skip

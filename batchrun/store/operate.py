@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
+from batchrun.errors import ErrorKind
 from batchrun.states import OPEN, State, sources
 from batchrun.store.jobs import BY_USER, MENDED, lift_pauses
 from batchrun.tables import EPOCH, Record, attempts, items, jobs, profiles
@@ -82,6 +83,10 @@ class Retaken:
     """Items that were left alone, as a call for them is still in flight: its answer would be bought twice."""
 
 
+MAY_BE_ASKED_AGAIN = sa.or_(items.c.state != State.DONE.value, items.c.error_kind == ErrorKind.INVALID_ANSWER.value)
+"""A good answer is never bought twice."""
+
+
 def retry(
     connection: Connection,
     job_id: int,
@@ -92,8 +97,8 @@ def retry(
     now: datetime,
 ) -> Retaken:
     """Items in one of `states`, of these kinds of error and names, become pending as if they had never been tried;
-    waiting ones stay so and are due at once."""
-    where = [items.c.job_id == job_id, items.c.state.in_(sorted(states)), *_named(names)]
+    waiting ones stay so and are due at once. Of done ones only those whose answer doesn't fit the job's schema."""
+    where = [items.c.job_id == job_id, items.c.state.in_(sorted(states)), MAY_BE_ASKED_AGAIN, *_named(names)]
     if kinds is not None:
         where.append(items.c.error_kind.in_(sorted(kinds)))
     flying = sa.exists().where(attempts.c.item_id == items.c.id, IN_FLIGHT)
