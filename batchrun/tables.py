@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, In
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA = "0002"
+SCHEMA = "0004"
 """The newest revision under migrations/versions; `database.require_schema` compares it with the database's own."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

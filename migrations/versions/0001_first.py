@@ -148,13 +148,6 @@ def upgrade() -> None:
     )
     op.create_index("items_claim", "items", ["job_id", "state", "next_at", "id"])
     op.create_index(
-        "items_unfit",
-        "items",
-        ["job_id"],
-        postgresql_where=sa.text("state = 'done' AND error_kind IS NOT NULL"),
-        sqlite_where=sa.text("state = 'done' AND error_kind IS NOT NULL"),
-    )
-    op.create_index(
         "items_request_hash",
         "items",
         ["request_hash"],

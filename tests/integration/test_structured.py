@@ -88,12 +88,12 @@ def test_what_does_not_fit_fails_where_the_job_wants_it_and_is_not_asked_again(b
 
 
 def test_what_does_not_fit_is_asked_again_as_often_as_the_job_may_try(bench: Bench) -> None:
-    spec = fruits("again", on_invalid="ask_again", retry={"attempts": 3})
+    spec = fruits("again", on_invalid="ask_again", retry={"attempts": 2})
     [job_id] = bench.load(spec)
     bench.run([job_id])
     good, bad = items_of(bench, "again")
     assert (len(good.attempts), good.state) == (1, State.DONE)
-    assert [attempt.error_kind for attempt in bad.attempts] == ["invalid_answer"] * 3
+    assert [attempt.error_kind for attempt in bad.attempts] == ["invalid_answer"] * 2
     assert all(attempt.text and attempt.billed and attempt.cost_low == attempt.cost_high for attempt in bad.attempts)
     assert bad.state == State.FAILED
     check_bill(bench, job_id)

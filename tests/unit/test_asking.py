@@ -275,7 +275,7 @@ def test_messages_are_part_of_the_identity() -> None:
         ({"messages": TALK[:3]}, "the last message is of role assistant"),
         ({"messages": [*TALK[1:3], *TALK]}, "a system message stands behind others"),
         ({"messages": []}, "must not be empty"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, 'messages[0].role: "tool" can\'t stand here'),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role: the text `tool` can't stand here"),
         ({"messages": [{"role": "user", "content": "{% if %}"}]}, "messages[0].content: template 1:1"),
         ({"messages": [{"role": "user"}]}, "`content` is missing"),
         ({"messages": TALK, "inputs": {"requests": "b.jsonl"}}, "each line of `inputs.requests` is a whole request"),
