@@ -170,6 +170,11 @@ def test_a_form_of_the_vendors_own_beside_a_schema_is_refused() -> None:
     assert "`params.extra.response_format` asks for another form" in found
 
 
+def test_a_job_that_asks_again_says_what_that_may_cost(catalogue: Catalogue) -> None:
+    spec = job(response_schema=SCHEMA, on_invalid="ask_again", retry={"attempts": 3})
+    assert prepare(spec, catalogue).notes[-1].endswith("an item may cost up to 3 calls")
+
+
 # Tools
 
 
