@@ -53,6 +53,7 @@ class Model:
     video_min_pixels: int = 65_536
     forbidden: frozenset[str] = frozenset()
     json_mode: bool = True
+    json_while_thinking: bool = False
     partial_mode: bool = False
     partial_on_timeout: bool = False
     incremental: bool = False
@@ -156,6 +157,7 @@ MODELS: Final = {
             pictures=False,
             forbidden=frozenset({"top_p", "presence_penalty"}),
             json_mode=True,
+            json_while_thinking=True,  # it has structured output, and always thinks (2.2)
         ),
         replace(
             KIMI,
