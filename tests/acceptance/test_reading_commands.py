@@ -361,7 +361,7 @@ def test_wide_models_show_features_and_what_is_not_known(empty: Path) -> None:
 
 def test_features_of_a_model_as_json(empty: Path) -> None:
     (provider,) = rows(document(empty, "models", "model-studio/beijing"), "providers")
-    (kimi,) = (model for model in provider["models"] if model["id"] == "kimi-k2.5")
+    (kimi,) = (model for model in rows(provider, "models") if model["id"] == "kimi-k2.5")
     assert (kimi["features"], kimi["lacks"]) == ([], ["web_search", "partial", "cache"])
     assert (kimi["tools"], kimi["structured"]) == (True, "none")
 

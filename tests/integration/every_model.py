@@ -110,7 +110,7 @@ def ask_all(url: str, folder: Path, simulator: Running) -> Outcome:
     asked = all_ways(catalogue)
     engine = connect(url)
     settings = Settings(database_url=url, catalogue=None, environment={KEY_VARIABLE: KEY})
-    file = JobFile(version=1, jobs=[one.spec() for one in asked], path=None)
+    file = JobFile(version=1, jobs=tuple(one.spec() for one in asked), path=None)
     ids = [loaded.job_id for loaded in load(engine, file, catalogue, base=folder)]
     run(engine, ids, catalogue, settings)
     with reading(engine) as connection:
