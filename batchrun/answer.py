@@ -62,10 +62,13 @@ class ToolCallPart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one event of a stream, or one plain answer, adds. A struct, as a call makes hundreds of them."""
+    """What one event of a stream, several in a row, or one plain answer, adds. A struct, as calls make many of them."""
 
     text: str = ""
     reasoning: str = ""
+    texts: Sequence[str] = ()
+    reasonings: Sequence[str] = ()
+    """Of several events in a row that held nothing else, one each; `text` and `reasoning` are empty then."""
     finish_reason: str | None = None
     usage: Usage | None = None
     running_usage: Callable[[], Usage | None] | None = None

@@ -53,6 +53,7 @@ from batchrun.output.export import ExportSummary, Format
 from batchrun.output.export import export as export_job
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import require_keys
+from batchrun.probing import Offer, ask
 from batchrun.progress import progress_of, showing
 from batchrun.reports.cost import By, CostLine, cost_by
 from batchrun.reports.jobs import find_jobs, one_job
@@ -341,8 +342,6 @@ def export(
     `out` is a path, or a binary file that stays open; for `sidecar` None takes the folder that the job names. `raw`
     leaves cells of a CSV alone that a spreadsheet would take for formulas. `errors` is where the form `openai` tells of
     items without an answer. The catalogue is needed for `openai-requests` only, which renders the requests of a job.
-    leaves cells of a CSV alone that a spreadsheet would take for formulas. The catalogue is needed for
-    `openai-requests` only, which renders the requests of a job.
     """
     one_of("output_format", output_format, get_args(Format))
     if out is None and output_format != "sidecar":
@@ -402,6 +401,16 @@ def models(provider: str | None = None, *, catalogue: str | Path | None = None) 
     Raises CatalogueError for a provider that isn't there.
     """
     return model_lines(catalogue_for(catalogue, settings_for()), provider, datetime.now(UTC))
+
+
+def probe(provider: str, *, catalogue: str | Path | None = None) -> Offer:
+    """Ask the server of a provider which models it has, with its key; no model is called.
+
+    Raises CatalogueError for a provider that isn't there, UsageError without a key, and ProviderError, with its kind,
+    where the server can't be reached, refuses the key, or has no such list.
+    """
+    settings = settings_for()
+    return ask(catalogue_for(catalogue, settings), provider, settings)
 
 
 def prices(model: str | None = None, *, catalogue: str | Path | None = None, database: Place = None) -> list[PriceLine]:

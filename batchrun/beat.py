@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
 
@@ -60,15 +60,27 @@ class Beat:
     def run(self) -> None:
         while not self.stopped.wait(EVERY):
             try:
-                with writing(self.engine) as connection:
-                    if time.monotonic() - self.last > 2 * EVERY:
-                        self.pulse.forget()  # whatever kept this process from beating may have kept the others too
-                    workers.beat(connection, self.worker)
-                    reaped = workers.reap(connection, self.silent(workers.beats(connection)))
+                reaped = self.turn()
             except Exception:  # noqa: BLE001, S112 - the writer meets the same trouble and tells it; `late` stops claims
                 continue
             self.last = time.monotonic()
             self.on_reaped(reaped)
+
+    def turn(self) -> Reaped:
+        """One more beat, and what was found of workers that have gone silent."""
+        with writing(self.engine) as connection:
+            if time.monotonic() - self.last > 2 * EVERY:
+                self.pulse.forget()  # whatever kept this process from beating may have kept the others too
+            workers.beat(connection, self.worker)
+            silent = self.silent(workers.beats(connection))
+        return self.reaped(silent)
+
+    def reaped(self, dead: Sequence[str]) -> Reaped:
+        """In a transaction of its own: who holds its own row while it waits for jobs may wait in a circle."""
+        if not dead:
+            return Reaped()
+        with writing(self.engine) as connection:
+            return workers.reap(connection, dead)
 
     def silent(self, beats: dict[str, int]) -> list[str]:
         return [worker for worker in self.pulse.silent(beats, time.monotonic()) if worker != self.worker]

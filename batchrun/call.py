@@ -14,6 +14,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,7 +27,7 @@ from batchrun.media import OpenMedia, open_media
 from batchrun.messages import ChatRequest, JsonValue, Source, TextPart, WrittenMessage
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
-from batchrun.retries import PROFILE_IS_REFUSED, Tries, decide
+from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Tries, decide
 from batchrun.settings import masked
 from batchrun.sse import Splitter, looks_plain
 from batchrun.states import State
@@ -34,6 +35,9 @@ from batchrun.store.claim import Call
 from batchrun.store.finish import Charge, Outcome, Result
 from batchrun.tables import EPOCH, MOST_MONEY
 from batchrun.transport import Transport
+
+if TYPE_CHECKING:
+    from batchrun.shape import Shape
 
 FREE_OF_CHARGE = frozenset(
     {
@@ -243,12 +247,11 @@ async def follow(
     be used again.
     """
     fold, splitter = exchange.fold, Splitter()
-    decode, feed = plan.dialect.decode, fold.feed
 
     def take(chunk: bytes) -> None:
         before = fold.size
-        for event, data in splitter.feed(chunk):
-            feed(decode(event, data))
+        for delta in plan.dialect.decode_all(splitter.feed(chunk)):
+            fold.feed(delta)
         if fold.size != before:
             mark_content(live, exchange, tools)
         if live.whole_at is None and (fold.ended or fold.error is not None):
@@ -257,8 +260,8 @@ async def follow(
     take(head)
     async for chunk in chunks:
         take(chunk)
-    for event, data in splitter.close():
-        feed(decode(event, data))
+    for delta in plan.dialect.decode_all(splitter.close()):
+        fold.feed(delta)
 
 
 def mark_content(live: Live, exchange: Exchange, tools: Tools) -> None:
@@ -269,12 +272,12 @@ def mark_content(live: Live, exchange: Exchange, tools: Tools) -> None:
 
 def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Result:
     """Raises ProviderError where the answer isn't complete."""
-    if exchange.fold.error is not None:
-        raise exchange.fold.error
-    answer = exchange.fold.answer()
-    if not answer.complete:
-        raise ProviderError(ErrorKind.INCOMPLETE, exchange.fold.missing())
-    fit = fit_of(answer, plan)
+    fold = exchange.fold
+    if fold.error is not None:
+        raise fold.error
+    if missing := fold.missing():
+        raise ProviderError(ErrorKind.INCOMPLETE, missing)
+    fit = Fit() if plan.shape is None else fit_of(fold.answer(), plan.shape, plan.secrets)
     unfit = ProviderError(ErrorKind.INVALID_ANSWER, f"the answer doesn't fit: {fit.problem}") if fit.problem else None
     if unfit is not None and plan.on_invalid != "keep":
         return failed(call, plan, exchange, tools, unfit)
@@ -284,7 +287,7 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
         exchange,
         tools,
         outcome="complete",
-        state=State.DONE if answer.finish_reason in DONE_REASONS else State.TRUNCATED,
+        state=State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED,
         next_at=call.send_at,
         error=unfit,
         parsed=fit.value,
@@ -292,16 +295,16 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
     )
 
 
-def fit_of(answer: Answer, plan: Plan) -> Fit:
+def fit_of(answer: Answer, shape: Shape, secrets: Sequence[str]) -> Fit:
     """What a whole answer says in the form that the job asks for. One that was cut fits none, and its state says so; in
     one that calls tools there is nothing to look at."""
-    if plan.shape is None or answer.finish_reason != "stop" or answer.tool_calls:
+    if answer.finish_reason != "stop" or answer.tool_calls:
         return Fit()
-    return plan.shape.fit(masked(answer.text, plan.secrets))
+    return shape.fit(masked(answer.text, secrets))
 
 
 def failed(call: Call, plan: Plan, exchange: Exchange, tools: Tools, error: ProviderError) -> Result:
-    if error.kind in PROFILE_IS_REFUSED:
+    if error.kind in PROFILE_IS_REFUSED | MONEY_IS_GONE:
         error = refused_by(plan, error)
     tries = Tries(free=call.free_tries, paid=call.paid_tries, free_since=call.free_since)
     decision = decide(error, tries, plan.policy, tools.now(), tools.random)

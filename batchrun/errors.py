@@ -158,8 +158,18 @@ class ErrorKind(StrEnum):
     """The worker died while the call was in flight: may have been billed."""
 
 
+EXITS = {
+    ErrorKind.ACCOUNT: EXIT_STOPPED,
+    ErrorKind.ARREARS: EXIT_STOPPED,
+    ErrorKind.INVALID: EXIT_USAGE,
+    ErrorKind.MODERATED: EXIT_USAGE,
+    ErrorKind.NOT_FOUND: EXIT_USAGE,
+}
+"""The exit code of a command that such an error ends; of other kinds, that of a service that can't be reached."""
+
+
 class ProviderError(BatchrunError):
-    """One failed attempt.
+    """One failed attempt, or another question to a server that failed.
 
     `http_status` is None where there was no answer; `vendor_code` is the vendor's own word; `retry_after` is the
     server's wish in seconds, uncapped and unchecked.
@@ -177,6 +187,7 @@ class ProviderError(BatchrunError):
         remedy: str = "",
     ) -> None:
         super().__init__(message, code=kind.value, remedy=remedy)
+        self.exit_code = EXITS.get(kind, EXIT_UNREACHABLE)
         self.kind = kind
         self.http_status = http_status
         self.vendor_code = vendor_code

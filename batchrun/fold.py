@@ -9,7 +9,7 @@ The end of a connection proves nothing: proxies and servers end streams in the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from batchrun.answer import DONE_REASONS, TRUNCATED_REASONS, Answer, Delta, ToolCallPart, Usage
 from batchrun.errors import ErrorKind, ProviderError
@@ -48,6 +48,15 @@ class Channel:
             return
         self._pieces.append(piece)
         self.size += len(piece)
+
+    def add_all(self, pieces: Sequence[str]) -> None:
+        """As if each was added by itself."""
+        rest = iter(pieces)
+        while self._last is not None and (piece := next(rest, None)) is not None:
+            self.add(piece)
+        added = list(rest)
+        self._pieces += added
+        self.size += sum(map(len, added))
 
     def add_whole(self, piece: str) -> None:
         """`piece` is all there is so far. Where it doesn't contain what arrived, the server meant an addition."""
@@ -162,6 +171,8 @@ class Fold:
     def _take(self, delta: Delta) -> None:
         if delta.text or delta.reasoning or delta.tool_calls:
             self._add(delta)
+        if delta.texts or delta.reasonings:
+            self._add_run(delta)
         if delta.finish_reason is not None:
             self._finish_reason = delta.finish_reason
         if delta.request_id is not None:
@@ -180,6 +191,14 @@ class Fold:
             (self._reasoning.add_whole if delta.whole else self._reasoning.add)(delta.reasoning)
         for part in delta.tool_calls:
             self._tools.add(part)
+        self._check_length()
+
+    def _add_run(self, delta: Delta) -> None:
+        self._text.add_all(delta.texts)
+        self._reasoning.add_all(delta.reasonings)
+        self._check_length()
+
+    def _check_length(self) -> None:
         if self.size > MAX_ANSWER:
             self._error = _too_long()
             raise self._error
@@ -191,6 +210,11 @@ class Fold:
     @property
     def reasoning(self) -> str:
         return storable(self._reasoning.text)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The last one, as the server sent it."""
+        return self._finish_reason
 
     @property
     def size(self) -> int:

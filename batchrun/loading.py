@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine
 from batchrun.advice import check_sizes
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
+from batchrun.dialects.writing import MEDIA_AS_FILES, NO_MEDIA_URLS, is_web
 from batchrun.errors import (
     CatalogueError,
     ChangedError,
@@ -103,6 +104,7 @@ def load(
     plans = prepared_all(job_file, catalogue)
     with writing(engine) as connection:
         lock_loading(connection)
+        store.lock_named(connection, {job.name for job, _ in plans})
         loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
         return [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
 
@@ -370,6 +372,8 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         raise bad_row(row, error.message, error.remedy) from error
     if row.media and not plan.model.images:
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
+    if not plan.model.rules.media_urls and any(reference.url and is_web(reference.url) for reference in row.media):
+        raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
     bound = plan.input_bound(texts, len(row.media))
     if bound is None and capped:
         raise bad_row(

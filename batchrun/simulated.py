@@ -102,5 +102,9 @@ def without_secrets(environment: Mapping[str, str], catalogue: Catalogue) -> dic
 
 def address_of(simulator: Running, endpoint: Endpoint) -> str:
     """`simulator/model-studio-singapore` stands in for the region `singapore`, `simulator/dashscope-singapore` too."""
+    if endpoint.simulates == "acedata":
+        return simulator.acedata_url()
+    if endpoint.simulates == "moonshot":
+        return simulator.moonshot_url()
     region = endpoint.name.rpartition("-")[2]
     return simulator.native_url(region) if endpoint.dialect == "native" else simulator.base_url(region)

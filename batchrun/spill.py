@@ -28,6 +28,13 @@ GROUP = 200
 Built = TypeVar("Built")
 
 
+class Head(msgspec.Struct):
+    """The first line of a file."""
+
+    database: str
+    """The address of the one that it belongs to, without a password."""
+
+
 def spill_folder(engine: Engine) -> Path:
     """Where the file of this database goes."""
     path = sqlite_path(engine.url)
@@ -35,16 +42,21 @@ def spill_folder(engine: Engine) -> Path:
 
 
 def spill(engine: Engine, folder: Path, worker: str, results: Sequence[Result]) -> Path:
-    """Write `results` to a new file that only its owner can read. Raises OSError."""
+    """Write `results` to a new file that only its owner can read. Raises OSError; then there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PATTERN.replace("*", worker)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(msgspec.json.encode({"version": 1, "database": shown_url(engine.url)}) + b"\n")
-        for result in results:
-            # What was asked isn't needed to store what was answered.
-            file.write(msgspec.json.encode(replace(result, call=replace(result.call, variables={}, media=[]))) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            file.write(msgspec.json.encode({"version": 1, "database": shown_url(engine.url)}) + b"\n")
+            for result in results:
+                # What was asked isn't needed to store what was answered.
+                bare = replace(result, call=replace(result.call, variables={}, media=[]))
+                file.write(msgspec.json.encode(bare) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
+            raise
     return path
 
 
@@ -56,18 +68,27 @@ def restore(engine: Engine, folder: Path) -> int:
     """
     restored = 0
     for path in sorted(folder.glob(PATTERN)):
-        lines = path.read_bytes().splitlines()
-        if not lines or msgspec.json.decode(lines[0]).get("database") != shown_url(engine.url):
-            continue
-        results = list(read_results(lines[1:]))
+        lines = lines_for(engine, path)
+        results = list(read_results(lines))
         with writing(engine) as connection:
-            if not still_known(connection, results):
+            if not results or not still_known(connection, results):
                 continue
             for start in range(0, len(results), GROUP):
                 finish(connection, results[start : start + GROUP])
-        path.unlink()
+        path.unlink(missing_ok=True)
         restored += len(results)
     return restored
+
+
+def lines_for(engine: Engine, path: Path) -> Sequence[bytes]:
+    """The results in a file; none of one that belongs to another database, that isn't whole, or that another run has
+    stored and deleted meanwhile."""
+    try:
+        head, *lines = path.read_bytes().splitlines() or [b""]
+        belongs_to = msgspec.json.decode(head, type=Head).database
+    except (FileNotFoundError, msgspec.DecodeError):
+        return []
+    return lines if belongs_to == shown_url(engine.url) else []
 
 
 def read_results(lines: Sequence[bytes]) -> Iterator[Result]:

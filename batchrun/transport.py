@@ -105,20 +105,34 @@ class Transport:
         request = httpx.Request(
             "POST", parsed(url), headers={**headers, "content-length": str(body.length)}, content=content(body)
         )
+        response = await self.sent(request)
+        try:
+            yield response
+        finally:
+            await response.response.aclose()
+
+    @asynccontextmanager
+    async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
+        """Ask for what stands at `url`. Raises ProviderError."""
+        response = await self.sent(httpx.Request("GET", parsed(url), headers=dict(headers)))
+        try:
+            yield response
+        finally:
+            await response.response.aclose()
+
+    async def sent(self, request: httpx.Request) -> Response:
+        """Whoever takes the response closes it. Raises as `post` does."""
         request.extensions = {"timeout": {"connect": CONNECT_SECONDS}}
         try:
             response = await self.client.handle_async_request(request)
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise translated(error) from error
-        try:
-            yield Response(
-                status=response.status_code,
-                headers=response.headers,
-                response=response,
-                stream=cast(httpx.AsyncByteStream, response.stream),
-            )
-        finally:
-            await response.aclose()
+        return Response(
+            status=response.status_code,
+            headers=response.headers,
+            response=response,
+            stream=cast(httpx.AsyncByteStream, response.stream),
+        )
 
 
 @lru_cache(maxsize=256)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Engine
@@ -24,7 +26,7 @@ from batchrun.spill import spill, spill_folder
 from batchrun.states import State
 from batchrun.store.finish import Result, finish
 
-GROUP = 200
+GROUP = 1_000
 """Results in one transaction at most."""
 PATIENCE = 600.0
 """Seconds for which a database that doesn't answer is tried again before the drain gives up."""
@@ -65,15 +67,17 @@ class Writer:
             raise self.failure if not self.results else self.kept(self.failure)
 
     def kept(self, failure: BaseException) -> BaseException:
-        """Puts what isn't stored into a file, and says so in the error that ends the drain."""
-        count = len(self.results)
-        try:
-            path = spill(self.engine, self.folder, secrets.token_hex(8), self.results)
-            told = (
-                f"{count:,} results that it didn't take are kept in {path}; the next run on this database stores them"
-            )
-        except OSError as error:
-            told = f"{count:,} results that it didn't take are lost, as no file could take them: {error}"
+        """Puts what isn't stored into a file, and says so in the error that ends the drain. Where the disk of the
+        database is full, the folder for temporary files may be on another one."""
+        told, moved = "", ""
+        for folder in (self.folder, Path(tempfile.gettempdir())):
+            try:
+                path = spill(self.engine, folder, secrets.token_hex(8), self.results)
+                told = f"are kept in {path}; {moved}the next run on this database stores them"
+                break
+            except OSError as error:
+                told, moved = f"are lost, as no file could take them: {error}", f"move it into {self.folder}, and "
+        told = f"{len(self.results):,} results that it didn't take {told}"
         if not isinstance(failure, DatabaseError):
             failure.add_note(told)
             return failure
@@ -137,14 +141,26 @@ class Writer:
             self.transact([without_texts(result, error)], [])
 
     def transact(self, results: list[Result], work: list[Work]) -> list[object]:
-        """One transaction; tried again for as long as the database doesn't answer, which changes nothing twice."""
+        """One transaction; two where rows have locks: storing results and claiming lock jobs in the order of their ids,
+        each by itself, and one after the other in one transaction they would wait in a circle with other processes."""
+        if results and work and self.engine.dialect.name == "postgresql":
+            self.transact(results, [])
+            results = []
+
+        def act_all(connection: Connection) -> list[object]:
+            if results:
+                finish(connection, results)
+            return [act(connection) for act in work]
+
+        return self.patiently(act_all)
+
+    def patiently(self, act: Callable[[Connection], list[object]]) -> list[object]:
+        """Try it again for as long as the database doesn't answer, which changes nothing twice."""
         last = time.monotonic() + PATIENCE
         while True:
             try:
                 with writing(self.engine) as connection:
-                    if results:
-                        finish(connection, results)
-                    returned = [act(connection) for act in work]
+                    returned = act(connection)
             except DatabaseError as error:
                 if error.code != UNREACHABLE or time.monotonic() > last or self.hurry():
                     raise

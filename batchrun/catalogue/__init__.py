@@ -103,14 +103,14 @@ class Model:
         """Most output tokens of a call that can be billed; None where there is no known bound.
 
         `max_tokens` doesn't limit the thinking (contract 8.11), so where the model may think, its limit of thinking or
-        the budget, if one can be sent, comes on top.
+        the budget, if one can be sent, comes on top. Where one of them isn't known, the context holds them all.
         """
         answer = self.max_output if max_tokens is None else max_tokens
         if not self.may_think(thinking):
-            return answer
+            return self.context if answer is None else answer
         budget = thinking.budget if thinking is not None and self.rules.thinking_budget else None
         thought = self.max_cot if budget is None else budget
-        return None if answer is None or thought is None else answer + thought
+        return self.context if answer is None or thought is None else answer + thought
 
     def may_think(self, thinking: Thinking | None) -> bool:
         """Whether a call that asks for this can bring thinking."""
@@ -156,16 +156,25 @@ class Endpoint:
     """The endpoint that serves the same models to the same accounts in another dialect: models, prices and limits
     are that one's. For a simulator, the one that simulates that endpoint."""
     error_table: str
-    """Whose codes the errors carry: `model-studio`, `acedata` or `openai`."""
+    """Whose codes the errors carry: one of `error_tables.TABLES`."""
     models: Mapping[str, Model]
     open_models: bool
     """Any model id is accepted; those that aren't listed have the defaults of `Model`."""
+    media_urls: bool = True
+    """Whether pictures may be named by http(s) addresses."""
+    max_tokens_as: str = "max_tokens"
+    """The name under which `max_tokens` is sent."""
 
     @property
     def limited_as(self) -> tuple[str, str]:
         """Provider and region whose calls count together under the vendor's limits."""
         provider, _, region = (self.models_of or self.name).partition("/")
         return provider, region
+
+    def ruled(self, model: Model) -> Model:
+        """`model` with the rules that hold for every model here."""
+        rules = replace(model.rules, media_urls=self.media_urls, max_tokens_as=self.max_tokens_as)
+        return replace(model, rules=rules)
 
     def at(self, base_url: str) -> Endpoint:
         """The same endpoint at another address. Raises CatalogueError for one that can't be used."""
@@ -189,19 +198,20 @@ class Catalogue:
         found = self.endpoints.get(name)
         if found is not None:
             return found
+        real = sorted(name for name, endpoint in self.endpoints.items() if not endpoint.simulated)
         raise CatalogueError(
             f"no provider `{clean(name)}` in the catalogue{_nearest(name, self.endpoints)}",
             code="unknown-provider",
-            remedy=f"Known are: {listing(sorted(self.endpoints))}. A catalogue file of your own can add another",
+            remedy=f"Known are: {listing(real)}, and simulators. A catalogue file of your own can add another",
         )
 
     def model(self, endpoint_name: str, model_id: str) -> Model:
         """Raises CatalogueError, with where the model exists and the nearest ids, where it isn't at that endpoint."""
         endpoint = self.endpoint(endpoint_name)
         if model_id in endpoint.models:
-            return endpoint.models[model_id]
+            return endpoint.ruled(endpoint.models[model_id])
         if endpoint.open_models:
-            return Model(id=model_id)
+            return endpoint.ruled(Model(id=model_id))
         elsewhere = [name for name, other in self.endpoints.items() if model_id in other.models]
         raise CatalogueError(
             f"no model `{clean(model_id)}` at {endpoint.name}"
@@ -265,6 +275,8 @@ def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
         error_table=entry.error_table if "error_table" in entry.model_fields_set else ERROR_TABLES[entry.dialect],
         models={model_id: _model(name, model_id, model) for model_id, model in _own_models(name, entry, file)},
         open_models=entry.open_models,
+        media_urls=entry.media_urls,
+        max_tokens_as=entry.max_tokens_as,
     )
 
 
@@ -285,6 +297,8 @@ def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueF
         dialect=entry.dialect if "dialect" in entry.model_fields_set else real.dialect,
         error_table=entry.error_table if "error_table" in entry.model_fields_set else real.error_table,
         open_models=entry.open_models if "open_models" in entry.model_fields_set else real.open_models,
+        media_urls=entry.media_urls if "media_urls" in entry.model_fields_set else real.media_urls,
+        max_tokens_as=entry.max_tokens_as if "max_tokens_as" in entry.model_fields_set else real.max_tokens_as,
         models={**real.models, **own.models},
     )
 

@@ -197,12 +197,14 @@ class ModelEntry(Entry):
 
 class EndpointEntry(Entry):
     dialect: Literal["compat", "native"] = "compat"
-    error_table: Literal["model-studio", "acedata", "openai"] = "openai"
+    error_table: Literal["model-studio", "acedata", "moonshot", "openai"] = "openai"
     """Where none is written, another may hold: see `ERROR_TABLES`."""
     base_url: Annotated[str, AfterValidator(check_base_url)] = ""
     key_env: list[Annotated[str, AfterValidator(_check_variable)]] = []
     allow_http: bool = False
     open_models: bool = False
+    media_urls: bool = True
+    max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     models_of: str | None = None
     simulates: str | None = None
     models: dict[ModelId, ModelEntry] = {}

@@ -105,7 +105,7 @@ def headlines(made: Estimate) -> list[str]:
         lines.append(
             f"{unpriced} of {len(made.jobs)} jobs cost an unknown amount." if lines else "The cost isn't known."
         )
-    return [*lines, f"It will take {time_phrase(made.time)}."]
+    return [*lines, time_sentence(made.time)]
 
 
 def between(cost: Outlook) -> str:
@@ -129,9 +129,15 @@ def rounded(amount: Decimal, rounding: str) -> str:
     return f"{amount.quantize(Decimal(1).scaleb(-places), rounding):,f}"
 
 
+def time_sentence(time: Duration) -> str:
+    if time.high is None and time.low < 1:
+        return "How long it will take isn't known before a few answers were timed: try --sample."
+    return f"It will take {time_phrase(time)}."
+
+
 def time_phrase(time: Duration) -> str:
     if time.high is None and time.low < 1:
-        return "an unknown time"
+        return "not known"
     with_brake = "" if time.brake is None else f" {'with' if 'at once' in time.brake else 'at'} {time.brake}"
     if time.high is None:
         return f"at least {span_of(float(time.low))}{with_brake}"
@@ -180,9 +186,7 @@ def rows_of_left(job: JobEstimate) -> Iterator[tuple[str, str]]:
 def items_text(job: JobEstimate) -> str:
     if not job.ended:
         return count_text(job.items - job.unsendable)
-    return (
-        f"{count_text(job.items - job.unsendable)}: {count_text(job.ended)} have ended, {count_text(job.left)} are left"
-    )
+    return f"{count_text(job.items - job.unsendable)}: {count_text(job.ended)} ended, {count_text(job.left)} left"
 
 
 def count_between(tokens: Outlook) -> str:

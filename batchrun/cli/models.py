@@ -16,6 +16,8 @@ from batchrun.catalogue.lines import ModelLine
 from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AsJson
 from batchrun.cli.render import Column, Screen, count_text, screen
+from batchrun.errors import UsageError
+from batchrun.probing import Offer
 
 
 def command(
@@ -23,6 +25,9 @@ def command(
     provider: Annotated[
         str | None, typer.Argument(metavar="[PROVIDER]", help="Such as model-studio/singapore, or model-studio.")
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the provider's server which models it has. Nothing is bought.")
+    ] = False,
     catalogue: CatalogueFile = None,
     wide: Annotated[
         bool, typer.Option("--wide", help="Longest answers, features and announced ends too; more than 80 columns.")
@@ -32,8 +37,13 @@ def command(
     """Models that a job can name: what they take, how much fits, what they cost.
 
     Example: batchrun models model-studio/singapore
+
+    Example: batchrun models --probe ollama
     """
     shell = screen(context)
+    if probe:
+        print_offer(shell, api.probe(asked(provider), catalogue=catalogue), as_json=as_json)
+        return
     lines = api.models(provider, catalogue=catalogue)
     groups = [list(group) for _, group in groupby(lines, key=lambda line: line.provider)]
     if as_json:
@@ -43,6 +53,32 @@ def command(
         if number:
             shell.line()
         print_provider(shell, group, taken_over=provider is not None, wide=wide)
+
+
+def asked(provider: str | None) -> str:
+    """Raises UsageError where none is named."""
+    if provider is None:
+        raise UsageError(
+            "name the provider that is to be asked", code="usage", remedy="such as: batchrun models --probe ollama"
+        )
+    return provider
+
+
+def print_offer(shell: Screen, offer: Offer, *, as_json: bool) -> None:
+    """What a server says that it has."""
+    if as_json:
+        shell.json(asdict(offer))
+        return
+    shell.line(f"{offer.provider}, as {offer.url} lists them", style="bold")
+    columns = (Column(title="MODEL"), Column(title="CONTEXT", justify="right"), Column(title="IN THE CATALOGUE"))
+    shell.table(
+        columns,
+        [(model.id, count_text(model.context), "yes" if model.listed else "no") for model in offer.models],
+    )
+    if not offer.models:
+        shell.note("it has no models")
+    elif not offer.open_models and not all(model.listed for model in offer.models):
+        shell.note("to use one that isn't in the catalogue, add it to a file of your own (--catalogue)")
 
 
 def print_provider(shell: Screen, lines: Sequence[ModelLine], *, taken_over: bool, wide: bool) -> None:

@@ -136,6 +136,10 @@ def file_lines(made: Sidecars) -> list[str]:
     return [", ".join(parts), *(visible(problem) for problem in made.shown)]
 
 
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def this_run(end: RunEnd) -> str:
     ended = sum(end.tally.states.values())
     sampled = any(job.outside_sample for job in end.jobs)
@@ -146,7 +150,8 @@ def this_run(end: RunEnd) -> str:
         )
     else:
         rate = ended / end.seconds if end.seconds else 0.0
-        text = f"{ended:,} items and {end.tally.calls:,} calls in {span_of(end.seconds)}, {rate:.1f} items/s"
+        done, made = counted(ended, "item"), counted(end.tally.calls, "call")
+        text = f"{done} and {made} in {span_of(end.seconds)}, {rate:.1f} items/s"
     if end.tally.reaped:
         text += f"; {end.tally.reaped:,} calls of a process that died were taken over and may have been billed"
     if end.interrupted:

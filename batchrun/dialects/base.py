@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +28,10 @@ class ModelRules:
     """Parameters that must not be sent to this model (contract 2.3, cells with a dash)."""
     native_task: str = "multimodal-generation"
     """The task that stands in the path of the native wire form (contract 1.2)."""
+    media_urls: bool = True
+    """Whether the server fetches pictures from http(s) addresses; else they go as data (contract 8.5, T24)."""
+    max_tokens_as: str = "max_tokens"
+    """The name under which `max_tokens` is sent in the compat form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,10 @@ class Dialect(Protocol):
 
     def decode(self, event: bytes, data: bytes) -> Delta:
         """One server-sent event. Raises ProviderError(INCOMPLETE) where the data can't be read."""
+        ...
+
+    def decode_all(self, events: Sequence[tuple[bytes, bytes]]) -> Iterable[Delta]:
+        """The same of several events in a row, in order. Those that hold nothing but text may share a delta."""
         ...
 
     def decode_plain(self, body: bytes, headers: Mapping[str, str]) -> Delta:

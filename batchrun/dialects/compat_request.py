@@ -34,8 +34,15 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
     if request.stream:
         fields |= {"stream": True, "stream_options": {"include_usage": True}}
     fields |= thinking_fields(request.model, request.thinking, rules)
-    fields |= other_params(request)
+    fields |= _renamed(other_params(request), rules)
     return places.body(fields, request)
+
+
+def _renamed(params: dict[str, JsonValue], rules: ModelRules) -> dict[str, JsonValue]:
+    """`max_tokens` under the name that the server takes, unless the request has that too."""
+    if rules.max_tokens_as in params or "max_tokens" not in params:
+        return params
+    return {rules.max_tokens_as if name == "max_tokens" else name: value for name, value in params.items()}
 
 
 def _message(

@@ -131,21 +131,58 @@ ACEDATA_CODES: dict[str, ErrorKind] = {
     "api_error": K.SERVER,
 }
 
+_KEY_OF_REGION = "Keys belong to one region: use the key of this region, and look for typing errors."
+_NO_PURCHASE = "Activate the service or the model in the vendor's console; then resume the job."
+_NO_ACCESS = "Give the key's workspace access to this model in the vendor's console, or use another key."
+_TOKENS = "The tokens of this minute are used up, whatever the word says; if it goes on, lower `tokens_per_minute`."
+_RAMP = "Calls began too quickly; they are slowed down. If it goes on, lower `requests_per_minute`."
+
+MODEL_STUDIO_REMEDIES = {
+    "invalidapikey": _KEY_OF_REGION,
+    "invalid_api_key": _KEY_OF_REGION,
+    "invalidparameter.notsupportenablethinking": "This model has no thinking switch: leave `thinking` out of the job.",
+    "accessdenied.unpurchased": _NO_PURCHASE,
+    "commoditynotpurchased": _NO_PURCHASE,
+    "model.accessdenied": _NO_ACCESS,
+    "workspace.accessdenied": _NO_ACCESS,
+    "allocationquota.freetieronly": "Switch off `free tier only` in the vendor's console.",
+    "throttling.allocationquota": _TOKENS,
+    "insufficient_quota": _TOKENS,
+    "throttling.burstrate": _RAMP,
+    "limit_burst_rate": _RAMP,
+    "requesttimeout": "Stream the answer, or ask for less in one call.",
+}
+
 TABLES: dict[str, ErrorTable] = {
     "openai": ErrorTable(codes=OPENAI_CODES, statuses=STATUSES),
     "model-studio": ErrorTable(
         codes=OPENAI_CODES | MODEL_STUDIO_CODES,
         statuses=STATUSES,
-        remedies={
-            "invalidapikey": "Keys belong to one region: use the key of this region, and look for typing errors.",
-            "invalid_api_key": "Keys belong to one region: use the key of this region, and look for typing errors.",
-            "allocationquota.freetieronly": "Switch off `free tier only` in the vendor's console.",
-            "requesttimeout": "Stream the answer, or ask for less in one call.",
-        },
+        remedies=MODEL_STUDIO_REMEDIES,
     ),
     "acedata": ErrorTable(
         codes=OPENAI_CODES | ACEDATA_CODES,
         statuses=STATUSES | {403: K.MODERATED},  # its own client reads an unknown 403 so (contract 8.12)
+        remedies={
+            "token_mismatched": "Check the fields of the request: the vendor says that one is missing or wrong.",
+            "api_not_implemented": "Check the model's name and the base_url: the vendor has no such service.",
+            "token_expired": "Make a new token in the vendor's console, and put it into the key variable.",
+            "disabled": "Look into the vendor's console why the token or the account is disabled.",
+            "used_up": "Add credit in the vendor's console.",
+        },
+    ),
+    "moonshot": ErrorTable(
+        codes=OPENAI_CODES,
+        statuses=STATUSES,
+        remedies=dict.fromkeys(
+            ("invalid_authentication_error", "incorrect_api_key_error", "invalid_api_key"),
+            "Keys of api.moonshot.ai and api.moonshot.cn are not interchangeable: `moonshot` takes the one, "
+            "`moonshot/china` the other.",
+        )
+        | dict.fromkeys(
+            ("exceeded_current_quota_error", "insufficient_quota"),
+            "Recharge the account in the vendor's console.",
+        ),
     ),
 }
 
@@ -160,10 +197,14 @@ def table_named(name: str) -> ErrorTable:
 
 
 REMEDIES: dict[ErrorKind, str] = {
+    K.RATE_LIMITED: "Calls are slowed down and tried again; if it goes on, lower `limits`, or ask the vendor for more.",
+    K.UNAVAILABLE: "The vendor has no capacity for the moment; calls are tried again later.",
+    K.SERVER: "The fault is the vendor's; calls are tried again. If it goes on, give the vendor the request's id.",
+    K.TIMEOUT: "The vendor took too long; calls are tried again. If it goes on, stream, or ask for less in one call.",
     K.INVALID: "Change the request: sent again as it is, it will be refused again.",
     K.MODERATED: "The vendor's moderation refused this input or its answer; change the prompt or leave the item out.",
     K.NOT_FOUND: "Check the model's name, whether it is offered in this region, and whether it is retired.",
     K.ACCOUNT: "Check the key, its region and its permissions.",
-    K.ARREARS: "Pay the bill or add credit in the vendor's console, then resume the job.",
+    K.ARREARS: "Pay the bill or add credit in the vendor's console; then resume the job.",
 }
-"""Kinds that are not here heal by waiting, and are tried again."""
+"""What to do, where the code has no remedy of its own."""

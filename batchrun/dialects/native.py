@@ -7,7 +7,7 @@ null or missing. Requests are written in `native_request`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -110,6 +110,10 @@ class Native:
             tool_calls=calls,
             error=error,
         )
+
+    def decode_all(self, events: Sequence[tuple[bytes, bytes]]) -> Iterable[Delta]:
+        """See `Dialect.decode_all`: each by itself, as each counts the tokens so far."""
+        return (self.decode(event, data) for event, data in events)
 
     def decode_plain(self, body: bytes, headers: Mapping[str, str]) -> Delta:
         """The whole answer of a call that wasn't streamed, of status 200.

@@ -54,18 +54,22 @@ def _details(usage: Mapping[str, JsonValue], compat: str, native: str) -> Mappin
 
 
 def _first(members: Mapping[str, JsonValue], *names: str, otherwise: int | None = None) -> int | None:
-    return next((count for name in names if (count := _count(members.get(name))) is not None), otherwise)
+    for name in names:
+        if (count := _count(members.get(name))) is not None:
+            return count
+    return otherwise
 
 
 def _sum(members: Mapping[str, JsonValue], name: str) -> int | None:
     """The sum of an object that splits a count by sort; None if it is empty or missing."""
-    counts = [count for value in _member(members, name).values() if (count := _count(value)) is not None]
+    parts = _member(members, name)
+    counts = [count for value in parts.values() if (count := _count(value)) is not None] if parts else []
     return sum(counts) if counts else None
 
 
 def _member(members: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:
     value = members.get(name)
-    return value if isinstance(value, Mapping) else _NOTHING
+    return value if isinstance(value, dict) else _NOTHING
 
 
 def _count(value: JsonValue) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +23,11 @@ _NEVER_HEALS = re.compile(r"content-length|last message", re.IGNORECASE)
 isn't the user's (contract 8.1.2, `InternalError.Algo`)."""
 _EMBEDDED_CODE = re.compile(r"<[0-9]{3}> ([A-Za-z.]{1,100}):")
 _SECRET = re.compile(r"\b(sk-|Bearer +)[\w.\-]{6,}")
-_WAIT_IN_WORDS = re.compile(r"try again (?:in|after) ([0-9]+(?:\.[0-9]+)?) ?s", re.IGNORECASE)
+_WAIT_IN_WORDS = re.compile(
+    r"try again (?:in|after) (?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,12}(?:\.\d{1,12})?) ?(ms|s))?",
+    re.IGNORECASE | re.ASCII,
+)
+"""`after 3 seconds` (Moonshot), `in 20ms`, `in 1.5s`, `in 1h2m3s` (OpenAI)."""
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?|\.[0-9]{1,12}")
 _ERROR_STATUS = re.compile(r"[345][0-9]{2}", re.ASCII)
 _FIELDS = (b"id:", b"event:", b"data:", b":")
@@ -215,7 +218,7 @@ def _any_header(headers: Mapping[str, str], *names: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str], message: str) -> float | None:
-    """The server's wish in seconds: `retry-after-ms`, `retry-after`, or "try again after 3 seconds" (Moonshot).
+    """The server's wish in seconds: `retry-after-ms`, `retry-after`, or "try again after 3 seconds".
 
     A date is measured from the answer's own `Date`, so that no clock of ours takes part; without one it says
     nothing. A date that is past is 0; what can't be read is None.
@@ -228,8 +231,17 @@ def _retry_after(headers: Mapping[str, str], message: str) -> float | None:
     until, now = _date(wish), _date(header(headers, "date"))
     if until and now:
         return max(0.0, (until - now).total_seconds())
-    in_words = _WAIT_IN_WORDS.search(message)
-    return float(in_words[1]) if in_words and math.isfinite(float(in_words[1])) else None
+    return _wait_in_words(message)
+
+
+def _wait_in_words(message: str) -> float | None:
+    """Seconds; None where the message names no wait."""
+    found = _WAIT_IN_WORDS.search(message)
+    if found is None or not any(found.groups()):
+        return None
+    hours, minutes, count, unit = found.groups(default="0")
+    seconds = float(count) / (1000 if unit.lower() == "ms" else 1)
+    return 3600 * int(hours) + 60 * int(minutes) + seconds
 
 
 def _date(text: str) -> datetime | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.vendor_errors import clean
@@ -29,6 +30,9 @@ _WRITTEN_BY_US: dict[str, str] = {
 """Parameters that another setting says, in every wire form, and what to do instead."""
 
 
+NO_MEDIA_URLS = "{model} fetches no pictures from addresses here."
+MEDIA_AS_FILES = "Download the pictures and name them by their paths, or write data URLs."
+
 LONG_URL = 65_536
 """Characters."""
 
@@ -36,8 +40,10 @@ LONG_URL = 65_536
 class Placeholders:
     """The addresses of a request's images; a word that nobody can guess stands where long ones will go."""
 
-    def __init__(self) -> None:
-        self.word = secrets.token_hex(16)
+    @cached_property
+    def word(self) -> str:
+        """Made for the requests that need it only."""
+        return secrets.token_hex(16)
 
     def address(self, source: Source) -> str:
         """Raises MediaError for a URL of no use."""
@@ -51,7 +57,8 @@ class Placeholders:
 
         Raises ProviderError(INVALID) for what JSON can't say.
         """
-        return Body(pieces=tuple(_interleave(_to_json(fields).split(self.word.encode()), _apart(request))))
+        text, apart = _to_json(fields), _apart(request)
+        return Body(pieces=tuple(_interleave(text.split(self.word.encode()), apart)) if apart else (text,))
 
 
 def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str, str]) -> None:
@@ -70,6 +77,8 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
     empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
     if not request.messages or empty:
         raise invalid("The request has a message without text or image.", "Give the item a prompt.")
+    if not rules.media_urls and any(is_web(source) for message in request.messages for source in message.images):
+        raise invalid(NO_MEDIA_URLS.format(model=request.model), MEDIA_AS_FILES)
 
 
 def image_fields(request: ChatRequest) -> dict[str, JsonValue]:
@@ -80,6 +89,11 @@ def image_fields(request: ChatRequest) -> dict[str, JsonValue]:
 def other_params(request: ChatRequest) -> dict[str, JsonValue]:
     """All other parameters, by name: the same request gives the same bytes."""
     return {name: request.params[name] for name in sorted(request.params) if name not in IMAGE_FIELDS}
+
+
+def is_web(source: Source) -> bool:
+    """Whether the server would have to fetch it."""
+    return isinstance(source, str) and source[:5].lower() != "data:"
 
 
 def invalid(message: str, remedy: str) -> ProviderError:
@@ -111,8 +125,7 @@ def _interleave(texts: Sequence[bytes], apart: Sequence[bytes | OpenMedia]) -> I
 
 def _to_json(fields: Mapping[str, JsonValue]) -> bytes:
     try:
-        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-        return text.encode()
+        return _WRITER.encode(fields).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise invalid(
             f"The request can't be written as JSON: {clean(str(error), 200)}.",
@@ -125,3 +138,6 @@ def _plain(value: object) -> dict[object, object]:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)

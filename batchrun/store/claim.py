@@ -16,6 +16,7 @@ from batchrun.database import clock
 from batchrun.limits import DEFAULT_CONCURRENCY, Bucket, Health, breaker_allows, grant
 from batchrun.messages import JsonValue
 from batchrun.states import State
+from batchrun.store.bulk import insert
 from batchrun.store.sample import NAMED, Sample, parts
 from batchrun.tables import Record, attempts, items, jobs, profiles
 
@@ -183,16 +184,19 @@ DUE = (
 SELECT_DUE = [select_items(items.c.job_id == sa.bindparam("job"), condition) for condition in DUE]
 SELECT_DUE_SAMPLED = [select_items(NAMED, condition) for condition in DUE]
 """Without the job: SQLite would walk through all its items in the order of the index."""
-TAKE_ITEM = (
+TAKE_ITEMS = (
     sa.update(items)
-    .where(items.c.id == sa.bindparam("item"))
-    .values(
-        state=State.CLAIMED.value,
-        owner=sa.bindparam("worker"),
-        fence=items.c.fence + 1,
-    )
+    .where(items.c.id.in_(sa.bindparam("items", expanding=True)))
+    .values(state=State.CLAIMED.value, owner=sa.bindparam("worker"), fence=items.c.fence + 1)
 )
-OPEN_ATTEMPT = sa.insert(attempts).returning(attempts.c.id, sort_by_parameter_order=True)
+OPEN_ATTEMPTS = insert(
+    attempts,
+    (
+        *("item_id", "job_id", "profile_id", "worker_id", "fence"),
+        *("outcome", "claimed_at", "expected_tokens", "reserved"),
+    ),
+    returning=("id", "item_id"),
+)
 SAVE_PROFILE = (
     sa.update(profiles)
     .where(profiles.c.id == sa.bindparam("profile"))
@@ -381,9 +385,9 @@ def open_attempts(
     tokens: int,
     now: datetime,
 ) -> list[Call]:
-    connection.execute(TAKE_ITEM, [{"item": item.id, "worker": worker} for item in taken])
-    ids = connection.execute(
-        OPEN_ATTEMPT,
+    connection.execute(TAKE_ITEMS, {"items": [item.id for item in taken], "worker": worker})
+    opened = OPEN_ATTEMPTS.run(
+        connection,
         [
             {
                 "item_id": item.id,
@@ -398,10 +402,11 @@ def open_attempts(
             }
             for item, most in zip(taken, reservations, strict=False)
         ],
-    ).scalars()
+    )
+    attempt_of = {row.item_id: row.id for row in opened}
     return [
         Call(
-            attempt_id=attempt_id,
+            attempt_id=attempt_of[item.id],
             item_id=item.id,
             job_id=job.id,
             profile_id=job.profile_id,
@@ -417,5 +422,5 @@ def open_attempts(
             reserved=most,
             expected_tokens=tokens,
         )
-        for attempt_id, item, slot, most in zip(ids, taken, slots, reservations, strict=False)
+        for item, slot, most in zip(taken, slots, reservations, strict=False)
     ]

@@ -22,6 +22,7 @@ from batchrun.errors import ErrorKind
 from batchrun.limits import REFUSALS, Bucket, Health, Seen, observe
 from batchrun.retries import DOWN, PROFILE_IS_REFUSED
 from batchrun.states import State, sources
+from batchrun.store.bulk import Bulk, Given, insert
 from batchrun.store.claim import BUCKET_COLUMNS, HEALTH_COLUMNS, JOB_COLUMNS, Call, Pool, bucket_of, lock_profiles
 from batchrun.tables import MOST_MONEY, Record, answers, attempts, items, jobs, profiles, usage
 
@@ -31,9 +32,9 @@ OURS = frozenset({ErrorKind.LOCAL, ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind
 """Ends of a call that say nothing about the provider."""
 
 SAME_ERRORS = 10
+"""Equal errors of items in a row, before anything has succeeded, that pause a job."""
 UNREACHED_TRIES = 4
 """Of one item, so that a job of few items doesn't wait minutes to say that the address is wrong."""
-"""Equal errors of items in a row, before anything has succeeded, that pause a job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,45 +162,57 @@ LOCK_JOBS = (
 SELECT_ATTEMPTS = sa.select(attempts.c.id, attempts.c.outcome, attempts.c.ended_at, attempts.c.reserved).where(
     attempts.c.id.in_(sa.bindparam("ids", expanding=True))
 )
-CLOSE_ATTEMPT = (
-    sa.update(attempts)
-    .where(attempts.c.id == sa.bindparam("attempt"))
-    .values({name: sa.bindparam(f"new_{name}") for name in ATTEMPT_COLUMNS})
-)
 SETTLED_COLUMNS = (usage.c.cost_low, usage.c.cost_high, usage.c.currency, usage.c.settled)
-ADD_ANSWER = sa.insert(answers)
-ADD_USAGE = sa.insert(usage)
-answerable = sa.or_(*(items.c.state == state for state in sources(State.DONE)))
-KEEP_ANSWER = (
-    sa.update(items)
-    .where(items.c.id == sa.bindparam("item"))
-    .values(
-        answer_id=sa.func.coalesce(items.c.answer_id, sa.bindparam("answer")),
-        request_hash=sa.func.coalesce(sa.bindparam("new_request_hash"), items.c.request_hash),
-        state=sa.case((answerable, sa.bindparam("new_state")), else_=items.c.state),
-        owner=sa.case((answerable, None), else_=items.c.owner),
-        error_kind=sa.case((answerable, sa.bindparam("new_error_kind")), else_=items.c.error_kind),
-        error=sa.case((answerable, sa.bindparam("new_error")), else_=items.c.error),
-    )
+USAGE_COLUMNS = (
+    *("attempt_id", "job_id", "provider", "region", "model", "at", "simulated"),
+    *TOKEN_COLUMNS,
+    *("raw", "price_id", "cost_low", "cost_high", "currency", "settled"),
 )
+ADD_ANSWERS = insert(answers, ("attempt_id", "text", "reasoning", "finish_reason", "complete", "parsed", "tool_calls"))
+ADD_USAGE = insert(usage, USAGE_COLUMNS)
+
+
+def close_attempts_statement() -> Bulk:
+    given = Given({name: attempts.c[name].type for name in ("id", *ATTEMPT_COLUMNS)})
+    changes = {name: given.c[name] for name in ATTEMPT_COLUMNS}
+    return Bulk(statement=sa.update(attempts).where(attempts.c.id == given.c["id"]).values(changes), given=given)
+
+
+ENDED = ("state", "error_kind", "error")
+
+
+def keep_answers_statement() -> Bulk:
+    given = Given({name: items.c[name].type for name in ("id", "answer_id", "request_hash", *ENDED)})
+    answerable = items.c.state.in_(sources(State.DONE))
+    kept = sa.update(items).where(items.c.id == given.c["id"])
+    return Bulk(
+        given=given,
+        statement=kept.values(
+            answer_id=sa.func.coalesce(items.c.answer_id, given.c["answer_id"]),
+            request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
+            state=sa.case((answerable, given.c["state"]), else_=items.c.state),
+            owner=sa.case((answerable, sa.null()), else_=items.c.owner),
+            error_kind=sa.case((answerable, given.c["error_kind"]), else_=items.c.error_kind),
+            error=sa.case((answerable, given.c["error"]), else_=items.c.error),
+        ),
+    )
+
+
+MOVED = ("state", "next_at", "free_tries", "paid_tries", "free_since", "error_kind", "error")
+
+
+def move_on_statement() -> Bulk:
+    given = Given({name: items.c[name].type for name in ("id", "fence", *MOVED)})
+    held = sa.and_(items.c.id == given.c["id"], items.c.fence == given.c["fence"], items.c.state == State.CLAIMED.value)
+    changes = {name: given.c[name] for name in MOVED}
+    return Bulk(statement=sa.update(items).where(held).values(owner=sa.null(), **changes), given=given)
+
+
+CLOSE_ATTEMPTS = close_attempts_statement()
+KEEP_ANSWERS = keep_answers_statement()
 """Whoever holds the item: the first complete answer is its answer and ends it. One that doesn't fit and is kept all the
 same leaves its error beside it."""
-MOVE_ON = (
-    sa.update(items)
-    .where(
-        items.c.id == sa.bindparam("item"),
-        items.c.fence == sa.bindparam("held"),
-        items.c.state == State.CLAIMED.value,
-    )
-    .values(
-        state=sa.bindparam("new_state"),
-        owner=None,
-        **{
-            name: sa.bindparam(f"new_{name}")
-            for name in ("next_at", "free_tries", "paid_tries", "free_since", "error_kind", "error")
-        },
-    )
-)
+MOVE_ON = move_on_statement()
 """Without an answer only the holder moves the item."""
 SAVE_JOB = (
     sa.update(jobs)
@@ -237,10 +250,10 @@ def still_known(connection: Connection, results: Sequence[Result]) -> bool:
 
 
 def close_attempts(connection: Connection, results: Sequence[Result]) -> None:
-    connection.execute(
-        CLOSE_ATTEMPT,
+    CLOSE_ATTEMPTS.run(
+        connection,
         [
-            {"attempt": result.call.attempt_id, **{f"new_{name}": getattr(result, name) for name in ATTEMPT_COLUMNS}}
+            {"id": result.call.attempt_id, **{name: getattr(result, name) for name in ATTEMPT_COLUMNS}}
             for result in results
         ],
     )
@@ -262,8 +275,7 @@ def store_answers(connection: Connection, results: Sequence[Result]) -> None:
         if result.answer is not None
         and (result.answer.complete or result.answer.text or result.answer.reasoning or result.answer.tool_calls)
     ]
-    if rows:
-        connection.execute(ADD_ANSWER, rows)
+    ADD_ANSWERS.run(connection, rows)
 
 
 def store_usage(
@@ -291,8 +303,7 @@ def store_usage(
         if charge is not None:
             rows.append(usage_row(result, locked[call.job_id], charge) | {"settled": settled})
             grown[call.job_id] += charge.cost_high or Decimal(0)
-    if rows:
-        connection.execute(ADD_USAGE, rows)
+    ADD_USAGE.run(connection, rows)
     return grown
 
 
@@ -337,41 +348,35 @@ def usage_row(result: Result, job: Record, charge: Charge) -> dict[str, object]:
 
 
 def move_items(connection: Connection, results: Sequence[Result]) -> None:
-    answered = [result for result in results if result.outcome == "complete"]
-    if answered:
-        connection.execute(
-            KEEP_ANSWER,
-            [
-                {
-                    "item": result.call.item_id,
-                    "answer": result.call.attempt_id,
-                    "new_state": result.state.value,
-                    "new_request_hash": result.request_hash,
-                    "new_error_kind": result.error_kind,
-                    "new_error": result.error,
-                }
-                for result in answered
-            ],
-        )
-    others = [result for result in results if result.outcome != "complete"]
-    if others:
-        connection.execute(
-            MOVE_ON,
-            [
-                {
-                    "item": result.call.item_id,
-                    "held": result.call.fence,
-                    "new_state": result.state.value,
-                    "new_next_at": result.next_at,
-                    "new_free_tries": result.free_tries,
-                    "new_paid_tries": result.paid_tries,
-                    "new_free_since": result.free_since,
-                    "new_error_kind": result.error_kind,
-                    "new_error": result.error,
-                }
-                for result in others
-            ],
-        )
+    first: dict[int, Result] = {}
+    for result in results:
+        if result.outcome == "complete":
+            first.setdefault(result.call.item_id, result)
+    KEEP_ANSWERS.run(
+        connection,
+        [
+            {
+                "id": item_id,
+                "answer_id": result.call.attempt_id,
+                "request_hash": result.request_hash,
+                **{name: getattr(result, name) for name in ENDED},
+            }
+            for item_id, result in first.items()
+        ],
+    )
+    MOVE_ON.run(
+        connection,
+        [
+            {
+                "id": result.call.item_id,
+                "fence": result.call.fence,
+                "state": result.state.value,
+                **{name: getattr(result, name) for name in MOVED if name != "state"},
+            }
+            for result in results
+            if result.outcome != "complete"
+        ],
+    )
 
 
 def update_job(

@@ -63,6 +63,21 @@ def job_named(connection: Connection, name: str, *, simulated: bool) -> Record |
     return connection.execute(sa.select(jobs).where(jobs.c.name == name, jobs.c.simulated == simulated)).one_or_none()
 
 
+def lock(connection: Connection, ids: Iterable[int]) -> None:
+    """Hold these jobs until the transaction ends. Whoever changes several jobs, or jobs and then items, locks the jobs
+    first and in the order of their ids, so that none waits in a circle."""
+    _lock(connection, jobs.c.id.in_(sorted(ids)))
+
+
+def lock_named(connection: Connection, names: Iterable[str]) -> None:
+    """The same, for the jobs of these names that there are."""
+    _lock(connection, jobs.c.name.in_(sorted(names)))
+
+
+def _lock(connection: Connection, which: sa.ColumnElement[bool]) -> None:
+    connection.execute(sa.select(jobs.c.id).where(which).order_by(jobs.c.id).with_for_update(key_share=True)).all()
+
+
 def job_rows(connection: Connection, ids: Iterable[int]) -> list[Record]:
     """The jobs with the pauses of their profiles, in the order in which they were loaded."""
     return list(
@@ -94,6 +109,7 @@ def lift_pauses(connection: Connection, ids: Iterable[int], *, reasons: Iterable
     """Let jobs go on that were paused for one of `reasons`, and their profiles; not what a person paused, unless that
     is among them."""
     wanted = sorted(ids)
+    lock(connection, wanted)
     lifted = {"paused": None, "pause_message": None}
     connection.execute(sa.update(jobs).where(jobs.c.id.in_(wanted), jobs.c.paused.in_(sorted(reasons))).values(lifted))
     connection.execute(

@@ -5,7 +5,8 @@ Jobs are locked first and in the order of their ids, as claims and finishes do, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
 from batchrun.states import OPEN, State, sources
-from batchrun.store.jobs import BY_USER, MENDED, lift_pauses
+from batchrun.store.jobs import BY_USER, MENDED, lift_pauses, lock
 from batchrun.tables import EPOCH, Record, attempts, items, jobs, profiles
 
 PART = 500
@@ -27,8 +28,7 @@ def locked(connection: Connection, ids: Iterable[int]) -> dict[int, Record]:
     """The rows of these jobs, with the pauses of their profiles, as they are now and stay until the transaction ends.
     Raises nothing for an id that doesn't exist: it is left out."""
     wanted = sorted(ids)
-    lock = sa.select(jobs.c.id).where(jobs.c.id.in_(wanted)).order_by(jobs.c.id).with_for_update(key_share=True)
-    connection.execute(lock).all()
+    lock(connection, wanted)
     rows = connection.execute(
         sa.select(jobs, profiles.c.paused.label("profile_paused"), profiles.c.pause_message.label("profile_message"))
         .join(profiles, profiles.c.id == jobs.c.profile_id)
@@ -63,8 +63,14 @@ def _counted(connection: Connection, key: ColumnElement[Any], where: Iterable[Co
     return {row[0]: row[1] for row in rows}
 
 
-def _named(names: Collection[str] | None) -> list[ColumnElement[bool]]:
-    return [] if names is None else [items.c.custom_id.in_(sorted(names))]
+def _parts(names: Collection[str] | None) -> Iterator[list[ColumnElement[bool]]]:
+    """Conditions for the items of these names, a part of them at a time; one that holds for all items for None."""
+    if names is None:
+        yield []
+        return
+    ordered = sorted(names)
+    for start in range(0, len(ordered), PART):
+        yield [items.c.custom_id.in_(ordered[start : start + PART])]
 
 
 # retry
@@ -93,9 +99,21 @@ def retry(
 ) -> Retaken:
     """Items in one of `states`, of these kinds of error and names, become pending as if they had never been tried;
     waiting ones stay so and are due at once."""
-    where = [items.c.job_id == job_id, items.c.state.in_(sorted(states)), *_named(names)]
+    where = [items.c.job_id == job_id, items.c.state.in_(sorted(states))]
     if kinds is not None:
         where.append(items.c.error_kind.in_(sorted(kinds)))
+    counts: Counter[tuple[State, str | None]] = Counter()
+    bounds: Counter[int | None] = Counter()
+    in_flight = 0
+    for named in _parts(names):
+        taken = _retry_part(connection, job_id, [*where, *named], now)
+        counts.update(taken.counts)
+        bounds.update(taken.bounds)
+        in_flight += taken.in_flight
+    return Retaken(counts=counts, bounds=bounds, in_flight=in_flight)
+
+
+def _retry_part(connection: Connection, job_id: int, where: Collection[ColumnElement[bool]], now: datetime) -> Retaken:
     flying = sa.exists().where(attempts.c.item_id == items.c.id, IN_FLIGHT)
     where_free = [*where, sa.not_(flying)]
     by_kind = connection.execute(
@@ -167,24 +185,25 @@ class Withdrawn:
 
 def cancel(connection: Connection, job: Record, *, names: Collection[str] | None) -> Withdrawn:
     """Cancel all items that haven't ended, or those of these names. Calls in flight stay open and end by themselves."""
-    where = [items.c.job_id == job.id, items.c.state.in_(sources(State.CANCELLED)), *_named(names)]
-    counts = _counted(connection, items.c.state, where)
-    connection.execute(sa.update(items).where(*where).values(state=State.CANCELLED.value, owner=None))
-    flying = (
-        sa.select(sa.func.count())
-        .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
-        .where(
-            IN_FLIGHT,
-            attempts.c.profile_id == job.profile_id,
-            attempts.c.job_id == job.id,
-            items.c.state == State.CANCELLED.value,
-            *_named(names),
+    counts: Counter[State] = Counter()
+    in_flight = 0
+    for named in _parts(names):
+        where = [items.c.job_id == job.id, items.c.state.in_(sources(State.CANCELLED)), *named]
+        counts.update({State(state): count for state, count in _counted(connection, items.c.state, where).items()})
+        connection.execute(sa.update(items).where(*where).values(state=State.CANCELLED.value, owner=None))
+        flying = (
+            sa.select(sa.func.count())
+            .select_from(attempts.join(items, items.c.id == attempts.c.item_id))
+            .where(
+                IN_FLIGHT,
+                attempts.c.profile_id == job.profile_id,
+                attempts.c.job_id == job.id,
+                items.c.state == State.CANCELLED.value,
+                *named,
+            )
         )
-    )
-    return Withdrawn(
-        counts={State(state): count for state, count in counts.items()},
-        in_flight=connection.execute(flying).scalar_one(),
-    )
+        in_flight += connection.execute(flying).scalar_one()
+    return Withdrawn(counts=counts, in_flight=in_flight)
 
 
 # pause and resume

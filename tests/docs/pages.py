@@ -36,10 +36,10 @@ VARYING = (
     (re.compile(r"\b[\d.]+ s, [\d.]+ items/s"), "… s, … items/s"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"), "…"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "…"),
-    (re.compile(r"\b[0-9a-f]{64}\b"), "…"),
+    (re.compile(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "…"),
     (re.compile(r"127\.0\.0\.1:\d{4,5}|\('127\.0\.0\.1', \d+\)"), "127.0.0.1:…"),
 )
-"""Times, rates, hashes and ports. The folder that a page runs in is `…` as well."""
+"""Times, rates, hashes, request ids and ports. The folder that a page runs in is `…` as well."""
 PROGRESS = re.compile(r"^\d[\d,]*/\d[\d,]* items · .*\n", re.MULTILINE)
 """Progress is written every ten seconds, which a slow machine reaches and others don't."""
 INSTALL = re.compile(

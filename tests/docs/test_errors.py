@@ -25,6 +25,7 @@ SHOWN = set(re.findall(r"^error\[([\w-]+)\]: .+\n(?:  .+\n)*? +→ .+$", TEXT, r
 NOT_PROVOKED = {
     "database-network": "needs a network file system",
     "media-reference": "only a damaged database holds such a row",
+    "no-sidecar-folder": "only a job that wasn't loaded from a file",
     "catalogue-file": "shown on the page, its remedies within its lines",
 }
 

@@ -49,6 +49,7 @@ KEY = "canary-7d1f0c9ab2e64835"
 MODEL = "qwen3-vl-plus"
 REAL = "simulator/model-studio-singapore"
 NATIVE = "simulator/dashscope-singapore"
+ACEDATA, MOONSHOT = "simulator/acedata", "simulator/moonshot"
 REGION, ORACLE_REGION = "singapore", "virginia"
 PATIENCE = 30.0
 ROOT = Path(__file__).parents[2]
@@ -125,6 +126,10 @@ class Bench:
         self.catalogue = replace(self.catalogue, endpoints={**self.catalogue.endpoints, **added})
 
     def address(self, fault: str) -> str:
+        if self.like == ACEDATA:
+            return self.simulator.acedata_url(fault)
+        if self.like == MOONSHOT:
+            return self.simulator.moonshot_url(fault)
         url = self.simulator.native_url if self.like == NATIVE else self.simulator.base_url
         return url(REGION, fault)
 
@@ -153,7 +158,8 @@ class Bench:
 
     def book(self) -> list[BookRow]:
         """The simulator's rows since this bench was made, without those of the oracle."""
-        return [row for row in self.simulator.book()[self.first_row :] if row.region == REGION]
+        place = self.like.rpartition("/")[2] if self.like in (ACEDATA, MOONSHOT) else REGION
+        return [row for row in self.simulator.book()[self.first_row :] if row.region == place]
 
     def rows(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> list[Record]:
         with reading(self.engine) as connection:

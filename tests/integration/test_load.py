@@ -36,7 +36,7 @@ from tests.integration.rows import (
 )
 
 D = Decimal
-FREE = {"name": "j", "provider": "own", "model": "unknown", "prompt": "Describe {{ x }}."}
+FREE: dict[str, JsonValue] = {"name": "j", "provider": "own", "model": "unknown", "prompt": "Describe {{ x }}."}
 PRICED = FREE | {"model": "known"}
 
 OWN = """
@@ -663,14 +663,22 @@ def test_a_model_that_has_ended_is_mentioned_and_not_refused(desk: Desk, tmp_pat
 
 
 def test_what_the_vendor_advises_against_is_mentioned_and_not_refused(desk: Desk) -> None:
-    job: Row = {"provider": "model-studio/singapore", "model": "qwen3-vl-plus", "thinking": {"enabled": True}}
-    loaded = desk.load({**FREE, **job, "system": "Be brief."})[0]
+    job: dict[str, JsonValue] = {
+        "provider": "model-studio/singapore",
+        "model": "qwen3-vl-plus",
+        "thinking": {"enabled": True},
+    }
+    loaded = desk.load(FREE | job | {"system": "Be brief."})[0]
     assert loaded.notes == ["the vendor advises against `system` while qwen3-vl-plus thinks; say it in the prompt"]
 
 
 def test_an_answer_longer_than_the_model_gives_is_refused(desk: Desk) -> None:
-    job: Row = {"provider": "model-studio/singapore", "model": "qwen3-vl-plus", "params": {"max_tokens": 32_769}}
-    assert "gives at most 32,768 tokens of answer, and `max_tokens` is 32,769" in desk.refused({**FREE, **job}).message
+    job: dict[str, JsonValue] = {
+        "provider": "model-studio/singapore",
+        "model": "qwen3-vl-plus",
+        "params": {"max_tokens": 32_769},
+    }
+    assert "gives at most 32,768 tokens of answer, and `max_tokens` is 32,769" in desk.refused(FREE | job).message
 
 
 def test_a_model_without_a_price_runs_without_a_cap(desk: Desk) -> None:

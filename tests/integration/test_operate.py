@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -362,6 +363,19 @@ def test_cancelling_twice_says_what_is_still_in_flight(lite: Engine) -> None:
     cancel(lite)
     again = cancel(lite)
     assert (again.total, again.in_flight) == (0, 2)
+
+
+def test_more_items_can_be_named_than_a_statement_takes(lite: Engine, catalogue: Catalogue) -> None:
+    def bounded(connection: sqlite3.Connection, _: object) -> None:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+
+    job = make_job(lite, size=1_200)
+    sa.event.listen(lite, "connect", bounded)
+    lite.dispose()
+    names = [str(number) for number in range(1_100)]
+    assert cancel(lite, items=names).counts == {State.PENDING: 1_100}
+    assert retry(lite, catalogue, State.CANCELLED, items=names[:-1]).total == 1_099
+    assert states_of(lite, job) == {"pending": 1_199, "cancelled": 1}
 
 
 def test_several_jobs_are_cancelled_together(engine: Engine) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import resource
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from psycopg import sql
+from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from batchrun.database import reading, writing
@@ -17,7 +23,9 @@ from batchrun.errors import DatabaseError
 from batchrun.messages import JsonValue
 from batchrun.simulator import Running
 from batchrun.spill import restore, spill
+from batchrun.store.finish import Result
 from batchrun.tables import answers
+from batchrun.writer import Writer
 from tests.integration.rows import add_job, add_worker, answered, opened, take
 from tests.integration.running import Bench, check, job, opened_bench, wait_until
 from tests.servers import Postgres
@@ -125,3 +133,64 @@ def test_calls_to_tools_are_kept_too(sqlite_url: str, tmp_path: Path) -> None:
         assert restore(engine, tmp_path) == 1
         with reading(engine) as connection:
             assert connection.execute(sa.select(answers.c.tool_calls)).scalars().all() == [list(calls)]
+
+
+def one_result(engine: Engine) -> Result:
+    with writing(engine) as connection:
+        add_job(connection, size=1)
+    return answered(take(engine, add_worker(engine)).calls[0])
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_gets_no_half_file(sqlite_url: str, tmp_path: Path) -> None:
+    with opened(sqlite_url) as engine:
+        result = one_result(engine)
+        with small_files(20), pytest.raises(OSError, match="too large"):
+            spill(engine, tmp_path / "kept", "w", [result])
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", [b'{"version":1,"data', b"7\n{}\n", b"\n"])
+def test_a_file_that_was_cut_or_is_another_ones_stops_no_run(sqlite_url: str, tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "unstored-x.jsonl"
+    file.write_bytes(text)
+    with opened(sqlite_url) as engine:
+        assert restore(engine, tmp_path) == 0
+    assert file.read_bytes() == text
+
+
+def test_runs_that_start_together_store_the_same_file_once(sqlite_url: str, tmp_path: Path) -> None:
+    with opened(sqlite_url) as engine:
+        spill(engine, tmp_path, "w", [one_result(engine)])
+        with ThreadPoolExecutor(8) as pool:
+            restored = [pool.submit(restore, engine, tmp_path) for _ in range(8)]
+        assert max(one.result() for one in restored) == 1
+        assert list(tmp_path.glob("unstored-*")) == []
+
+
+def test_where_no_file_can_be_written_beside_the_database_answers_go_elsewhere(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    (tmp_path / "full").write_bytes(b"no folder")
+    with opened(sqlite_url) as engine:
+        writer = Writer(engine)
+        writer.folder = tmp_path / "full"
+        writer.results = [one_result(engine)]
+        kept = writer.kept(DatabaseError("it is full", code="database-unreachable", remedy="free some space"))
+        [file] = (tmp_path / "elsewhere").iterdir()
+        assert str(kept) == (
+            f"it is full; 1 results that it didn't take are kept in {file}; "
+            f"move it into {tmp_path / 'full'}, and the next run on this database stores them"
+        )
+        assert restore(engine, file.parent) == 1

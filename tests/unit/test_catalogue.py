@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -79,6 +80,10 @@ PRICES = [
     (BEI, "qwen-vl-max", [(None, "0.23", "0.574")]),
     (SIN, "qwen-vl-plus", [(None, "0.21", "0.63")]),
     (BEI, "qwen-vl-plus", [(None, "0.115", "0.287")]),
+    # Contract 8.5.
+    ("moonshot", "kimi-k2.5", [(None, "0.60", "3.00")]),
+    ("moonshot", "kimi-k2-thinking", [(None, "0.60", "2.50")]),
+    ("moonshot", "kimi-k2-thinking-turbo", [(None, "1.15", "8.00")]),
 ]
 
 
@@ -104,7 +109,7 @@ def test_no_other_model_has_a_price(bundled: Catalogue) -> None:
 
 
 QWEN = [row[:2] for row in PRICES if "qwen" in row[1]]
-KIMI = [row[:2] for row in PRICES if "imi" in row[1]]
+KIMI = [row[:2] for row in PRICES if "imi" in row[1] and row[0] == BEI]
 
 
 @pytest.mark.parametrize(("endpoint", "model"), QWEN)
@@ -222,6 +227,8 @@ PLACES = [
         },
     ),
     ("acedata", {"kimi-k2.5"}),
+    ("moonshot", {"kimi-k2.5", "kimi-k2-thinking", "kimi-k2-thinking-turbo"}),
+    ("moonshot/china", {"kimi-k2.5"}),
 ]
 
 
@@ -233,15 +240,67 @@ def test_models_of_an_endpoint(bundled: Catalogue, endpoint: str, models: set[st
 def test_catalogue_has_these_endpoints(bundled: Catalogue) -> None:
     native = {f"dashscope/{region}" for region in REGIONS}
     simulators = {f"simulator/{service}-{region}" for service in ("model-studio", "dashscope") for region in REGIONS}
-    assert set(bundled.endpoints) == {SIN, VIR, BEI, "acedata", *native, *simulators}
+    others = {"acedata", "moonshot"}
+    simulators |= {f"simulator/{other}" for other in others}
+    assert set(bundled.endpoints) == {SIN, VIR, BEI, *others, "moonshot/china", *OPEN, *native, *simulators}
 
 
-# Contract 1.1, 1.2 and 1.3.
+OPEN = {
+    "openai": ("https://api.openai.com/v1", ("OPENAI_API_KEY",)),
+    "openrouter": ("https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",)),
+    "vllm": ("http://127.0.0.1:8000/v1", ()),
+    "ollama": ("http://127.0.0.1:11434/v1", ()),
+    "litellm": ("http://127.0.0.1:4000/v1", ()),
+}
+"""Servers of which only the address is known."""
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_servers_that_take_any_model(bundled: Catalogue, name: str) -> None:
+    endpoint = bundled.endpoint(name)
+    assert (endpoint.base_url, endpoint.key_env) == OPEN[name]
+    assert (endpoint.open_models, endpoint.error_table, dict(endpoint.models)) == (True, "openai", {})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "model", "rules"),
+    [
+        (SIN, "qwen3-vl-plus", (True, "max_tokens")),
+        ("acedata", "kimi-k2.5", (True, "max_tokens")),
+        ("moonshot", "kimi-k2.5", (False, "max_completion_tokens")),
+        ("moonshot/china", "kimi-k2.5", (False, "max_completion_tokens")),
+        ("simulator/moonshot", "kimi-k2.5", (False, "max_completion_tokens")),
+        ("openai", "any", (True, "max_completion_tokens")),
+        ("ollama", "any", (False, "max_tokens")),
+    ],
+)
+def test_addresses_of_pictures_and_the_name_of_max_tokens(
+    bundled: Catalogue, endpoint: str, model: str, rules: tuple[bool, str]
+) -> None:
+    found = bundled.model(endpoint, model).rules
+    assert (found.media_urls, found.max_tokens_as) == rules
+
+
+@pytest.mark.parametrize(
+    ("model", "cached"), [("kimi-k2.5", "0.10"), ("kimi-k2-thinking", "0.15"), ("kimi-k2-thinking-turbo", "0.15")]
+)
+def test_cached_input_at_moonshot(bundled: Catalogue, model: str, cached: str) -> None:
+    assert [tier.cached_input for tier in price_of(bundled, "moonshot", model).tiers] == [D(cached)]
+
+
+def test_the_sampling_of_kimi_is_fixed_at_moonshot(bundled: Catalogue) -> None:
+    fixed = {"temperature", "top_p", "presence_penalty", "frequency_penalty"}
+    assert bundled.model("moonshot", "kimi-k2.5").rules.forbidden == fixed
+
+
+# Contract 1.1, 1.2, 1.3 and 8.5.
 ADDRESSES = [
     (SIN, "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),
     (VIR, "https://dashscope-us.aliyuncs.com/compatible-mode/v1"),
     (BEI, "https://dashscope.aliyuncs.com/compatible-mode/v1"),
     ("acedata", "https://api.acedata.cloud/kimi"),
+    ("moonshot", "https://api.moonshot.ai/v1"),
+    ("moonshot/china", "https://api.moonshot.cn/v1"),
     ("dashscope/singapore", "https://dashscope-intl.aliyuncs.com/api/v1"),
     ("dashscope/virginia", "https://dashscope-us.aliyuncs.com/api/v1"),
     ("dashscope/beijing", "https://dashscope.aliyuncs.com/api/v1"),
@@ -260,6 +319,8 @@ def test_address(bundled: Catalogue, endpoint: str, url: str) -> None:
         (VIR, ("DASHSCOPE_API_KEY_VIRGINIA", "DASHSCOPE_API_KEY")),
         (BEI, ("DASHSCOPE_API_KEY_BEIJING", "DASHSCOPE_API_KEY")),
         ("acedata", ("ACEDATACLOUD_API_TOKEN", "ACEDATACLOUD_API_KEY")),
+        ("moonshot", ("MOONSHOT_API_KEY",)),
+        ("moonshot/china", ("MOONSHOT_API_KEY_CHINA", "MOONSHOT_API_KEY")),
         ("dashscope/singapore", ("DASHSCOPE_API_KEY_SINGAPORE", "DASHSCOPE_API_KEY")),
         ("dashscope/virginia", ("DASHSCOPE_API_KEY_VIRGINIA", "DASHSCOPE_API_KEY")),
         ("dashscope/beijing", ("DASHSCOPE_API_KEY_BEIJING", "DASHSCOPE_API_KEY")),
@@ -300,6 +361,8 @@ THINKING = [
     (BEI, "qwen3-vl-8b-instruct", ("never", None, False, False)),
     (VIR, "qwen3-vl-flash-us", ("switchable", "enable_thinking", True, False)),
     ("acedata", "kimi-k2.5", ("always", None, False, True)),
+    ("moonshot", "kimi-k2.5", ("switchable", "thinking", False, True)),
+    ("moonshot", "kimi-k2-thinking", ("always", None, False, True)),
 ]
 
 
@@ -589,7 +652,8 @@ def thinker(thinking: str, *, budget: bool = True, by_default: bool = False, cot
         (thinker("switchable", by_default=True), None, Thinking(enabled=False), 30),
         (thinker("always"), None, None, 530),
         (thinker("always"), 7, Thinking(enabled=False), 507),
-        (thinker("always", cot=None), 7, None, None),
+        (thinker("always", cot=None), 7, None, 100),
+        (replace(thinker("always", cot=None), context=None), 7, None, None),
         (thinker("always", cot=None), 7, Thinking(enabled=True, budget=9), 16),
         (Model(id="m"), None, None, None),
         (Model(id="m"), 7, None, 7),
@@ -620,7 +684,7 @@ def test_unknown_endpoint_is_answered_with_the_nearest_and_all_names(bundled: Ca
     assert caught.value.message == (
         "no provider `model-studio/singapur` in the catalogue; did you mean model-studio/singapore?"
     )
-    assert "dashscope/virginia, model-studio/beijing, model-studio/singapore" in caught.value.remedy
+    assert "dashscope/virginia, litellm, model-studio/beijing, model-studio/singapore" in caught.value.remedy
     assert caught.value.exit_code == EXIT_USAGE
 
 
@@ -634,7 +698,8 @@ def test_model_of_another_region_is_answered_with_where_it_exists(bundled: Catal
         bundled.model(SIN, "kimi-k2.5")
     assert caught.value.message == (
         "no model `kimi-k2.5` at model-studio/singapore; it exists at model-studio/beijing, dashscope/beijing, "
-        "acedata, simulator/model-studio-beijing, simulator/dashscope-beijing"
+        "acedata, moonshot, moonshot/china, simulator/model-studio-beijing, simulator/dashscope-beijing, "
+        "simulator/acedata, simulator/moonshot"
     )
 
 

@@ -278,3 +278,34 @@ def test_an_image_that_is_no_url_is_refused() -> None:
 
 def test_the_path_below_the_base_url() -> None:
     assert COMPAT.path(PLAIN) == "/chat/completions"
+
+
+RENAMING = ModelRules(max_tokens_as="max_completion_tokens")
+
+
+@pytest.mark.parametrize(
+    ("params", "fields"),
+    [
+        ({"max_tokens": 5, "seed": 1}, {"max_completion_tokens": 5, "seed": 1}),
+        ({"max_completion_tokens": 6}, {"max_completion_tokens": 6}),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, {"max_tokens": 5, "max_completion_tokens": 6}),
+        ({}, {}),
+    ],
+)
+def test_max_tokens_goes_under_the_name_that_the_server_takes(
+    params: dict[str, JsonValue], fields: dict[str, JsonValue]
+) -> None:
+    written = sent(request(TextPart(text="x"), params=params), RENAMING)
+    assert written == {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
+
+
+def test_an_address_is_refused_where_none_is_fetched() -> None:
+    error = refusal(request(A, TextPart(text="x")), ModelRules(media_urls=False))
+    assert error.message == "m fetches no pictures from addresses here."
+    assert error.remedy == "Download the pictures and name them by their paths, or write data URLs."
+
+
+def test_a_data_url_is_sent_where_no_address_is_fetched() -> None:
+    data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    body = COMPAT.encode(request(ImagePart(source=data), TextPart(text="x")), ModelRules(media_urls=False))
+    assert data.encode() in wire(body)

@@ -35,7 +35,7 @@ def dialect_of(path: Path) -> Dialect:
 
 def fold_stream(dialect: Dialect, body: bytes) -> Fold:
     splitter = Splitter()
-    return fold(*(dialect.decode(*event) for event in splitter.feed(body) + splitter.close()))
+    return fold(*dialect.decode_all(splitter.feed(body) + splitter.close()))
 
 
 def answer_of(dialect: Dialect, body: bytes) -> tuple[str, str] | None:

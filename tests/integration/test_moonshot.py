@@ -1,0 +1,134 @@
+"""Moonshot's own API from end to end: a bad night, and the report against the simulator's bill book.
+
+The simulator's side was written from the vendor's pages alone, without a look at the dialect.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from batchrun.database import reading
+from batchrun.errors import SpecError
+from batchrun.reports.cost import cost_by, totals
+from batchrun.simulator import Running
+from batchrun.tables import answers, items, jobs, usage
+from tests.both_databases import KINDS
+from tests.integration.other_providers import BAD_NIGHT, MODEL, booked, by_job, check_arrears, check_run
+from tests.integration.running import MOONSHOT, Bench, job, opened_bench, running_simulator
+
+PICTURES = Path(__file__).parents[2] / "batchrun" / "demo" / "pictures"
+CACHED = "cached=40"
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Running]:
+    with running_simulator() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def moonshot(module_database_url: str, tmp_path_factory: pytest.TempPathFactory, simulator: Running) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("moonshot")
+    with opened_bench(module_database_url, folder, simulator, BAD_NIGHT, CACHED, like=MOONSHOT) as bench:
+        bench.go(
+            job("streamed", 40, model=MODEL, fault=BAD_NIGHT),
+            job("plain", 20, model=MODEL, fault=BAD_NIGHT, stream=False),
+            job("direct", 10, model=MODEL, thinking={"enabled": False}),
+            job("cached", 5, model=MODEL, fault=CACHED),
+            job("pictures", 1, model=MODEL, inputs={"images": str(PICTURES)}, prompt="Describe {{ filename }}."),
+        )
+        yield bench
+
+
+def test_every_item_is_done_and_the_invariants_hold(moonshot: Bench) -> None:
+    assert {row.state for row in moonshot.rows(items)} == {"done"}
+    check_run(moonshot)
+
+
+@pytest.mark.parametrize("clause", BAD_NIGHT.split("+"))
+def test_the_night_was_a_bad_one(moonshot: Bench, clause: str) -> None:
+    """Else the other tests would say nothing."""
+    name = clause.partition("=")[0].removesuffix("-pct")
+    assert [row for row in moonshot.book() if name in row.hit]
+
+
+def test_each_known_usage_has_the_tokens_and_the_cost_of_the_book(moonshot: Bench) -> None:
+    pairs = booked(moonshot)
+    assert len(pairs) > 70
+    for line, row in pairs:
+        assert (line.input_tokens, line.output_tokens) == (row.billed.input, row.billed.output)
+        assert line.cached_tokens == row.billed.cached
+        assert line.cost_low == line.cost_high == row.amount
+
+
+def test_cached_tokens_were_part_of_the_night(moonshot: Bench) -> None:
+    assert sum(line.cached_tokens or 0 for line in moonshot.rows(usage)) > 0
+
+
+@pytest.mark.parametrize("name", ["direct", "cached", "pictures"])
+def test_where_every_usage_arrived_the_report_is_the_bill(moonshot: Bench, name: str) -> None:
+    line = by_job(moonshot)[name]
+    (job_id,) = (row.id for row in moonshot.rows(jobs) if row.name == name)
+    bill = sum((row.amount for found, row in booked(moonshot) if found.job_id == job_id and row.amount), Decimal())
+    assert line.exact
+    assert line.cost_low == line.cost_high == bill > 0
+
+
+def test_the_report_encloses_the_bill(moonshot: Bench) -> None:
+    with reading(moonshot.engine) as connection:
+        (line,) = totals(cost_by(connection, "job"))
+    bill = sum((row.amount for row in moonshot.book() if row.amount is not None), Decimal())
+    assert line.cost_low is not None
+    assert line.cost_high is not None
+    assert 0 < line.cost_low < bill < line.cost_high
+
+
+def test_thinks_unless_that_is_switched_off(moonshot: Bench) -> None:
+    names = {row.answer_id: moonshot.job_row(row.job_id).name for row in moonshot.rows(items)}
+    thought = {(names[row.attempt_id], bool(row.reasoning)) for row in moonshot.rows(answers, answers.c.complete)}
+    assert thought == {(name, name != "direct") for name in ("streamed", "plain", "direct", "cached", "pictures")}
+
+
+def test_no_balance_pauses_the_job(sqlite_url: str, tmp_path: Path, simulator: Running) -> None:
+    with opened_bench(sqlite_url, tmp_path, simulator, "arrearage", like=MOONSHOT) as bench:
+        check_arrears(bench, "HTTP 429 exceeded_current_quota_error: ", "Recharge the account in the vendor's console.")
+
+
+FAR = "https://host.example/a.jpg"
+BODY = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": FAR}}]}],
+}
+SOURCES: dict[str, tuple[str, dict[str, object]]] = {
+    "items": ("", {"inputs": {"items": [{"id": "a", "image": FAR, "text": "x"}]}}),
+    "urls": (f"{FAR}\n", {"inputs": {"urls": "source"}, "prompt": "Describe."}),
+    "requests": (
+        json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": BODY}),
+        {"inputs": {"requests": "source"}, "prompt": None, "params": {}},
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_address_of_a_picture_is_refused_when_it_is_loaded(
+    sqlite_url: str, tmp_path: Path, simulator: Running, source: str
+) -> None:
+    text, settings = SOURCES[source]
+    (tmp_path / "source").write_text(text, encoding="utf-8")
+    with opened_bench(sqlite_url, tmp_path, simulator, like=MOONSHOT) as bench:
+        with pytest.raises(SpecError) as caught:
+            bench.load(job("far", 1, model=MODEL, **settings))
+        (problem,) = caught.value.problems
+        assert problem.message == "kimi-k2.5 fetches no pictures from addresses here"
+        assert problem.remedy == "Download the pictures and name them by their paths, or write data URLs."
+        assert bench.rows(jobs) == []
