@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from batchrun.catalogue import Model, Structured
 from batchrun.errors import UsageError
+from batchrun.jobfile.asking import ASK_AGAIN
 from batchrun.jobfile.spec import JobSpec
 from batchrun.jobfile.template import Template
 from batchrun.messages import JsonValue
@@ -38,6 +39,8 @@ def asked_of(spec: JobSpec, model: Model, templates: Sequence[Template]) -> Aske
             params["response_format"] = format_of(form, spec.response_schema)
         if form.form != "json_schema" or reason:
             notes.append("the model isn't told the schema: say in the prompt which fields you want")
+        if spec.on_invalid == ASK_AGAIN and spec.retry.attempts > 1:
+            notes.append(f"answers that don't fit are bought again: an item may cost up to {spec.retry.attempts} calls")
     return Asked(params=params, notes=notes)
 
 

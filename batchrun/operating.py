@@ -27,7 +27,7 @@ from batchrun.store import jobs as store
 from batchrun.store import operate
 from batchrun.tables import Record
 
-RETRYABLE = (State.FAILED, State.TRUNCATED, State.CANCELLED, State.WAITING)
+RETRYABLE = (State.FAILED, State.TRUNCATED, State.CANCELLED, State.WAITING, State.DONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

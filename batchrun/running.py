@@ -24,6 +24,7 @@ from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT
 from batchrun.jobfile.spec import stored_spec
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
+from batchrun.reports.facts import unfit
 from batchrun.settings import Settings
 from batchrun.spill import restore, spill_folder
 from batchrun.states import OPEN, State
@@ -51,6 +52,8 @@ class JobEnd:
     spent: Decimal
     """The high bound of what its calls have cost so far, in `currency`."""
     currency: str | None
+    unfit: int = 0
+    """Done items whose answer doesn't fit the job's schema; in a run of a sample, those outside of it too."""
     outside_sample: dict[str, int] = field(default_factory=dict)
     """By state, the items that a run of a sample has nothing to do with."""
 
@@ -196,19 +199,22 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
 def ends(engine: Engine, job_ids: frozenset[int], sample: Sample | None = None) -> list[JobEnd]:
     with reading(engine) as connection:
         found: list[JobEnd] = []
+        not_fitting = unfit(connection, list(job_ids))
         for job in store.job_rows(connection, job_ids):
             states = store.count_states(connection, job.id)
             sampled = states if sample is None else count_sample(connection, sample[job.id])
-            found.append(end_of(job, sampled, outside=dict(Counter(states) - Counter(sampled))))
+            outside = dict(Counter(states) - Counter(sampled))
+            found.append(end_of(job, sampled, outside=outside, not_fitting=not_fitting.get(job.id, 0)))
         return found
 
 
-def end_of(job: Record, states: dict[str, int], *, outside: dict[str, int]) -> JobEnd:
+def end_of(job: Record, states: dict[str, int], *, outside: dict[str, int], not_fitting: int) -> JobEnd:
     return JobEnd(
         job_id=job.id,
         name=job.name,
         simulated=job.simulated,
         states=states,
+        unfit=not_fitting,
         outside_sample=outside,
         paused=job.paused or job.profile_paused,
         pause_message=job.pause_message if job.paused else job.profile_pause_message,

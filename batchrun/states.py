@@ -9,6 +9,7 @@ any state that isn't terminal ─► cancelled
 failed | cancelled ─► done | truncated   by a late answer: of a worker that was thought dead, or of a call that was in
                                          flight when its item was cancelled; it is paid for, so it is kept
 failed | truncated | cancelled ─► pending   by `retry`, the last two only when named
+done ─► pending          by `retry` when named, and only where the answer doesn't fit the job's schema
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MOVES: dict[State, frozenset[State]] = {
         {State.PENDING, State.WAITING, State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED}
     ),
     State.WAITING: frozenset({State.CLAIMED, State.CANCELLED, State.DONE, State.TRUNCATED}),
-    State.DONE: frozenset(),
+    State.DONE: frozenset({State.PENDING}),
     State.TRUNCATED: frozenset({State.PENDING}),
     State.FAILED: frozenset({State.PENDING, State.DONE, State.TRUNCATED}),
     State.CANCELLED: frozenset({State.PENDING, State.DONE, State.TRUNCATED}),

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, In
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The newest revision under migrations/versions; `database.require_schema` compares it with the database's own."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -190,6 +190,9 @@ items = Table(
     Index("items_claim", "job_id", "state", "next_at", "id"),
     Index("items_waits_for", "waits_for", postgresql_where=sa.text("waits_for IS NOT NULL"),
           sqlite_where=sa.text("waits_for IS NOT NULL")),
+    # Done items whose answer doesn't fit the job's schema: few, and counted by `status`.
+    Index("items_unfit", "job_id", postgresql_where=sa.text("state = 'done' AND error_kind IS NOT NULL"),
+          sqlite_where=sa.text("state = 'done' AND error_kind IS NOT NULL")),
     Index("items_request_hash", "request_hash", postgresql_where=sa.text("request_hash IS NOT NULL"),
           sqlite_where=sa.text("request_hash IS NOT NULL")),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from batchrun.cli.options import AsJson, Database, JobName, Simulated, States, c
 from batchrun.cli.render import Screen, screen
 from batchrun.database import reading
 from batchrun.errors import UsageError
+from batchrun.messages import JsonValue
 from batchrun.output.export import record
 from batchrun.output.visible import first_line, json_text, visible, visible_lines
 from batchrun.reports.jobs import one_job
@@ -82,8 +83,14 @@ def print_lines(shell: Screen, items: Iterable[ItemResult]) -> None:
 
 def summary(item: ItemResult, room: int) -> str:
     if item.text is not None:
-        return first_line(item.text, room)
+        return first_line(item.text or "; ".join(calls_text(item.tool_calls)), room)
     return first_line(f"{item.error_kind}: {item.error or ''}", room) if item.error_kind else ""
+
+
+def calls_text(calls: JsonValue) -> list[str]:
+    """The calls of tools that the answer asks for, such as `weather({"city": "Rome"})`."""
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [f"{one.get('name')}({one.get('arguments')})" for one in functions if isinstance(one, dict)]
 
 
 def fitted(text: str, width: int) -> str:
@@ -101,4 +108,5 @@ def print_item(item: ItemResult) -> None:
         lines += ["  reasoning:", *(f"    {line}" for line in visible_lines(item.reasoning)), "  answer:"]
     if item.text is not None:
         lines += [f"  {line}" for line in visible_lines(item.text)]
+    lines += [f"  calls {line}" for call in calls_text(item.tool_calls) for line in visible_lines(call)]
     sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n\n")

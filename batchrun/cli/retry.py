@@ -25,6 +25,7 @@ class Retryable(StrEnum):
     TRUNCATED = "truncated"
     CANCELLED = "cancelled"
     WAITING = "waiting"
+    DONE = "done"
 
 
 def command(
@@ -49,7 +50,8 @@ def command(
 
     Cut answers (--state truncated) and cancelled items (--state cancelled)
     only when named: they were paid for, or not wanted. --state waiting makes
-    items due at once that wait for their next try.
+    items due at once that wait for their next try. --state done takes those
+    whose answer doesn't fit the job's response_schema, and no others.
 
     Example: batchrun retry caption-catalogue --kind timeout --kind server
     """
@@ -98,7 +100,11 @@ def kinds_lines(job: Retried) -> list[str]:
     by_state: dict[State, list[str]] = defaultdict(list)
     for (state, kind), count in job.counts.items():
         by_state[state].append(f"{count_text(count)} {kind or 'without an error'}")
-    words = {State.WAITING: "due at once", State.TRUNCATED: "cut answers, which stay stored"}
+    words = {
+        State.WAITING: "due at once",
+        State.TRUNCATED: "cut answers, which stay stored",
+        State.DONE: "answers that stay stored",
+    }
     return [f"{words.get(state, state.value)}: {', '.join(parts)}" for state, parts in by_state.items()]
 
 

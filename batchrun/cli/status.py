@@ -82,6 +82,8 @@ def details(job: JobStatus) -> list[str]:
         lines.append(f"paused ({job.paused}): {clean(job.pause_message or '', 400)}")
         if job.paused == BY_USER:
             lines.append(f"it goes on after: {command_text('resume', job.name, simulated=job.simulated)}")
+    if job.unfit:
+        lines.append(f"done, with answers that don't fit the schema: {count_text(job.unfit)}")
     if job.counts.get(State.TRUNCATED):
         lines.append(f"answers that were cut: {count_text(job.counts[State.TRUNCATED])}")
     if job.counts.get(State.CANCELLED):
@@ -130,6 +132,7 @@ def as_record(job: JobStatus) -> dict[str, object]:
         "workers": job.facts.workers,
         "reserved": job.reserved,
         "cap": job.cap,
+        "unfit": job.unfit,
         "errors": {state.value: dict(kinds) for state, kinds in job.errors.items()},
         "rate": None if job.rate is None else round(job.rate, 3),
         "seconds_left": None if job.time_left is None else round(job.time_left.total_seconds()),

@@ -95,6 +95,10 @@ def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) ->
         of = f"of a sample of {job.total:,} of {job.total + sum(job.outside_sample.values()):,}"
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} {of}"]
     lines += [f"  {cost_line(line)}" for line in costs]
+    if job.unfit:
+        lines.append(f"  answers that don't fit the schema: {job.unfit:,} of the done ones")
+        again = command_text("retry", job.name, "--state", "done", simulated=job.simulated)
+        lines.append(f"  to buy them again: {again}")
     if job.stopped:
         lines.append(f"  stopped ({job.paused}): {visible(job.pause_message or '')}")
         lines += [f"  to go on: {way}" for way in ways_on(job)]
@@ -171,6 +175,7 @@ def job_document(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None)
         "simulated": job.simulated,
         "states": job.states,
         "total": job.total,
+        "unfit": job.unfit,
         "outside_sample": job.outside_sample,
         "paused": job.paused,
         "pause_message": job.pause_message,

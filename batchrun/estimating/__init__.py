@@ -65,7 +65,7 @@ class Estimator:
 
     def estimate(self, job: JobSpec, plan: Plan) -> JobEstimate:
         endpoint = self.catalogue.endpoint(job.provider)
-        notes: list[str] = []
+        notes = [*plan.notes]
         known = self.known(job, endpoint, notes)
         needs = Needs(plan, media_root(job, self.base), self.now)
         terms = terms_of(job, known)

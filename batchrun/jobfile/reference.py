@@ -57,9 +57,8 @@ def reference(schema: Schema) -> str:
     parts += section("A job", job["description"], job, {"name", *required.get("", ())})
     for key in JOB_SECTIONS:
         definition = definitions["MessageSpec" if key == "messages" else target(job["properties"][key])]
-        parts += section(
-            f"`{key}`", definition["description"], definition, required.get(key, set()) | PARTS.get(key, set())
-        )
+        needed = required.get(key, set()) | PARTS.get(key, set())
+        parts += section(f"`{key}`", definition["description"], definition, needed)
     filters = "\n".join(f"| `{cell(rule.form)}` |" for rule in FILTERS.values())
     return "\n".join([*parts, TAIL + filters + "\n" + IDENTITY])
 

@@ -72,6 +72,16 @@ SELECT_KINDS = (
     .order_by(sa.func.count().desc(), items.c.error_kind)
 )
 
+SELECT_UNFIT = (
+    sa.select(items.c.job_id, sa.func.count())
+    .where(
+        items.c.job_id.in_(sa.bindparam("ids", expanding=True)),
+        sa.literal_column("state = 'done' AND error_kind IS NOT NULL"),
+    )
+    .group_by(items.c.job_id)
+)
+"""In the words of the index that it reads."""
+
 
 def facts(connection: Connection, ids: Sequence[int], *, dead: Collection[str] = ()) -> dict[int, JobFacts]:
     """The facts of these jobs by id. `dead` names workers that are known to be gone though their rows say otherwise."""
@@ -170,6 +180,11 @@ def holders_of(connection: Connection, ids: Sequence[int], dead: Collection[str]
         else:
             found[job_id].live += 1
     return found
+
+
+def unfit(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """Done items of each job whose answer doesn't fit its schema."""
+    return {row[0]: row[1] for row in connection.execute(SELECT_UNFIT, {"ids": list(ids)})}
 
 
 def error_kinds(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from batchrun.brakes import Brake, JobFacts, brake_of
-from batchrun.reports.facts import error_kinds, facts
+from batchrun.reports.facts import error_kinds, facts, unfit
 from batchrun.reports.jobs import find_jobs
 from batchrun.states import OPEN, State
 from batchrun.tables import Record, attempts, items, usage
@@ -56,6 +56,8 @@ class JobStatus:
     currency: str | None
     errors: Mapping[State, Mapping[str, int]]
     """Failed and waiting items by the kind of their last error."""
+    unfit: int
+    """Done items whose answer doesn't fit the job's schema; failed ones count among `errors`."""
     next_at: datetime | None
     """When the first of the waiting items may be tried again."""
     last_activity: datetime | None
@@ -100,6 +102,7 @@ def status(
     known = facts(connection, ids, dead=dead)
     inexact = _inexact(connection, None if names is None else ids)
     failed = error_kinds(connection, ids, [State.FAILED])
+    not_fitting = unfit(connection, ids)
     waiting = _next_at(connection, ids)
     activity = _last_activity(connection, ids)
     return [
@@ -108,6 +111,7 @@ def status(
             known[row.id],
             inexact=inexact.get(row.id, (Decimal(0), 0)),
             failed=failed.get(row.id, {}),
+            not_fitting=not_fitting.get(row.id, 0),
             next_at=waiting.get(row.id),
             last_activity=activity.get(row.id),
         )
@@ -121,6 +125,7 @@ def _status(
     *,
     inexact: tuple[Decimal, int],
     failed: Mapping[State, Mapping[str, int]],
+    not_fitting: int,
     next_at: datetime | None,
     last_activity: datetime | None,
 ) -> JobStatus:
@@ -142,6 +147,7 @@ def _status(
         cap=row.cap,
         currency=row.currency,
         errors={**failed, State.WAITING: known.waiting_kinds} if known.waiting_kinds else failed,
+        unfit=not_fitting,
         next_at=next_at,
         last_activity=last_activity,
         facts=known,

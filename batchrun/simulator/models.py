@@ -53,6 +53,7 @@ class Model:
     video_min_pixels: int = 65_536
     forbidden: frozenset[str] = frozenset()
     json_mode: bool = True
+    json_while_thinking: bool = False
     partial_mode: bool = False
     partial_on_timeout: bool = False
     incremental: bool = False
@@ -156,6 +157,7 @@ MODELS: Final = {
             pictures=False,
             forbidden=frozenset({"top_p", "presence_penalty"}),
             json_mode=True,
+            json_while_thinking=True,  # it has structured output, and always thinks (2.2)
         ),
         replace(
             KIMI,
@@ -172,6 +174,19 @@ MODELS: Final = {
     )
 }
 
+# Only the context of kimi-k2.5 is named, which input and answer share (8.5).
+MOONSHOT_KIMI: Final = replace(
+    KIMI,
+    regions=frozenset({MOONSHOT}),
+    max_input=262_144,
+    max_input_thinking=262_144,
+    max_output=262_144,
+    partial_mode=True,
+)
+
+# Of these two the price alone is named; that they always think is their name.
+MOONSHOT_THINKERS: Final = ("kimi-k2-thinking", "kimi-k2-thinking-turbo")
+
 # The same id names another thing at each provider (1.4).
 ELSEWHERE: Final = {
     # The page names no sizes, no switch for the thinking, and no media (2.4): the sizes are those of Model Studio.
@@ -182,15 +197,17 @@ ELSEWHERE: Final = {
         thinking_switch=frozenset(),
         pictures=False,
     ),
-    # Only the context is named, which input and answer share (8.5).
-    (MOONSHOT, "kimi-k2.5"): replace(
-        KIMI,
-        regions=frozenset({MOONSHOT}),
-        max_input=262_144,
-        max_input_thinking=262_144,
-        max_output=262_144,
-        partial_mode=True,
-    ),
+    (MOONSHOT, "kimi-k2.5"): MOONSHOT_KIMI,
+    **{
+        (MOONSHOT, name): replace(
+            MOONSHOT_KIMI,
+            name=name,
+            thinking=Thinking.ALWAYS,
+            thinking_switch=frozenset({True}),
+            pictures=False,
+        )
+        for name in MOONSHOT_THINKERS
+    },
 }
 
 SNAPSHOT: Final = re.compile(

@@ -131,7 +131,7 @@ def wants_json(fields: Fields, model: Model, *, thinking: bool) -> bool:
         raise invalid("response_format.type must be text, json_object or json_schema.")
     if not model.json_mode:
         raise invalid(f"The model {model.name} does not support structured output.", param="response_format")
-    if thinking:
+    if thinking and not model.json_while_thinking:
         raise invalid("JSON mode is not supported when enable_thinking is true.", param="response_format")
     return True
 

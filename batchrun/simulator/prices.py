@@ -68,6 +68,8 @@ PRICES: Final = {
     ("singapore", "qwen-vl-plus"): flat("0.21", "0.63"),
     ("beijing", "qwen-vl-plus"): flat("0.115", "0.287"),
     ("moonshot", "kimi-k2.5"): flat("0.60", "3.00", cached="0.10"),
+    ("moonshot", "kimi-k2-thinking"): flat("0.60", "2.50", cached="0.15"),
+    ("moonshot", "kimi-k2-thinking-turbo"): flat("1.15", "8.00", cached="0.15"),
     ("beijing", "kimi-k2.5"): flat("0.574", "3.011"),
     ("beijing", "kimi-k2-thinking"): flat("0.574", "2.294"),
     ("beijing", "Moonshot-Kimi-K2-Instruct"): flat("0.574", "2.294"),

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
+from batchrun.errors import ErrorKind
 from batchrun.states import OPEN, State, sources
 from batchrun.store.jobs import BY_USER, MENDED, lift_pauses, lock
 from batchrun.tables import EPOCH, Record, attempts, items, jobs, profiles
@@ -88,6 +89,10 @@ class Retaken:
     """Items that were left alone, as a call for them is still in flight: its answer would be bought twice."""
 
 
+MAY_BE_ASKED_AGAIN = sa.or_(items.c.state != State.DONE.value, items.c.error_kind == ErrorKind.INVALID_ANSWER.value)
+"""A good answer is never bought twice."""
+
+
 def retry(
     connection: Connection,
     job_id: int,
@@ -98,8 +103,8 @@ def retry(
     now: datetime,
 ) -> Retaken:
     """Items in one of `states`, of these kinds of error and names, become pending as if they had never been tried;
-    waiting ones stay so and are due at once."""
-    where = [items.c.job_id == job_id, items.c.state.in_(sorted(states))]
+    waiting ones stay so and are due at once. Of done ones only those whose answer doesn't fit the job's schema."""
+    where = [items.c.job_id == job_id, items.c.state.in_(sorted(states)), MAY_BE_ASKED_AGAIN]
     if kinds is not None:
         where.append(items.c.error_kind.in_(sorted(kinds)))
     counts: Counter[tuple[State, str | None]] = Counter()

@@ -80,10 +80,10 @@ def test_a_claim_that_waits_for_a_job_holds_none_of_the_results_before_it(engine
 
 def test_jobs_are_loaded_in_the_order_of_their_ids_whatever_the_file_says(engine: Engine, tmp_path: Path) -> None:
     catalogue = catalogue_at(lambda _: "http://127.0.0.1:9", [])
-    specs = [job("second", 1), job("first", 1)]
-    loaded = load(engine, JobFile(version=1, jobs=tuple(specs[::-1]), path=None), catalogue, base=tmp_path)
+    specs = job("second", 1), job("first", 1)
+    loaded = load(engine, JobFile(version=1, jobs=specs[::-1], path=None), catalogue, base=tmp_path)
     first, second = (one.job_id for one in loaded)
-    file = JobFile(version=1, jobs=tuple(specs), path=None)
+    file = JobFile(version=1, jobs=specs, path=None)
     with ThreadPoolExecutor(1) as pool:
         with writing(engine) as connection:
             hold(connection, first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -197,10 +198,19 @@ def test_an_unknown_item_is_refused_and_nothing_is_done(lite: Engine, catalogue:
     assert states_of(lite, call.job_id) == {"failed": 1}
 
 
-def test_done_items_can_not_be_retried(lite: Engine, catalogue: Catalogue) -> None:
-    make_job(lite)
-    with pytest.raises(UsageError, match="done items can't be retried"):
-        retry(lite, catalogue, State.DONE)
+def test_an_item_whose_answer_is_good_is_never_bought_again(engine: Engine, catalogue: Catalogue) -> None:
+    [call] = calls_of(engine, 1)
+    store_results(engine, answered(call))
+    assert retry(engine, catalogue, State.DONE).total == 0
+    assert states_of(engine, call.job_id) == {"done": 1}
+
+
+def test_an_item_whose_answer_does_not_fit_is_bought_again_when_named(engine: Engine, catalogue: Catalogue) -> None:
+    [call] = calls_of(engine, 1)
+    store_results(engine, replace(answered(call), error_kind=ErrorKind.INVALID_ANSWER, error="it doesn't fit"))
+    assert retry(engine, catalogue).total == 0
+    assert retry(engine, catalogue, State.DONE).counts == {(State.DONE, "invalid_answer"): 1}
+    assert states_of(engine, call.job_id) == {"pending": 1}
 
 
 def test_a_dry_run_tells_the_same_and_changes_nothing(engine: Engine, catalogue: Catalogue) -> None:

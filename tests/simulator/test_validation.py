@@ -82,6 +82,12 @@ def test_refused_of_kimi(client: Client, changes: Json, parameter: str) -> None:
     assert (raw.status, parameter in str(raw.error["message"])) == (400, True)
 
 
+def test_json_mode_of_a_model_that_always_thinks(client: Client) -> None:
+    messages = [{"role": "user", "content": "Answer as JSON."}]
+    changes = {"model": "kimi-k2-thinking", "messages": messages, "response_format": {"type": "json_object"}}
+    assert client.ask(client.body(**changes), region="beijing").status == 200
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

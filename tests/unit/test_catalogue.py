@@ -414,6 +414,9 @@ FEATURES = [
     (BEI, "qwen3-vl-8b-instruct", "partial", ""),
     (BEI, "qwen-vl-max-2025-04-08", "", ""),
     ("acedata", "kimi-k2.5", "", ""),
+    ("moonshot", "kimi-k2.5", "cache partial", ""),
+    ("moonshot", "kimi-k2-thinking-turbo", "cache", ""),
+    ("moonshot/china", "kimi-k2.5", "partial", ""),
 ]
 
 

@@ -17,6 +17,7 @@ from batchrun.sse import Splitter
 
 FOLDER = Path(__file__).parent.parent / "streams"
 STREAMS = sorted(FOLDER.rglob("*.sse"))
+PLAIN = sorted((FOLDER.parent / "answers").rglob("*.json"))
 COMPAT, NATIVE = Compat("model-studio"), Native("model-studio")
 USAGE = Usage(input_tokens=5, output_tokens=3)
 
@@ -68,6 +69,13 @@ def test_a_recorded_stream_that_is_cut_is_never_complete_with_another_text(path:
     cut_answers = {cut: answer_of(dialect, body[:cut]) for cut in range(len(body))}
     expected = answer_of(dialect, body)
     assert {cut for cut, answer in cut_answers.items() if answer and answer != expected} == set()
+
+
+@pytest.mark.parametrize("path", PLAIN, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_plain_answer_comes_to_what_stands_beside_it(path: Path) -> None:
+    stored = json.loads(path.read_text())
+    delta = dialect_of(path).decode_plain(json.dumps(stored["body"]).encode(), stored["headers"])
+    assert as_json(fold(delta)) == stored["answer"]
 
 
 NO_END = "the finish reason came, but neither the end marker nor the usage after it"

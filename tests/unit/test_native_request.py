@@ -1,8 +1,7 @@
-"""Requests of the native dialect: each job of `tests/requests/native` is sent as it says; and what is refused."""
+"""Requests of the native dialect, in part and in what is refused. Whole ones stand in `tests/requests/native`."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import Mapping
@@ -11,19 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.call import opened_request
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.dialects.base import Body, ModelRules
+from batchrun.dialects.base import ModelRules
 from batchrun.dialects.native import Native
 from batchrun.errors import ErrorKind, MediaError, ProviderError
-from batchrun.jobfile.spec import JobSpec
 from batchrun.media import open_media
 from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart, Thinking, WrittenMessage
-from batchrun.plan import Plan, prepare
-from batchrun.store.claim import Call
-from batchrun.tables import EPOCH
+from tests.unit.sending import plan_of, wire
 
-SAMPLES = sorted((Path(__file__).parent.parent / "requests" / "native").glob("*.json"))
 NATIVE = Native("model-studio")
 SEES = ModelRules(thinking="switchable", thinking_switch="enable_thinking", thinking_budget=True)
 READS = ModelRules(native_task="text-generation")
@@ -45,53 +39,11 @@ def request(
     return ChatRequest(model="m", messages=(message,), params=params or {}, thinking=thinking, stream=stream)
 
 
-def wire(body: Body) -> bytes:
-    return b"".join(piece if isinstance(piece, bytes) else b"".join(piece.read_encoded()) for piece in body.pieces)
-
-
 def refusal(given: ChatRequest, rules: ModelRules = SEES) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
         NATIVE.encode(given, rules)
     assert caught.value.kind is ErrorKind.INVALID
     return caught.value
-
-
-def plan_of(catalogue: Catalogue, job: Mapping[str, JsonValue]) -> Plan:
-    fixed: dict[str, JsonValue] = {"name": "j", "inputs": {"items": [{"x": "nothing"}]}}
-    return prepare(JobSpec.model_validate({**fixed, **job}), catalogue)
-
-
-async def body_of(plan: Plan, images: list[str]) -> Body:
-    """What an item of the plan is sent with; its variable `x` is the word `nothing`."""
-    call = Call(
-        attempt_id=1,
-        item_id=1,
-        job_id=1,
-        profile_id=1,
-        fence=1,
-        custom_id="i",
-        variables={"x": "nothing"},
-        media=[{"kind": "image", "url": url} for url in images],
-        free_tries=0,
-        paid_tries=0,
-        free_since=None,
-        claimed_at=EPOCH,
-        send_at=EPOCH,
-        reserved=None,
-        expected_tokens=1,
-    )
-    async with opened_request(call, plan) as (made, _):
-        return plan.dialect.encode(made, plan.model.rules)
-
-
-@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-def test_a_job_is_sent_as_the_sample_says(catalogue: Catalogue, path: Path) -> None:
-    sample = json.loads(path.read_text())
-    plan = plan_of(catalogue, sample["job"])
-    sent, common = sample["sent"], {"content-type", "accept-encoding", "user-agent"}
-    assert json.loads(wire(asyncio.run(body_of(plan, sample["images"])))) == sent["body"]
-    assert plan.url == sent["url"]
-    assert {name: text for name, text in plan.headers.items() if name not in common} == sent["headers"]
 
 
 @pytest.mark.parametrize("size", [69, 70, 71, 300_000])

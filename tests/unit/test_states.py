@@ -7,12 +7,9 @@ import pytest
 from batchrun.states import MOVES, OPEN, TERMINAL, State, sources
 
 
-def test_nothing_leaves_a_done_item() -> None:
-    assert MOVES[State.DONE] == frozenset()
-
-
-def test_a_retry_is_the_only_way_out_of_a_cut_answer() -> None:
-    assert MOVES[State.TRUNCATED] == {State.PENDING}
+@pytest.mark.parametrize("state", [State.DONE, State.TRUNCATED])
+def test_a_retry_is_the_only_way_out_of_an_answer(state: State) -> None:
+    assert MOVES[state] == {State.PENDING}
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])

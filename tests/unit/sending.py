@@ -1,0 +1,46 @@
+"""What a job's items are sent with, without sending them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from batchrun.call import opened_request
+from batchrun.catalogue import Catalogue
+from batchrun.dialects.base import Body
+from batchrun.jobfile.spec import JobSpec
+from batchrun.messages import JsonValue
+from batchrun.plan import Plan, prepare
+from batchrun.store.claim import Call
+from batchrun.tables import EPOCH
+
+
+def wire(body: Body) -> bytes:
+    return b"".join(piece if isinstance(piece, bytes) else b"".join(piece.read_encoded()) for piece in body.pieces)
+
+
+def plan_of(catalogue: Catalogue, job: Mapping[str, JsonValue]) -> Plan:
+    fixed: dict[str, JsonValue] = {"name": "j", "inputs": {"items": [{"x": "nothing"}]}}
+    return prepare(JobSpec.model_validate({**fixed, **job}), catalogue)
+
+
+async def body_of(plan: Plan, images: list[str]) -> Body:
+    """What an item of the plan is sent with; its variable `x` is the word `nothing`."""
+    call = Call(
+        attempt_id=1,
+        item_id=1,
+        job_id=1,
+        profile_id=1,
+        fence=1,
+        custom_id="i",
+        variables={"x": "nothing"},
+        media=[{"kind": "image", "url": url} for url in images],
+        free_tries=0,
+        paid_tries=0,
+        free_since=None,
+        claimed_at=EPOCH,
+        send_at=EPOCH,
+        reserved=None,
+        expected_tokens=1,
+    )
+    async with opened_request(call, plan) as (made, _):
+        return plan.dialect.encode(made, plan.model.rules)

@@ -1,0 +1,29 @@
+"""Requests as jobs send them: each job of `tests/requests` goes out as the file says, in both wire forms."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from batchrun.catalogue import Catalogue, load_catalogue
+from tests.unit.sending import body_of, plan_of, wire
+
+SAMPLES = sorted((Path(__file__).parent.parent / "requests").glob("*/*.json"))
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return load_catalogue()
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_job_is_sent_as_the_sample_says(catalogue: Catalogue, path: Path) -> None:
+    sample = json.loads(path.read_text())
+    plan = plan_of(catalogue, sample["job"])
+    sent, common = sample["sent"], {"content-type", "accept-encoding", "user-agent"}
+    assert json.loads(wire(asyncio.run(body_of(plan, sample["images"])))) == sent["body"]
+    assert plan.url == sent["url"]
+    assert {name: text for name, text in plan.headers.items() if name not in common} == sent["headers"]
