@@ -4,6 +4,8 @@ pending ─► claimed ─► done | truncated | failed
               │  ▲
               ▼  │ next_at has passed
             waiting
+waiting                  also with an answer that `max_tokens` cut, while its rest is asked for; if that never comes,
+                         the item ends as truncated
 blocked ─► pending       when what it waits for is done
 any state that isn't terminal ─► cancelled
 failed | cancelled ─► done | truncated   by a late answer: of a worker that was thought dead, or of a call that was in

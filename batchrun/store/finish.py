@@ -2,6 +2,7 @@
 
 State is fenced, answers never are: a worker that was thought dead can't move an item that another one holds, but a
 complete answer that it paid for is kept. The first one is the item's answer, later ones are spares of their attempts.
+An answer that was cut and is being continued gives way to a longer one.
 """
 
 from __future__ import annotations

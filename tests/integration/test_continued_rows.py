@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from batchrun.database import reading, writing
 from batchrun.errors import ErrorKind
 from batchrun.reports.cost import cost_by, totals
 from batchrun.reports.results import results
+from batchrun.spill import restore, spill
 from batchrun.states import State
 from batchrun.store import operate
 from batchrun.store.claim import Call, Claimed, claim
@@ -149,6 +151,29 @@ def test_a_retry_of_a_failed_item_goes_on_where_it_had_stopped(engine: Engine, w
     store_results(engine, broken(first, state=State.FAILED, text="A quiet "))
     retry(engine, job, State.FAILED)
     assert one(engine, worker).prefix == Prefix(attempt_id=first.attempt_id, text="A quiet ")
+
+
+def test_a_retry_of_a_truncated_item_asks_for_the_rest(engine: Engine, worker: str, job: int) -> None:
+    first = one(engine, worker)
+    store_results(engine, answered(first, "A quiet ", reason="length"))
+    retry(engine, job, State.TRUNCATED)
+    last = one(engine, worker)
+    store_results(engine, behind(last, answered(last, "street.")))
+    assert text_of(engine, job) == (State.DONE, "A quiet street.")
+
+
+def test_a_continued_answer_that_the_database_would_not_take_is_stored_later(
+    engine: Engine, worker: str, job: int, tmp_path: Path
+) -> None:
+    first = one(engine, worker)
+    store_results(engine, broken(first, text="A quiet "))
+    last = one(engine, worker)
+    spill(engine, tmp_path, worker, [behind(last, answered(last, "street."))])
+    assert restore(engine, tmp_path) == 1
+    assert text_of(engine, job) == (State.DONE, "A quiet street.")
+    with reading(engine) as connection:
+        named = connection.execute(sa.select(answers.c.continues).where(answers.c.attempt_id == last.attempt_id))
+        assert named.scalar_one() == first.attempt_id
 
 
 def retry(engine: Engine, job: int, state: State) -> None:
