@@ -20,8 +20,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Engine
 
-from batchrun import __version__, operating, setting, settling
-from batchrun.bill import AMOUNT_COLUMN, ID_COLUMN, read_bill
+from batchrun import __version__
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.catalogue.lines import ModelLine, model_lines
 from batchrun.database import (
@@ -48,7 +47,6 @@ from batchrun.jobfile.schema import job_schema
 from batchrun.jobfile.spec import JobFile
 from batchrun.loading import Loaded, prepared_all
 from batchrun.loading import load as load_jobs
-from batchrun.operating import Cancelled, Paused, Resumed, Retried, this_actor
 from batchrun.output.export import ExportSummary, Format
 from batchrun.output.export import export as export_job
 from batchrun.output.sidecar import Sidecars
@@ -65,12 +63,15 @@ from batchrun.reports.status import JobStatus
 from batchrun.reports.status import status as read_status
 from batchrun.running import RunEnd, ends, plan_of, signals
 from batchrun.running import run as drain_jobs
-from batchrun.setting import Changed, Current
 from batchrun.settings import DEFAULT_DATABASE, Settings, current_folder, read_settings
-from batchrun.settling import Settlement
 from batchrun.showing import clean
 from batchrun.simulated import Running, simulator, with_simulator, without_secrets
 from batchrun.states import State
+from batchrun.steering import operating, setting, settling
+from batchrun.steering.bill import AMOUNT_COLUMN, ID_COLUMN, read_bill
+from batchrun.steering.operating import Cancelled, Paused, Resumed, Retried, this_actor
+from batchrun.steering.setting import Changed, Current
+from batchrun.steering.settling import Settlement
 from batchrun.store.sample import draw
 from batchrun.store.settle import Rule
 from batchrun.store.workers import dead_here

@@ -265,7 +265,7 @@ def said_in(spec: JobSpec) -> tuple[Said, ...]:
 def shape_of(spec: JobSpec) -> Shape | None:
     if spec.response_schema is None:
         return None
-    from batchrun.shape import Shape  # takes 0.1 s, which most jobs needn't wait for
+    from batchrun.shape import Shape  # takes 0.2 s, which most jobs needn't wait for
 
     return Shape(spec.response_schema)
 

@@ -7,7 +7,7 @@ import typer
 from batchrun import api
 from batchrun.cli.options import AsJson, Database, ItemNames, JobNames, Simulated
 from batchrun.cli.render import command_text, count_text, screen, title_text
-from batchrun.operating import Cancelled
+from batchrun.steering.operating import Cancelled
 
 
 def command(

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from batchrun import api
-from batchrun.checking import Finding, Level
 from batchrun.cli.options import AsJson, CatalogueFile, Database
 from batchrun.cli.render import Screen, screen
+from batchrun.examining.checking import Finding, Level
 from batchrun.output.visible import visible
 
 STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.BAD: "bold red"}

@@ -9,7 +9,7 @@ import typer
 from batchrun import api
 from batchrun.cli.options import AllJobs, AsJson, Database, Simulated, SomeJobs, named_or_all
 from batchrun.cli.render import command_text, count_text, screen, title_text
-from batchrun.operating import Paused
+from batchrun.steering.operating import Paused
 
 
 def command(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import typer
 
 from batchrun import api
-from batchrun.affording import Short
 from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AllJobs, AsJson, Database, Simulated, SomeJobs, named_or_all
 from batchrun.cli.render import Screen, command_text, count_text, screen, title_text
-from batchrun.operating import Resumed
 from batchrun.output.visible import money_text
 from batchrun.showing import clean
+from batchrun.steering.affording import Short
+from batchrun.steering.operating import Resumed
 
 
 def command(

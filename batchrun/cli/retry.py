@@ -14,9 +14,9 @@ from batchrun import api
 from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AsJson, Database, DryRun, ItemNames, JobNames, Simulated
 from batchrun.cli.render import Screen, command_text, count_text, screen, title_text
-from batchrun.operating import Retried
 from batchrun.output.visible import money_text
 from batchrun.states import State
+from batchrun.steering.operating import Retried
 from batchrun.store.jobs import BY_USER
 
 

@@ -14,7 +14,7 @@ from batchrun.cli.render import Screen, command_text, count_text, screen, title_
 from batchrun.jobfile.changes import Value, pairs
 from batchrun.jobfile.quantities import Money
 from batchrun.output.visible import money_text
-from batchrun.setting import Changed, Current, shown
+from batchrun.steering.setting import Changed, Current, shown
 from batchrun.store.jobs import BY_USER
 
 

@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 
 from batchrun import api
-from batchrun.bill import AMOUNT_COLUMN, ID_COLUMN
 from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AsJson, Database, DryRun, JobNames, Simulated
 from batchrun.cli.render import Screen, command_text, count_text, screen, title_text
 from batchrun.cli.resume import raise_text, short_record, short_text
 from batchrun.errors import UsageError
 from batchrun.output.visible import money_text
-from batchrun.settling import Settled, Settlement
 from batchrun.showing import clean
+from batchrun.steering.bill import AMOUNT_COLUMN, ID_COLUMN
+from batchrun.steering.settling import Settled, Settlement
 from batchrun.store.settle import Compared
 
 

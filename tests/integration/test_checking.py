@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.catalogue import load_catalogue
-from batchrun.checking import (
+from batchrun.examining import examine
+from batchrun.examining.checking import (
     Finding,
     Level,
     check_hosts,
@@ -21,7 +22,6 @@ from batchrun.checking import (
     check_space,
     check_start_up,
 )
-from batchrun.examining import examine
 from batchrun.settings import Settings
 
 CATALOGUE = load_catalogue()

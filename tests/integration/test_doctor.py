@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
 from batchrun.call import FREE_OF_CHARGE
-from batchrun.checking import Level
 from batchrun.database import connect, reading, writing
 from batchrun.examining import Examination, examine
+from batchrun.examining.checking import Level
 from batchrun.settings import Settings
 from batchrun.states import State
 from batchrun.store import health

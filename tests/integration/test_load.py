@@ -20,8 +20,8 @@ from batchrun.database import reading
 from batchrun.errors import ChangedError, SpecError
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.loading import BATCH, Loaded, load
-from batchrun.operating import cancel
-from batchrun.setting import set_values
+from batchrun.steering.operating import cancel
+from batchrun.steering.setting import set_values
 from batchrun.tables import Record, items, jobs, profiles
 from tests.integration.rows import (
     add_worker,

@@ -13,15 +13,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from batchrun import operating, setting
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import clock, reading, writing
 from batchrun.errors import BatchrunError, ErrorKind, UsageError
-from batchrun.operating import Cancelled, Retried
 from batchrun.reports.cost import cost_by
 from batchrun.reports.status import JobState, status
-from batchrun.setting import Changed
 from batchrun.states import State
+from batchrun.steering import operating, setting
+from batchrun.steering.operating import Cancelled, Retried
+from batchrun.steering.setting import Changed
 from batchrun.store import workers
 from batchrun.store.claim import Call, claim
 from batchrun.store.jobs import has_open_items, lift_pauses

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from batchrun import operating, setting
 from batchrun.drain import Stop
 from batchrun.states import State
+from batchrun.steering import operating, setting
 from tests.integration.running import (
     PATIENCE,
     Bench,

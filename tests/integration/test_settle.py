@@ -12,14 +12,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from batchrun import settling
-from batchrun.bill import Bill
 from batchrun.catalogue import load_catalogue
 from batchrun.database import reading, writing
 from batchrun.errors import UsageError
 from batchrun.output.export import export
 from batchrun.reports.cost import cost_by
-from batchrun.settling import Settled, Settlement
+from batchrun.steering import settling
+from batchrun.steering.bill import Bill
+from batchrun.steering.settling import Settled, Settlement
 from batchrun.store.claim import Call
 from batchrun.store.finish import Result
 from batchrun.store.settle import Difference, Rule

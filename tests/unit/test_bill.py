@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.bill import Bill, read_bill
 from batchrun.errors import SpecError, UsageError
+from batchrun.steering.bill import Bill, read_bill
 
 D = Decimal
 PATH = Path("november.csv")

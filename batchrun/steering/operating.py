@@ -15,7 +15,6 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Engine
 
-from batchrun.affording import Known, Short, most_of, short_of, together
 from batchrun.catalogue import Catalogue
 from batchrun.database import clock, writing
 from batchrun.errors import UsageError
@@ -23,6 +22,7 @@ from batchrun.messages import JsonValue
 from batchrun.reports.jobs import find_jobs, one_job
 from batchrun.showing import clean
 from batchrun.states import OPEN, State
+from batchrun.steering.affording import Known, Short, most_of, short_of, together
 from batchrun.store import jobs as store
 from batchrun.store import operate
 from batchrun.tables import Record

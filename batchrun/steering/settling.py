@@ -9,13 +9,13 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Engine
 
-from batchrun.affording import Known, Short, short_of
-from batchrun.bill import Bill
 from batchrun.database import clock, writing
 from batchrun.errors import UsageError
 from batchrun.messages import JsonValue
-from batchrun.operating import named_jobs, note
 from batchrun.showing import clean
+from batchrun.steering.affording import Known, Short, short_of
+from batchrun.steering.bill import Bill
+from batchrun.steering.operating import named_jobs, note
 from batchrun.store import operate
 from batchrun.store import settle as store
 from batchrun.store.settle import Compared, Comparison, Open, Rule

@@ -10,18 +10,18 @@ from difflib import get_close_matches
 
 from sqlalchemy import Connection, Engine
 
-from batchrun.affording import Known
 from batchrun.database import clock, reading, writing
 from batchrun.errors import UsageError
 from batchrun.jobfile.changes import JobChanges, ProfileChanges, Value, checked
 from batchrun.jobfile.quantities import Money
 from batchrun.jobfile.spec import JobSpec, stored_spec
 from batchrun.loading import check_budget, refuse_other_currency
-from batchrun.operating import named_jobs, note
 from batchrun.output.visible import money_text
 from batchrun.plan import prepare
 from batchrun.reports.jobs import one_job
 from batchrun.showing import clean, listing
+from batchrun.steering.affording import Known
+from batchrun.steering.operating import named_jobs, note
 from batchrun.store import change, operate
 from batchrun.store import jobs as store
 from batchrun.tables import Record

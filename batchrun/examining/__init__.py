@@ -17,15 +17,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchrun import checking, database
+from batchrun import database
 from batchrun.call import FREE_OF_CHARGE
 from batchrun.catalogue import Catalogue
-from batchrun.checking import Finding, Level, bad, bad_error, check_space, ok, warn
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, CatalogueError, DatabaseError
-from batchrun.operating import this_actor
+from batchrun.examining import checking
+from batchrun.examining.checking import Finding, Level, bad, bad_error, check_space, ok, warn
 from batchrun.settings import Settings
 from batchrun.showing import clean, listing
 from batchrun.spill import PATTERN, spill_folder
+from batchrun.steering.operating import this_actor
 from batchrun.store import health, mending
 from batchrun.store.health import Damage
 from batchrun.store.workers import dead_here
