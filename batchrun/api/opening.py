@@ -1,0 +1,98 @@
+"""Databases, catalogues and job files as the functions of this package take them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import URL, Engine
+
+from batchrun.catalogue import Catalogue, load_catalogue
+from batchrun.database import (
+    connect,
+    make_engine,
+    prepare_file,
+    sqlite_path,
+)
+from batchrun.errors import UsageError
+from batchrun.jobfile.reader import read_job_file, read_job_mapping
+from batchrun.jobfile.spec import JobFile
+from batchrun.settings import Settings, current_folder, read_settings
+from batchrun.showing import clean
+from batchrun.states import State
+
+Place = str | Path | None
+"""A database: its address, or the path of an SQLite file; None for the one of the environment."""
+
+Names = str | Iterable[str]
+"""One name, or several."""
+
+Jobs = str | Path | Mapping[str, object]
+"""A job file: its path, or what would stand in it; its paths are then relative to the current folder."""
+
+
+def read_jobs(job_file: Jobs) -> tuple[JobFile, Path]:
+    """The checked job file, and the folder that its paths are relative to. Raises SpecError."""
+    if isinstance(job_file, Mapping):
+        return read_job_mapping(job_file), current_folder()
+    path = Path(job_file)
+    return read_job_file(path), path.resolve().parent
+
+
+def settings_for(database: Place = None) -> Settings:
+    """What the environment says, with another database if one is named."""
+    settings = read_settings(os.environ, current_folder())
+    if database is None:
+        return settings
+    address = f"sqlite:///{quote(str(database))}" if isinstance(database, Path) else database
+    return replace(settings, database_url=address)
+
+
+def catalogue_for(file: str | Path | None, settings: Settings) -> Catalogue:
+    return load_catalogue(settings.catalogue if file is None else Path(file))
+
+
+@contextmanager
+def opened(database: Place = None) -> Iterator[Engine]:
+    """The database, which must exist. Raises DatabaseError."""
+    engine = connect(settings_for(database).database_url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def unchecked(url: URL, *, create: bool) -> Iterator[Engine]:
+    """The database at this address, whatever its schema is."""
+    path = sqlite_path(url)
+    if path is not None:
+        prepare_file(path, create=create)
+    engine = make_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def names_of(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else list(dict.fromkeys(names))
+
+
+def states_of(states: Collection[State | str] | None) -> frozenset[State] | None:
+    if states is None:
+        return None
+    named = [states] if isinstance(states, str) else states
+    for state in named:
+        one_of("states", state, [known.value for known in State])
+    return frozenset(map(State, named))
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Raises UsageError where `value` isn't one of the words that the argument `name` takes."""
+    if value not in known:
+        raise UsageError(f"{name} can't be `{clean(value)}`", code="usage", remedy=f"there are: {', '.join(known)}")
