@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from batchrun.api.calling import demo, estimate, load, run, simulate
 from batchrun.api.knowing import db_status, db_upgrade, doctor, models, prices, probe, schema
-from batchrun.api.opening import opened, settings_for
+from batchrun.api.opening import catalogue_for, opened, settings_for
 from batchrun.api.reading import export, report, results, status, watch
 from batchrun.api.steering import cancel, pause, resume, retry, set_, settable, settle
 
 __all__ = [
     "cancel",
+    "catalogue_for",
     "db_status",
     "db_upgrade",
     "demo",
