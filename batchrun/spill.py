@@ -8,7 +8,7 @@ that it belongs to. Applying it twice changes nothing, so that it is deleted onl
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -64,18 +64,21 @@ def restore(engine: Engine, folder: Path) -> int:
     """Store what earlier processes had to leave in files; returns how many results there were.
 
     A file stays where it is if it belongs to another database, or to calls that this one doesn't know: then it was
-    made for a database that has been replaced since. Raises DatabaseError.
+    made for a database that has been replaced since. It stays too if a line in its middle can't be read, for `doctor`
+    to name; the others are stored. Raises DatabaseError.
     """
     restored = 0
     for path in sorted(folder.glob(PATTERN)):
         lines = lines_for(engine, path)
-        results = list(read_results(lines))
+        read = [read_result(line) for line in lines]
+        results = [result for result in read if result is not None]
         with writing(engine) as connection:
             if not results or not still_known(connection, results):
                 continue
             for start in range(0, len(results), GROUP):
                 finish(connection, results[start : start + GROUP])
-        path.unlink(missing_ok=True)
+        if None not in read[:-1]:  # the last line may have been cut off
+            path.unlink(missing_ok=True)
         restored += len(results)
     return restored
 
@@ -91,14 +94,12 @@ def lines_for(engine: Engine, path: Path) -> Sequence[bytes]:
     return lines if belongs_to == shown_url(engine.url) else []
 
 
-def read_results(lines: Sequence[bytes]) -> Iterator[Result]:
-    """The results of a file; a last line that was cut off is passed over."""
-    for number, line in enumerate(lines, 1):
-        try:
-            yield result_of(msgspec.json.decode(line))
-        except msgspec.DecodeError:
-            if number < len(lines):
-                raise
+def read_result(line: bytes) -> Result | None:
+    """The result in a line of a file; None where it can't be read."""
+    try:
+        return result_of(msgspec.json.decode(line))
+    except (msgspec.DecodeError, KeyError):
+        return None
 
 
 def result_of(value: Mapping[str, Any]) -> Result:

@@ -20,7 +20,7 @@ from typing import TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 
-from batchrun.database import UNREACHABLE, writing
+from batchrun.database import UNREACHABLE, sqlite_path, writing
 from batchrun.errors import DatabaseError, ErrorKind
 from batchrun.spill import spill, spill_folder
 from batchrun.states import State
@@ -70,10 +70,11 @@ class Writer:
         """Puts what isn't stored into a file, and says so in the error that ends the drain. Where the disk of the
         database is full, the folder for temporary files may be on another one."""
         told, moved = "", ""
+        started = "" if sqlite_path(self.engine.url) else f" that is started in {self.folder.parent}"
         for folder in (self.folder, Path(tempfile.gettempdir())):
             try:
                 path = spill(self.engine, folder, secrets.token_hex(8), self.results)
-                told = f"are kept in {path}; {moved}the next run on this database stores them"
+                told = f"are kept in {path}; {moved}the next run on this database{started} stores them"
                 break
             except OSError as error:
                 told, moved = f"are lost, as no file could take them: {error}", f"move it into {self.folder}, and "

@@ -169,6 +169,20 @@ def test_a_file_that_was_cut_or_is_another_ones_stops_no_run(sqlite_url: str, tm
     assert file.read_bytes() == text
 
 
+@pytest.mark.parametrize("broken", [b"not json", b"{}"])
+def test_a_line_in_the_middle_that_can_not_be_read_keeps_the_file_and_no_other_answer_from_its_place(
+    sqlite_url: str, tmp_path: Path, broken: bytes
+) -> None:
+    with opened(sqlite_url) as engine:
+        file = spill(engine, tmp_path, "w", [one_result(engine)])
+        head, line = file.read_bytes().splitlines()
+        file.write_bytes(b"\n".join([head, broken, line, b'{"cut']) + b"\n")
+        assert restore(engine, tmp_path) == 1
+        assert file.exists()
+        with reading(engine) as connection:
+            assert connection.execute(sa.select(sa.func.count()).select_from(answers)).scalar_one() == 1
+
+
 def test_runs_that_start_together_store_the_same_file_once(sqlite_url: str, tmp_path: Path) -> None:
     with opened(sqlite_url) as engine:
         spill(engine, tmp_path, "w", [one_result(engine)])
