@@ -11,7 +11,8 @@ import pytest
 from batchrun.catalogue import Catalogue, load_catalogue
 from tests.unit.sending import body_of, plan_of, wire
 
-SAMPLES = sorted((Path(__file__).parent.parent / "requests").glob("*/*.json"))
+REQUESTS = Path(__file__).parent.parent / "requests"
+SAMPLES = sorted(path for dialect in ("compat", "native") for path in (REQUESTS / dialect).glob("*.json"))
 
 
 @pytest.fixture(scope="module")
