@@ -30,8 +30,8 @@ from tests.integration.running import (
     oracle,
 )
 
-SHORT = {"first_token": "1s", "silence": "1s", "total": "20s"}
-PATIENT = {"first_token": "20s", "silence": "1s", "total": "20s"}
+SHORT = {"first_token": "3s", "silence": "3s", "total": "20s"}
+PATIENT = {"first_token": "20s", "silence": "10s", "total": "30s"}
 LONG = "+chunks=40"
 """An answer of forty chunks, so that a break after the third is one in the middle."""
 
