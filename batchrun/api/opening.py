@@ -83,9 +83,8 @@ def names_of(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(dict.fromkeys(names))
 
 
-def states_of(states: Collection[State | str] | None) -> frozenset[State] | None:
-    if states is None:
-        return None
+def states_of(states: Collection[State | str]) -> frozenset[State]:
+    """Raises UsageError for a word that is no state."""
     named = [states] if isinstance(states, str) else states
     for state in named:
         one_of("states", state, [known.value for known in State])

@@ -70,7 +70,7 @@ def results(
     `states` are those to take, such as `{"failed"}`; None means all. `simulated` takes the simulated job of that name
     where a real one has it too.
     """
-    wanted = states_of(states)
+    wanted = None if states is None else states_of(states)
     with opened(database) as engine, reading(engine) as connection:
         row = one_job(connection, job, simulated=simulated)
         return list(read_results(connection, row, states=wanted, limit=limit))
@@ -98,7 +98,7 @@ def export(
     one_of("output_format", output_format, get_args(Format))
     if out is None and output_format != "sidecar":
         raise UsageError(f"{output_format} needs a file to go to", code="usage", remedy="give it as `out`")
-    target, wanted = Path(out) if isinstance(out, str) else out, states_of(states)
+    target, wanted = Path(out) if isinstance(out, str) else out, None if states is None else states_of(states)
     with opened(database) as engine:
         return export_job(
             engine,

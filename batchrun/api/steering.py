@@ -12,6 +12,7 @@ from batchrun.api.opening import (
     names_of,
     opened,
     settings_for,
+    states_of,
 )
 from batchrun.catalogue import Catalogue
 from batchrun.errors import UsageError
@@ -27,7 +28,7 @@ from batchrun.store.settle import Rule
 def retry(
     jobs: Names,
     *,
-    states: Collection[State] = (State.FAILED,),
+    states: Collection[State | str] = (State.FAILED,),
     kinds: Names | None = None,
     items: Names | None = None,
     dry_run: bool = False,
@@ -42,13 +43,14 @@ def retry(
     Their tries begin anew. An item for which a call is still in flight is left alone. `actor` is who does it, for the
     audit (None: the user of this process). Nothing is called by this; `run` does that.
     """
+    wanted = states_of(states)
     known = catalogue_for(catalogue, settings_for(database))
     with opened(database) as engine:
         return operating.retry(
             engine,
             names_of(jobs),
             known,
-            states=[State(state) for state in states],
+            states=wanted,
             kinds=None if kinds is None else names_of(kinds),
             items=None if items is None else names_of(items),
             dry_run=dry_run,

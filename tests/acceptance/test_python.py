@@ -194,6 +194,7 @@ def test_a_traceback_shows_what_to_do(tmp_path: Path) -> None:
     [
         lambda: batchrun.report("colour"),  # type: ignore[arg-type]
         lambda: batchrun.results("lines", states={"finished"}),
+        lambda: batchrun.retry("lines", states={"finished"}),
         lambda: batchrun.export("lines", "xlsx", "x"),  # type: ignore[arg-type]
         lambda: batchrun.export("lines"),
     ],
