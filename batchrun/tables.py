@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, In
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The newest revision under migrations/versions; `database.require_schema` compares it with the database's own."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -129,6 +129,8 @@ jobs = Table(
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("tags", sa.JSON, nullable=False),
     Column("window", sa.JSON),
+    # What `estimate` said when the job was first run: items, tokens in and out, cost; for the report to compare with.
+    Column("estimate", sa.JSON(none_as_null=True)),
     Column("simulated", Boolean, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("paused", Text),
@@ -171,7 +173,10 @@ items = Table(
     Column("media", sa.JSON, nullable=False),
     Column("input_bound", BigInteger),
     Column("state", Text, nullable=False),
+    # The first item with the same request, whose answer this one shares as soon as it is there.
     Column("waits_for", ForeignKey("items.id")),
+    # The item that merges the answers of its parts, of which this is one; it is blocked until the last has ended.
+    Column("part_of", BigInteger),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("owner", ForeignKey("workers.id")),
     Column("next_at", Instant, nullable=False, server_default="0"),
@@ -190,6 +195,8 @@ items = Table(
     Index("items_claim", "job_id", "state", "next_at", "id"),
     Index("items_waits_for", "waits_for", postgresql_where=sa.text("waits_for IS NOT NULL"),
           sqlite_where=sa.text("waits_for IS NOT NULL")),
+    Index("items_part_of", "part_of", postgresql_where=sa.text("part_of IS NOT NULL"),
+          sqlite_where=sa.text("part_of IS NOT NULL")),
     # Done items whose answer doesn't fit the job's schema: few, and counted by `status`.
     Index("items_unfit", "job_id", postgresql_where=sa.text("state = 'done' AND error_kind IS NOT NULL"),
           sqlite_where=sa.text("state = 'done' AND error_kind IS NOT NULL")),
@@ -295,6 +302,21 @@ usage = Table(
         postgresql_where=sa.text("cost_high IS NULL OR cost_low <> cost_high"),
         sqlite_where=sa.text("cost_high IS NULL OR cost_low <> cost_high"),
     ),
+)
+
+# Files in a vendor's temporary storage (contract 8.8): bound to the model and the account, gone after two days.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("profile_id", ForeignKey("profiles.id"), nullable=False),
+    # A digest of the key that uploaded it, so that another account doesn't try to use it; never the key.
+    Column("account", Text, nullable=False),
+    # SHA-256 of the file's bytes.
+    Column("digest", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    sa.UniqueConstraint("profile_id", "account", "digest"),
 )
 
 audit = Table(
