@@ -131,10 +131,12 @@ async def drain(
     tally: Tally | None = None,
     streams: int = STREAMS,
     grace: float = GRACE,
+    at_any_time: bool = False,
 ) -> Tally:
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
     With a `sample` of these jobs, of each job that is in `only`, nothing but its items is called.
+    `at_any_time` passes over the windows of the jobs; else one whose window is closed is waited for.
     `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound, output_bound)` gives the most that one can
     cost. Raises DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a
     file then.
@@ -165,6 +167,7 @@ async def drain(
                 tally=tally,
                 streams=streams,
                 grace=grace,
+                at_any_time=at_any_time,
             )
             await worker.run()
     return tally
@@ -197,6 +200,7 @@ class Worker:
     tally: Tally
     streams: int
     grace: float
+    at_any_time: bool
     clock: Clock = field(default_factory=Clock)
     live: dict[int, Live] = field(default_factory=dict)
     """Calls in flight by attempt."""
@@ -244,6 +248,7 @@ class Worker:
                 reserve=self.reserve,
                 sample=self.sample,
                 continuing=self.continuing,
+                at_any_time=self.at_any_time,
             )
 
         began, claimed = await self.writer.do(work)

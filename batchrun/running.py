@@ -111,11 +111,13 @@ def run(
     stop: Stop | None = None,
     tally: Tally | None = None,
     grace: float = GRACE,
+    at_any_time: bool = False,
 ) -> RunEnd:
     """Drain these jobs, or a `sample` of each, in this process until nothing is left to do or `stop` is asked for.
 
-    A pause that an error caused is lifted first: whoever runs a job again has mended its cause. Raises UsageError
-    where a key is missing, DatabaseError where the database stays away.
+    Jobs whose window is closed are waited for, unless `at_any_time`. A pause that an error caused is lifted first:
+    whoever runs a job again has mended its cause. Raises UsageError where a key is missing, DatabaseError where the
+    database stays away.
     """
     only = frozenset(job_ids)
     stop, tally = stop or Stop(), tally or Tally()
@@ -138,6 +140,7 @@ def run(
         tally=tally,
         streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
         grace=grace,
+        at_any_time=at_any_time,
     )
     finished(draining, stop)
     return RunEnd(
