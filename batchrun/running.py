@@ -193,7 +193,7 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
                 spec,
                 catalogue,
                 settings=settings,
-                media_root=None if job.media_root is None else Path(job.media_root),
+                media_root=None if job.media_root is None else settings.media_root(Path(job.media_root)),
                 price_ids={(row.valid_from, row.up_to): ids[row.digest] for row in rows},
             )
         return plans
