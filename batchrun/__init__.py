@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         settle,
         simulate,
         status,
+        submit,
         watch,
     )
     from batchrun.api import set_ as set  # noqa: A004 - the name of the command
@@ -63,6 +64,7 @@ __all__ = [
     "settle",
     "simulate",
     "status",
+    "submit",
     "watch",
 ]
 

@@ -1,7 +1,7 @@
 """A worker's heartbeat, on a thread of its own: a busy event loop must not look dead.
 
 The same thread watches the others. No two clocks are compared: a worker is dead when its counter hasn't moved for a
-minute of the observer's own clock.
+lease of the observer's own clock.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from batchrun.errors import DatabaseError
 from batchrun.store import workers
 from batchrun.store.workers import Reaped
 
-EVERY = 10.0
+BEATS = 6
+"""In a lease."""
 
 
 class Beat:
     """Registers this process as a worker. Use it as a context manager; leaving it settles what is still open."""
 
-    def __init__(self, engine: Engine, on_reaped: Callable[[Reaped], None]) -> None:
+    def __init__(self, engine: Engine, on_reaped: Callable[[Reaped], None], *, lease: float) -> None:
         self.engine = engine
         self.on_reaped = on_reaped
+        self.every = lease / BEATS
         self.stopped = threading.Event()
-        self.pulse = workers.Pulse()
+        self.pulse = workers.Pulse(lease)
         self.thread = threading.Thread(target=self.run, name="batchrun-beat", daemon=True)
         self.worker = ""
         self.last = time.monotonic()
@@ -35,7 +37,7 @@ class Beat:
     @property
     def late(self) -> bool:
         """Whether others may soon take this process for dead: then it must start no new calls."""
-        return time.monotonic() - self.last > 3 * EVERY
+        return time.monotonic() - self.last > 3 * self.every
 
     def __enter__(self) -> Beat:
         with writing(self.engine) as connection:
@@ -58,7 +60,7 @@ class Beat:
             # What ended the drain tells of the same trouble, and of the answers; the next run settles this worker.
 
     def run(self) -> None:
-        while not self.stopped.wait(EVERY):
+        while not self.stopped.wait(self.every):
             try:
                 reaped = self.turn()
             except Exception:  # noqa: BLE001, S112 - the writer meets the same trouble and tells it; `late` stops claims
@@ -69,7 +71,7 @@ class Beat:
     def turn(self) -> Reaped:
         """One more beat, and what was found of workers that have gone silent."""
         with writing(self.engine) as connection:
-            if time.monotonic() - self.last > 2 * EVERY:
+            if time.monotonic() - self.last > 2 * self.every:
                 self.pulse.forget()  # whatever kept this process from beating may have kept the others too
             workers.beat(connection, self.worker)
             silent = self.silent(workers.beats(connection))

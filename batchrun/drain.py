@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from typing import TypeAlias
 
 from sqlalchemy import Connection, Engine
 
@@ -26,7 +27,7 @@ from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
-from batchrun.store.jobs import has_open_items
+from batchrun.store.jobs import has_due_items, has_open_items
 from batchrun.store.sample import Sample, is_open
 from batchrun.store.workers import Reaped, give_back
 from batchrun.tables import Record
@@ -41,6 +42,9 @@ GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
 GRACE = 120.0
 """Seconds that calls in flight get after the first stop."""
+
+Choose: TypeAlias = Callable[[Connection, str], frozenset[int]]
+"""The jobs to claim from, asked for at the beginning of each claim by a worker of this id."""
 
 
 class Stop:
@@ -125,18 +129,21 @@ async def drain(
     plans: Callable[[int], Plan],
     *,
     reserve: Callable[[int, int | None, int | None], Decimal | None],
-    only: frozenset[int] | None = None,
+    only: Choose,
+    lease: float,
     sample: Sample | None = None,
     stop: Stop | None = None,
     tally: Tally | None = None,
     streams: int = STREAMS,
     grace: float = GRACE,
+    lingers: bool = True,
     at_any_time: bool = False,
     on_result: Callable[[Plan, Result], None] = lambda _plan, _result: None,
 ) -> Tally:
-    """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
+    """Work until nothing is left to do in the jobs that `only` names, or `stop` is asked for.
 
-    With a `sample` of these jobs, of each job that is in `only`, nothing but its items is called.
+    One that doesn't linger ends as soon as nothing is due, and leaves retries and windows to a later one. A worker that
+    is silent for `lease` seconds is taken for dead. With a `sample` of the jobs nothing but its items is called.
     `at_any_time` passes over the windows of the jobs; else one whose window is closed is waited for.
     `on_result` hears of each call that has ended, and must not take long.
     `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound, output_bound)` gives the most that one can
@@ -145,23 +152,23 @@ async def drain(
     """
     stop, tally = stop or Stop(), tally or Tally()
 
-    prepared, bounded = lru_cache(maxsize=None)(plans), each_minute(reserve)
+    bounded = each_minute(reserve)
 
     def most(job_id: int, item: Record, prefix: Prefix | None) -> Decimal | None:
-        plan = prepared(job_id)
+        plan = plans(job_id)
         bound = plan.continued_bound(item.input_bound, prefix)
         return bounded(job_id, bound, plan.output_bound(item.variables))
 
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
 
-    with Beat(engine, note_reaped) as beat, Writer(engine, hurry=lambda: stop.urgent(grace)) as writer:
+    with Beat(engine, note_reaped, lease=lease) as beat, Writer(engine, hurry=lambda: stop.urgent(grace)) as writer:
         async with Transport() as transport:
             worker = Worker(
                 beat=beat,
                 writer=writer,
                 transport=transport,
-                plans=prepared,
+                plans=plans,
                 reserve=most,
                 only=only,
                 sample=sample,
@@ -169,6 +176,7 @@ async def drain(
                 tally=tally,
                 streams=streams,
                 grace=grace,
+                lingers=lingers,
                 at_any_time=at_any_time,
                 on_result=on_result,
             )
@@ -197,12 +205,13 @@ class Worker:
     transport: Transport
     plans: Callable[[int], Plan]
     reserve: Reserve
-    only: frozenset[int] | None
+    only: Choose
     sample: Sample | None
     stop: Stop
     tally: Tally
     streams: int
     grace: float
+    lingers: bool
     at_any_time: bool
     on_result: Callable[[Plan, Result], None]
     clock: Clock = field(default_factory=Clock)
@@ -248,7 +257,7 @@ class Worker:
                 connection,
                 worker=self.beat.worker,
                 room=room,
-                only=self.only,
+                only=self.only(connection, self.beat.worker),
                 reserve=self.reserve,
                 sample=self.sample,
                 continuing=self.continuing,
@@ -293,7 +302,8 @@ class Worker:
             give_back(connection, self.beat.worker)
             if self.sample is not None:
                 return is_open(connection, self.sample)
-            return has_open_items(connection, self.only)
+            chosen = self.only(connection, self.beat.worker)
+            return has_open_items(connection, chosen) if self.lingers else has_due_items(connection, chosen)
 
         return not await self.writer.do(work)
 

@@ -25,6 +25,7 @@ from batchrun.jobfile.spec import stored_spec
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
 from batchrun.reports.facts import unfit
+from batchrun.roster import Roster, plan_for_calls
 from batchrun.settings import Settings
 from batchrun.spill import restore, spill_folder
 from batchrun.states import OPEN, State
@@ -136,7 +137,8 @@ def run(
             engine,
             plans.__getitem__,
             reserve=reserve,
-            only=only,
+            only=lambda _connection, _worker: only,
+            lease=settings.lease,
             sample=sample,
             stop=stop,
             tally=tally,
@@ -187,19 +189,33 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
     with writing(engine) as connection:
         lock_loading(connection)  # two runs at once must not both append a price
         now = clock(connection)
-        plans: dict[int, Plan] = {}
-        for job in store.job_rows(connection, job_ids):
-            spec = stored_spec(job.spec)
-            rows = [row for price in catalogue.model(spec.provider, spec.model).prices for row in price.rows()]
-            ids = store.price_ids(connection, rows, now)
-            plans[job.id] = prepare(
-                spec,
-                catalogue,
-                settings=settings,
-                media_root=None if job.media_root is None else settings.media_root(Path(job.media_root)),
-                price_ids={(row.valid_from, row.up_to): ids[row.digest] for row in rows},
-            )
-        return plans
+        return {
+            job.id: plan_for_calls(connection, job, catalogue, settings, now=now)
+            for job in store.job_rows(connection, job_ids)
+        }
+
+
+def work(
+    engine: Engine, catalogue: Catalogue, settings: Settings, *, names: frozenset[str], stop: Stop, grace: float
+) -> Tally:
+    """Drain whatever is due in the database, or in the jobs of these `names`, as far as this machine can do it: what a
+    worker's process does when it is told to look. Raises DatabaseError where the database stays away."""
+    roster = Roster(catalogue=catalogue, settings=settings, names=names)
+    restore(engine, spill_folder(engine))
+    with telemetry(settings.environment) as record:
+        draining = drain(
+            engine,
+            roster.plan,
+            reserve=roster.most,
+            only=roster.choose,
+            lease=settings.lease,
+            stop=stop,
+            streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
+            grace=grace,
+            lingers=False,
+            on_result=record,
+        )
+        return asyncio.run(draining)
 
 
 def ends(engine: Engine, job_ids: frozenset[int], sample: Sample | None = None) -> list[JobEnd]:

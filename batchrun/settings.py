@@ -9,11 +9,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from batchrun.errors import UsageError
+from batchrun.showing import clean
 
+LEASE = 60.0
+SHORTEST_LEASE = 3.0
 DEFAULT_DATABASE = Path(".batchrun") / "batchrun.db"
 MASK = "***"
 SHORTEST_SECRET = 8
 """Shorter values aren't searched for in texts: they would mask ordinary words."""
+BROKERS = ("CELERY_BROKER_URL", "REDIS_URL")
 TELLING = 12
 """Characters of a key by which it is found, where it is that long."""
 
@@ -43,6 +47,12 @@ class Settings:
     database_url: str = field(repr=False)
     catalogue: Path | None
     environment: Mapping[str, str] = field(repr=False)
+    broker_url: str | None = field(default=None, repr=False)
+    """Where hints to workers go; None without workers."""
+    simulator_url: str | None = None
+    """Address of a simulator that runs already; None to start one where a job names it."""
+    lease: float = LEASE
+    """Seconds of silence after which the others take a worker for dead; the same for all on a database."""
     media_roots: tuple[tuple[Path | None, Path], ...] = ()
     """Where folders of media lie on this machine: the folder of the machine that loaded a job, and the one here; None
     for whatever folder it was there. The first that fits counts."""
@@ -115,8 +125,25 @@ def read_settings(environment: Mapping[str, str], folder: Path) -> Settings:
         database_url=url or f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
         catalogue=Path(os.path.expanduser(catalogue)) if catalogue else None,
         media_roots=parse_media_roots(environment.get("BATCHRUN_MEDIA_ROOT", "")),
+        broker_url=next((url for name in BROKERS if (url := environment.get(name, "").strip())), None),
+        simulator_url=environment.get("BATCHRUN_SIMULATOR_URL", "").strip() or None,
+        lease=read_lease(environment.get("BATCHRUN_LEASE", "").strip()),
         environment=environment,
     )
+
+
+def read_lease(text: str) -> float:
+    """Raises UsageError."""
+    if not text:
+        return LEASE
+    seconds = int(text) if text.isascii() and text.isdigit() else 0
+    if not SHORTEST_LEASE <= seconds <= 3_600:
+        raise UsageError(
+            f"BATCHRUN_LEASE is {clean(text, 40)!r}",
+            code="lease",
+            remedy=f"write whole seconds from {SHORTEST_LEASE:.0f} to 3600, the same on every machine, or unset it",
+        )
+    return float(seconds)
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

@@ -14,10 +14,12 @@ from batchrun.jobfile.spec import JobFile
 from batchrun.settings import Settings
 from batchrun.simulator.faults import FaultSpecError, parse_spec
 from batchrun.simulator.keys import KEY_VARIABLE
+from batchrun.simulator.models import ACEDATA, MOONSHOT
 from batchrun.simulator.options import Options
 from batchrun.simulator.running import Running, SimulatorFailed, start
+from batchrun.simulator.targets import ACEDATA_BASE, COMPAT_BASE, MOONSHOT_BASE, NATIVE_BASE, base_path
 
-__all__ = ["Running", "simulator", "with_simulator", "without_secrets"]
+__all__ = ["Running", "simulator", "with_address", "with_simulator", "without_secrets"]
 
 
 @contextmanager
@@ -26,11 +28,12 @@ def with_simulator(
 ) -> Iterator[tuple[Catalogue, Settings]]:
     """The catalogue with the simulator's address in it, and settings with its key.
 
-    It is started only if a job names it and no catalogue of the user's gives it an address. Its key is made up for
-    this run.
+    It is started only if a job names it, and neither the environment nor a catalogue of the user's gives it an address.
+    Its key is made up for this run.
 
     Raises UsageError where it doesn't start.
     """
+    catalogue = with_address(catalogue, settings.simulator_url)
     named = {job.provider for job in jobs.jobs}
     waiting = [
         endpoint
@@ -43,11 +46,24 @@ def with_simulator(
     environment = {**settings.environment, KEY_VARIABLE: "sk-sim-" + secrets.token_hex(16)}
     with ExitStack() as stack:
         simulator = started_in(stack, Options(book=book), without_secrets(environment, catalogue))
-        started = {endpoint.name: endpoint.at(address_of(simulator, endpoint)) for endpoint in waiting}
         yield (
-            replace(catalogue, endpoints={**catalogue.endpoints, **started}),
-            replace(settings, environment=environment),
+            with_address(catalogue, simulator.url),
+            replace(settings, environment=environment, simulator_url=simulator.url),
         )
+
+
+def with_address(catalogue: Catalogue, url: str | None) -> Catalogue:
+    """The catalogue with the address of a simulator that runs, for the endpoints that have none. Raises CatalogueError
+    for one that can't be used."""
+    if url is None:
+        return catalogue
+    waiting = [endpoint for endpoint in catalogue.endpoints.values() if endpoint.simulated and not endpoint.base_url]
+    # Its key opens nothing, so it may go over plain http to another machine.
+    placed = {
+        endpoint.name: replace(endpoint, allow_http=True).at(address_of(url.rstrip("/"), endpoint))
+        for endpoint in waiting
+    }
+    return replace(catalogue, endpoints={**catalogue.endpoints, **placed})
 
 
 @contextmanager
@@ -100,11 +116,11 @@ def without_secrets(environment: Mapping[str, str], catalogue: Catalogue) -> dic
     }
 
 
-def address_of(simulator: Running, endpoint: Endpoint) -> str:
+def address_of(url: str, endpoint: Endpoint) -> str:
     """`simulator/model-studio-singapore` stands in for the region `singapore`, `simulator/dashscope-singapore` too."""
     if endpoint.simulates == "acedata":
-        return simulator.acedata_url()
+        return url + base_path(ACEDATA, ACEDATA_BASE, "")
     if endpoint.simulates == "moonshot":
-        return simulator.moonshot_url()
-    region = endpoint.name.rpartition("-")[2]
-    return simulator.native_url(region) if endpoint.dialect == "native" else simulator.base_url(region)
+        return url + base_path(MOONSHOT, MOONSHOT_BASE, "")
+    base = NATIVE_BASE if endpoint.dialect == "native" else COMPAT_BASE
+    return url + base_path(endpoint.name.rpartition("-")[2], base, "")

@@ -159,6 +159,8 @@ workers = Table(
     Column("started_at", Instant, nullable=False),
     Column("beat", BigInteger, nullable=False, server_default="0"),
     Column("ended_at", Instant),
+    # Jobs by id that its machine can't do, and why: no key, no folder, no such provider.
+    Column("unable", sa.JSON(none_as_null=True)),
 )
 
 items = Table(

@@ -32,7 +32,7 @@ class Follower:
     engine: Engine
     names: Sequence[str] | None
     interval: float
-    pulse: Pulse = field(default_factory=Pulse)
+    pulse: Pulse
     paces: dict[tuple[str, bool], Pace] = field(default_factory=dict)
     last: list[JobStatus] = field(default_factory=list)
 
@@ -82,12 +82,14 @@ def follow(
     names: Sequence[str] | None,
     *,
     interval: timedelta,
+    lease: float,
     alarm: timedelta | None,
     on_alarm: Callable[[str], None],
 ) -> Iterator[list[JobStatus]]:
     """Looks at the jobs until nothing is left that anybody could do. `on_alarm` hears a line when nothing has ended for
-    as long as `alarm`, and when work goes on. Raises UsageError for unknown names, DatabaseError."""
-    follower = Follower(engine=engine, names=names, interval=interval.total_seconds())
+    as long as `alarm`, and when work goes on. A worker that is silent for `lease` seconds is dead. Raises UsageError
+    for unknown names, DatabaseError."""
+    follower = Follower(engine=engine, names=names, interval=interval.total_seconds(), pulse=Pulse(lease))
     standstill = Standstill(
         after=0.0 if alarm is None else alarm.total_seconds(), since=time.monotonic(), hole=follower.hole
     )

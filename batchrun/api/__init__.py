@@ -13,6 +13,7 @@ from batchrun.api.knowing import db_status, db_upgrade, doctor, models, prices, 
 from batchrun.api.opening import catalogue_for, opened, settings_for
 from batchrun.api.reading import export, report, results, status, watch
 from batchrun.api.steering import cancel, pause, resume, retry, set_, settable, settle
+from batchrun.api.working import submit
 
 __all__ = [
     "cancel",
@@ -41,5 +42,6 @@ __all__ = [
     "settle",
     "simulate",
     "status",
+    "submit",
     "watch",
 ]

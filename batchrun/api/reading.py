@@ -54,7 +54,8 @@ def watch(
     """
     with opened(database) as engine:
         names = None if jobs is None else list(jobs)
-        yield from follow(engine, names, interval=interval, alarm=alarm, on_alarm=on_alarm)
+        lease = settings_for(database).lease
+        yield from follow(engine, names, interval=interval, lease=lease, alarm=alarm, on_alarm=on_alarm)
 
 
 def results(

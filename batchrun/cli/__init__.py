@@ -60,6 +60,8 @@ COMMANDS = (
     Entry(name="run", module="run", group=_RUN, summary="Load a job file, make its calls, print what they cost."),
     Entry(name="estimate", module="estimate", group=_RUN, summary="What it will cost and how long it will take."),
     Entry(name="load", module="load", group=_RUN, summary="Load a job file into the database, without any call."),
+    Entry(name="submit", module="submit", group=_RUN, summary="Load a job file for workers on other machines."),
+    Entry(name="worker", module="worker", group=_RUN, summary="Work on whatever is due, together with others."),
     Entry(name="demo", module="demo", group=_RUN, summary="Try everything with a simulated provider; costs nothing."),
     Entry(name="status", module="status", group=_READ, summary="How far the jobs are, and what holds them."),
     Entry(name="watch", module="watch", group=_READ, summary="Follow jobs until nothing is left to do."),

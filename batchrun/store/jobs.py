@@ -10,11 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from batchrun.catalogue import Limits
+from batchrun.database import clock
 from batchrun.errors import ErrorKind
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
 from batchrun.states import State
 from batchrun.tables import EPOCH, Record, audit, items, jobs, prices, profiles
+from batchrun.windows import stored_window
 
 LIMIT_NAMES = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrency")
 
@@ -205,22 +207,47 @@ def count_states(connection: Connection, job_id: int) -> dict[str, int]:
     return {row.state: row.number for row in rows}
 
 
-def has_open_items(connection: Connection, only: frozenset[int] | None) -> bool:
-    """Whether any item is claimed, due, or will become due, in jobs that aren't paused."""
-
-    def any_in(state: State) -> sa.ColumnElement[bool]:
-        return sa.exists().where(items.c.job_id == jobs.c.id, items.c.state == state.value)
-
-    goes_on = sa.and_(jobs.c.paused.is_(None), profiles.c.paused.is_(None))
+def has_open_items(connection: Connection, only: frozenset[int]) -> bool:
+    """Whether any item of these jobs is claimed, due, or will become due, in jobs that aren't paused."""
     will_be_due = sa.or_(any_in(State.PENDING), any_in(State.WAITING), any_in(State.BLOCKED))
     wanted = (
         sa.select(jobs.c.id)
         .join(profiles, profiles.c.id == jobs.c.profile_id)
-        .where(sa.or_(sa.and_(goes_on, will_be_due), any_in(State.CLAIMED)))
+        .where(jobs.c.id.in_(only), sa.or_(sa.and_(GOES_ON, will_be_due), any_in(State.CLAIMED)))
     )
+    return connection.execute(wanted.limit(1)).first() is not None
+
+
+def has_due_items(connection: Connection, only: frozenset[int] | None) -> bool:
+    """Whether any item could be called now: of these jobs, or of all; not what waits, nor jobs outside their window."""
+    now = clock(connection)
+    due = sa.or_(any_in(State.PENDING), any_in(State.WAITING, items.c.next_at <= now))
+    wanted = sa.select(jobs.c.window).join(profiles, profiles.c.id == jobs.c.profile_id).where(GOES_ON, due)
     if only is not None:
         wanted = wanted.where(jobs.c.id.in_(only))
-    return connection.execute(wanted.limit(1)).first() is not None
+    windows = (stored_window(value) for value in connection.execute(wanted).scalars())
+    return any(window is None or window.is_open(now) for window in windows)
+
+
+GOES_ON = sa.and_(jobs.c.paused.is_(None), profiles.c.paused.is_(None))
+
+
+def any_in(state: State, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.exists().where(items.c.job_id == jobs.c.id, items.c.state == state.value, *conditions)
+
+
+def jobs_with_work(connection: Connection) -> list[Record]:
+    """Jobs that aren't paused and have items that are due or will be; with what their plans are made of."""
+    left = sa.or_(any_in(State.PENDING), any_in(State.WAITING), any_in(State.BLOCKED))
+    wanted = sa.select(jobs.c.id, jobs.c.name, jobs.c.spec, jobs.c.media_root)
+    joined = wanted.join(profiles, profiles.c.id == jobs.c.profile_id)
+    return list(connection.execute(joined.where(GOES_ON, left).order_by(jobs.c.id)))
+
+
+def has_files(connection: Connection, job_id: int) -> bool:
+    """Whether an item of the job has a local file among its media."""
+    named = sa.cast(items.c.media, sa.Text).like('%"path"%')
+    return connection.execute(sa.select(items.c.id).where(items.c.job_id == job_id, named).limit(1)).first() is not None
 
 
 def note(connection: Connection, *, at: datetime, actor: str, action: str, detail: Mapping[str, JsonValue]) -> None:

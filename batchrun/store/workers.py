@@ -21,8 +21,6 @@ from batchrun.tables import Record, attempts, items, jobs, usage, workers
 
 OPEN: sa.ColumnElement[bool] = sa.literal_column("outcome = 'open'")
 """Spelt out: SQLite uses a partial index only where its condition stands in the statement."""
-DEAD_AFTER = 60.0
-"""Seconds for which a counter may stand still."""
 LOST_MESSAGE = "the worker died while this call was in flight; it may have been billed"
 
 
@@ -49,6 +47,11 @@ def register(connection: Connection) -> str:
     return worker
 
 
+def note_unable(connection: Connection, worker: str, reasons: Mapping[str, str]) -> None:
+    """Remember which jobs, by id, this worker's machine can't do, and why."""
+    connection.execute(sa.update(workers).where(workers.c.id == worker).values(unable=dict(reasons) or None))
+
+
 def beat(connection: Connection, worker: str) -> None:
     """One more beat. It also revives a row that others took for dead: this process is alive after all."""
     connection.execute(sa.update(workers).where(workers.c.id == worker).values(beat=workers.c.beat + 1, ended_at=None))
@@ -68,7 +71,9 @@ def beats(connection: Connection) -> dict[str, int]:
 class Pulse:
     """Hears beats, and tells whose have stopped, by the observer's own clock: no two clocks are compared."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: float) -> None:
+        """`lease` is for how many seconds a counter may stand still."""
+        self.lease = lease
         self.seen: dict[str, tuple[int, float]] = {}
 
     def forget(self) -> None:
@@ -80,7 +85,7 @@ class Pulse:
             if worker not in self.seen or self.seen[worker][0] != count:
                 self.seen[worker] = (count, now)
         self.seen = {worker: self.seen[worker] for worker in counts}
-        return [worker for worker, (_, since) in self.seen.items() if now - since > DEAD_AFTER]
+        return [worker for worker, (_, since) in self.seen.items() if now - since > self.lease]
 
 
 def dead_here(connection: Connection) -> list[str]:

@@ -1,4 +1,4 @@
-"""Parts that a merge waits for, what was estimated before a job ran, and files that a vendor keeps for a while."""
+"""Parts that a merge waits for, estimates of jobs, what a worker can't do, and files that a vendor keeps for a while."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,6 +19,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("part_of IS NOT NULL"),
     )
     op.add_column("jobs", sa.Column("estimate", sa.JSON()))
+    op.add_column("workers", sa.Column("unable", sa.JSON()))
     op.create_table(
         "uploads",
         sa.Column("id", ID, primary_key=True),
@@ -33,6 +34,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("uploads")
+    op.drop_column("workers", "unable")
     op.drop_column("jobs", "estimate")
     op.drop_index("items_part_of", table_name="items")
     op.drop_column("items", "part_of")

@@ -108,7 +108,7 @@ def test_who_waits_for_the_jobs_of_a_dead_worker_does_not_hold_its_own_row(engin
     first, _ = two_jobs(engine)
     dead = add_worker(engine)
     take(engine, dead, 1, only=frozenset({first}))
-    beat = Beat(engine, lambda _: None)
+    beat = Beat(engine, lambda _: None, lease=60.0)
     beat.worker = add_worker(engine)
     beat.pulse.seen[dead] = (0, time.monotonic() - 3_600)
     with ThreadPoolExecutor(1) as pool:

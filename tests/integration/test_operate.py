@@ -313,11 +313,11 @@ def test_everything_that_has_not_ended_is_cancelled_at_once(engine: Engine) -> N
 
 
 def test_nothing_of_a_cancelled_job_is_claimed_and_nobody_waits_for_it(engine: Engine) -> None:
-    make_job(engine)
+    job = make_job(engine)
     cancel(engine)
     assert take(engine, add_worker(engine)).calls == []
     with reading(engine) as connection:
-        assert not has_open_items(connection, None)
+        assert not has_open_items(connection, frozenset([job]))
 
 
 def test_named_items_alone_are_cancelled(engine: Engine) -> None:

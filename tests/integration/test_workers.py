@@ -20,7 +20,7 @@ from batchrun.database import reading, writing
 from batchrun.errors import ErrorKind
 from batchrun.store import workers
 from batchrun.store.finish import finish
-from batchrun.store.workers import DEAD_AFTER, LOST_MESSAGE, Reaped, process_started
+from batchrun.store.workers import LOST_MESSAGE, Reaped, process_started
 from batchrun.tables import Record
 from batchrun.tables import workers as worker_rows
 from tests.integration.rows import (
@@ -43,6 +43,8 @@ from tests.integration.rows import (
 )
 
 D = Decimal
+
+LEASE = 60.0
 
 
 @pytest.fixture
@@ -343,7 +345,7 @@ def test_a_worker_that_ended_is_not_dead_again(engine: Engine, worker: str) -> N
 @pytest.fixture
 def watch(engine: Engine) -> Beat:
     """A beat that isn't running, to look through its eyes."""
-    return Beat(engine, lambda _: None)
+    return Beat(engine, lambda _: None, lease=LEASE)
 
 
 def seen_since(watch: Beat, worker: str, count: int, seconds: float) -> None:
@@ -351,17 +353,17 @@ def seen_since(watch: Beat, worker: str, count: int, seconds: float) -> None:
 
 
 def test_a_counter_that_stands_still_for_a_minute_is_that_of_a_dead_worker(watch: Beat) -> None:
-    seen_since(watch, "w", 5, DEAD_AFTER + 1)
+    seen_since(watch, "w", 5, LEASE + 1)
     assert watch.silent({"w": 5}) == ["w"]
 
 
 def test_before_a_minute_is_over_nobody_is_dead(watch: Beat) -> None:
-    seen_since(watch, "w", 5, DEAD_AFTER - 1)
+    seen_since(watch, "w", 5, LEASE - 1)
     assert watch.silent({"w": 5}) == []
 
 
 def test_a_counter_that_moved_is_alive(watch: Beat) -> None:
-    seen_since(watch, "w", 5, DEAD_AFTER + 1)
+    seen_since(watch, "w", 5, LEASE + 1)
     assert watch.silent({"w": 6}) == []
 
 
@@ -370,14 +372,14 @@ def test_who_is_seen_for_the_first_time_has_a_minute(watch: Beat) -> None:
 
 
 def test_who_has_ended_is_forgotten(watch: Beat) -> None:
-    seen_since(watch, "w", 5, DEAD_AFTER + 1)
+    seen_since(watch, "w", 5, LEASE + 1)
     watch.silent({})
     assert watch.silent({"w": 5}) == []
 
 
 def test_nobody_declares_himself_dead(watch: Beat) -> None:
     watch.worker = "me"
-    seen_since(watch, "me", 5, DEAD_AFTER + 1)
+    seen_since(watch, "me", 5, LEASE + 1)
     assert watch.silent({"me": 5}) == []
 
 
@@ -407,14 +409,14 @@ def test_a_starting_process_takes_over_from_the_dead_of_its_host(engine: Engine,
     take(engine, worker)
     change_worker(engine, worker, pid=2**22 + 1)
     found: list[Reaped] = []
-    with Beat(engine, found.append) as watch:
+    with Beat(engine, found.append, lease=LEASE) as watch:
         assert states_of(engine, job) == {"pending": 2}
         assert list(beats(engine)) == [watch.worker]
     assert found == [Reaped(workers=1, calls=2)]
 
 
 def test_a_process_that_stops_is_no_worker_any_more(engine: Engine) -> None:
-    with Beat(engine, lambda _: None):
+    with Beat(engine, lambda _: None, lease=LEASE):
         assert len(beats(engine)) == 1
     assert beats(engine) == {}
 

@@ -1,0 +1,40 @@
+"""The Celery app: `batchrun worker`, or `celery -A batchrun.worker worker` as Celery's users know it.
+
+A message is a hint, "look", and nothing else: it may be lost, doubled, late or forged without changing any outcome.
+What there is to do stands in the database; the one task drains it, and ends at once where nothing is due.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from celery.signals import worker_process_init, worker_shutting_down
+
+from batchrun.settings import current_folder, read_settings
+from batchrun.worker.app import TASK, configured
+from batchrun.worker.draining import Flag, drained
+from batchrun.worker.parent import Parent
+
+app: Celery = configured(read_settings(os.environ, current_folder()))
+flag = Flag()
+"""Shared with the processes of the pool, and therefore made before they are."""
+app.steps["worker"].add(Parent)
+
+
+@app.task(name=TASK)  # type: ignore[untyped-decorator]
+def drain() -> None:
+    """Work on whatever is due until nothing is. Its messages have no arguments: there is nothing to believe in them."""
+    drained(app.conf.batchrun, flag)
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def stop(**_: object) -> None:
+    """In the parent, for each signal; the pool's processes don't hear of it."""
+    flag.raise_()
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def adopt(**_: object) -> None:
+    """In each process of the pool, after the fork."""
+    flag.belongs_to(os.getppid())

