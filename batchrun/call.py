@@ -24,8 +24,10 @@ from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
+from batchrun.linkcheck import LinkCheck
 from batchrun.media import OpenMedia, open_media
-from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, WrittenMessage
+from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, Uploaded, WrittenMessage
+from batchrun.placing import placed, uploads_in
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
 from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Decision, Tries, after_cut, decide
@@ -36,6 +38,7 @@ from batchrun.store.claim import Call
 from batchrun.store.finish import Charge, Outcome, Result
 from batchrun.tables import EPOCH, MOST_MONEY
 from batchrun.transport import Transport
+from batchrun.uploading import RESOLVE, Uploader
 
 if TYPE_CHECKING:
     from batchrun.shape import Shape
@@ -49,6 +52,7 @@ FREE_OF_CHARGE = frozenset(
         ErrorKind.ACCOUNT,
         ErrorKind.ARREARS,
         ErrorKind.MEDIA,
+        ErrorKind.MEDIA_UNAVAILABLE,
     }
 )
 """Refusals before anything was generated, and requests that were never whole. All else that was sent may have been
@@ -106,6 +110,8 @@ class Exchange:
     request_id: str | None = None
     """From the headers: all there is of an answer that breaks before it has named itself."""
     request_hash: str | None = None
+    uploads: Sequence[Uploaded] = ()
+    """Those that the request names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +122,8 @@ class Tools:
     now: Callable[[], datetime]
     """By the clock that all processes share."""
     monotonic: Callable[[], float]
+    links: LinkCheck
+    uploader: Uploader
     sleep: Callable[[float], Awaitable[None]]
     random: Callable[[], float]
 
@@ -125,7 +133,9 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
     exchange = Exchange()
     try:
         async with opened_request(call, plan) as (request, opened):
-            body = plan.dialect.encode(continued(request, call.prefix), plan.model.rules)
+            ready = await placed(request, call.profile_id, plan, tools.links, tools.uploader)
+            exchange.uploads = uploads_in(ready)
+            body = plan.dialect.encode(continued(ready, call.prefix), plan.model.rules)
             await wait_for_slot(call, tools)
             live.started = tools.monotonic()
             exchange.sent_at = tools.now()
@@ -137,6 +147,8 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
     except (MediaError, TemplateError) as error:
         return failed(call, plan, exchange, tools, ProviderError(kind_of(error), worded(error)))
     except ProviderError as error:
+        if plan.uploads is not None and exchange.uploads:
+            error = await tools.uploader.judged(error, exchange.uploads, plan.uploads, call.profile_id)
         return broken_off(call, plan, exchange, tools, error)
     except asyncio.CancelledError:
         if live.task is not None:
@@ -182,7 +194,8 @@ async def opened_request(call: Call, plan: Plan) -> AsyncIterator[tuple[ChatRequ
             if isinstance(url, str):
                 images.append(url)
             elif isinstance(path, str) and plan.media_root is not None:
-                opened.append(stack.enter_context(await asyncio.to_thread(open_media, plan.media_root, path)))
+                opening = asyncio.to_thread(open_media, plan.media_root, path, limit=plan.media_limit)
+                opened.append(stack.enter_context(await opening))
                 images.append(opened[-1])
             else:
                 raise MediaError("a media reference without a path or a URL", code="media-reference")
@@ -230,12 +243,15 @@ async def wait_for_slot(call: Call, tools: Tools) -> None:
     if wait > 0:
         await tools.sleep(wait)
     if tools.now() - call.send_at > STALE:  # also after the sleep: the process may have been stopped in it
-        raise ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
+        raise ProviderError(
+            ErrorKind.LOCAL, "the claim was too old to be sent: an upload took long, or the process stood still"
+        )
 
 
 async def converse(body: Body, plan: Plan, live: Live, exchange: Exchange, tools: Tools) -> None:
     """Send the request and fold what comes back. Raises ProviderError for anything but a readable answer."""
-    async with tools.transport.post(plan.url, plan.headers, body) as response:
+    headers = {**plan.headers, **RESOLVE} if exchange.uploads else plan.headers
+    async with tools.transport.post(plan.url, headers, body) as response:
         exchange.http_status = response.status
         exchange.request_id = response.headers.get("x-request-id") or response.headers.get("x-trace-id")
         if response.status != 200:

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,15 +22,18 @@ from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.continuing import Continuing, Prefix
 from batchrun.errors import DatabaseError
+from batchrun.linkcheck import LinkCheck
 from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
 from batchrun.store.sample import Sample, is_open
+from batchrun.store.uploads import UploadKey, find_upload, forget_uploads, keep_upload
 from batchrun.store.workers import Reaped, give_back
 from batchrun.tables import Record
 from batchrun.transport import Transport
+from batchrun.uploading import Uploader
 from batchrun.writer import Writer
 
 STREAMS = 1_000
@@ -106,6 +109,22 @@ class Tally:
         self.cost[result.charge.currency] = low + result.charge.cost_low, high + result.charge.cost_high
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadShelf:
+    """The uploads that the database remembers, through the writer."""
+
+    writer: Writer
+
+    async def find(self, key: UploadKey, *, until: datetime) -> str | None:
+        return await self.writer.do(lambda connection: find_upload(connection, key, until=until))
+
+    async def keep(self, key: UploadKey, *, url: str, expires_at: datetime) -> None:
+        await self.writer.do(lambda connection: keep_upload(connection, key, url=url, expires_at=expires_at))
+
+    async def forget(self, keys: Collection[UploadKey]) -> None:
+        await self.writer.do(lambda connection: forget_uploads(connection, keys))
+
+
 class Clock:
     """Now, by the database's clock: read at each claim, carried on by this machine's monotonic clock."""
 
@@ -161,6 +180,7 @@ async def drain(
                 reserve=most,
                 only=only,
                 sample=sample,
+                links=LinkCheck(monotonic=time.monotonic),
                 stop=stop,
                 tally=tally,
                 streams=streams,
@@ -193,16 +213,26 @@ class Worker:
     reserve: Reserve
     only: frozenset[int] | None
     sample: Sample | None
+    links: LinkCheck
     stop: Stop
     tally: Tally
     streams: int
     grace: float
     clock: Clock = field(default_factory=Clock)
+    uploader: Uploader = field(init=False)
     live: dict[int, Live] = field(default_factory=dict)
     """Calls in flight by attempt."""
     freed: int = 0
     """Places that became free since the last claim."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.uploader = Uploader(
+            transport=self.transport,
+            shelf=UploadShelf(writer=self.writer),
+            now=self.clock.now,
+            monotonic=time.monotonic,
+        )
 
     @property
     def tools(self) -> Tools:
@@ -210,6 +240,8 @@ class Worker:
             transport=self.transport,
             now=self.clock.now,
             monotonic=time.monotonic,
+            links=self.links,
+            uploader=self.uploader,
             sleep=asyncio.sleep,
             random=random.random,
         )

@@ -150,6 +150,8 @@ class ErrorKind(StrEnum):
     """No money: overdue account, used-up quota."""
     MEDIA = "media"
     """The item's own file can't be sent. Found before the call."""
+    MEDIA_UNAVAILABLE = "media_unavailable"
+    """The item's media can't be looked at, or uploaded, for the moment. Nothing was generated, nothing is billed."""
     TEMPLATE = "template"
     """The item's prompt can't be filled. Found before the call."""
     INTERNAL = "internal"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from batchrun import __version__
 from batchrun.advice import advice, check_sizes
@@ -22,6 +23,7 @@ from batchrun.errors import ProviderError, UsageError
 from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
+from batchrun.media import ENCODED_LIMIT, RAW_LIMIT
 from batchrun.messages import (
     ChatRequest,
     ImagePart,
@@ -37,6 +39,7 @@ from batchrun.messages import (
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
 from batchrun.settings import Settings
+from batchrun.upload_form import UploadRules, account_of
 
 if TYPE_CHECKING:
     from batchrun.shape import Shape
@@ -91,11 +94,20 @@ class Plan:
     """The environment variable that holds the key; None where none is sent."""
     secrets: tuple[str, ...] = field(repr=False)
     """Texts that must not be stored or shown."""
+    checked_hosts: frozenset[str] | None = None
+    """Hosts that may be asked about URLs although they aren't public; None where no URL is looked at."""
+    uploads: UploadRules | None = None
+    """Which files go to the vendor's storage before the call, and how; None for none."""
     shape: Shape | None = None
     """The form that answers are to have."""
     on_invalid: OnInvalid = "keep"
     notes: tuple[str, ...] = ()
     """What the user should know of what isn't sent."""
+
+    @property
+    def media_limit(self) -> int:
+        """Characters that a local file may have as base64; more where it can be uploaded instead."""
+        return ENCODED_LIMIT if self.uploads is None else (RAW_LIMIT + 2) // 3 * 4
 
     @property
     def written(self) -> bool:
@@ -246,6 +258,8 @@ def prepare(
         price_ids={} if price_ids is None else price_ids,
         key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
+        checked_hosts=checked_hosts(spec, settings),
+        uploads=upload_rules(spec, endpoint, dialect, settings),
         shape=shape_of(spec),
         on_invalid=spec.on_invalid,
         notes=tuple(asked.notes),
@@ -260,6 +274,39 @@ def said_in(spec: JobSpec) -> tuple[Said, ...]:
         return tuple(Said(role=message.role, template=Template(message.content)) for message in spec.messages)
     written: tuple[tuple[Role, str | None], ...] = (("system", spec.system), ("user", spec.prompt))
     return tuple(Said(role=role, template=Template(text)) for role, text in written if text is not None)
+
+
+def checked_hosts(spec: JobSpec, settings: Settings | None) -> frozenset[str] | None:
+    if not spec.media.check_urls:
+        return None
+    return frozenset() if settings is None else settings.allowed_hosts
+
+
+def upload_rules(spec: JobSpec, endpoint: Endpoint, dialect: Dialect, settings: Settings | None) -> UploadRules | None:
+    """Raises UsageError where the vendor takes no uploads there, and as `require_key` does."""
+    if spec.media.upload == "never":
+        return None
+    if endpoint.uploads == "none":
+        raise UsageError(
+            f"`media.upload: {spec.media.upload}` needs a vendor's temporary storage, and {endpoint.name} has none",
+            code="no-uploads",
+            remedy="write `upload: never`, or choose DashScope's native protocol: provider: dashscope/singapore",
+        )
+    key = "" if settings is None or not endpoint.key_env else require_key(endpoint, settings)
+    return UploadRules(
+        which=spec.media.upload,
+        policy_url=f"{endpoint.base_url}/uploads?{urlencode({'action': 'getPolicy', 'model': spec.model})}",
+        headers={
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"batchrun/{__version__}",
+            **({"authorization": f"Bearer {key}"} if key else {}),
+        },
+        base_url=endpoint.base_url,
+        hosts=endpoint.upload_hosts,
+        account=account_of(key),
+        read_error=dialect.read_error,
+    )
 
 
 def shape_of(spec: JobSpec) -> Shape | None:

@@ -13,7 +13,15 @@ from datetime import datetime, timedelta
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.states import State
 
-FREE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.NOT_SENT, ErrorKind.LOCAL})
+FREE = frozenset(
+    {
+        ErrorKind.RATE_LIMITED,
+        ErrorKind.UNAVAILABLE,
+        ErrorKind.NOT_SENT,
+        ErrorKind.LOCAL,
+        ErrorKind.MEDIA_UNAVAILABLE,
+    }
+)
 """Tried again for as long as `max_elapsed` allows. A test holds that every kind is in exactly one of these classes."""
 MAYBE_BILLED = frozenset({ErrorKind.SERVER, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.INCOMPLETE, ErrorKind.LOST})
 ITEM_IS_BAD = frozenset(

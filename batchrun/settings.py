@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from batchrun.errors import UsageError
+from batchrun.showing import clean
 
 DEFAULT_DATABASE = Path(".batchrun") / "batchrun.db"
 MASK = "***"
@@ -16,6 +18,9 @@ SHORTEST_SECRET = 8
 """Shorter values aren't searched for in texts: they would mask ordinary words."""
 TELLING = 12
 """Characters of a key by which it is found, where it is that long."""
+
+
+_HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
 class Secret:
@@ -42,6 +47,8 @@ class Settings:
 
     database_url: str = field(repr=False)
     catalogue: Path | None
+    allowed_hosts: frozenset[str] = frozenset()
+    """Hosts that may be asked about media although they aren't public."""
     environment: Mapping[str, str] = field(repr=False)
 
     def key(self, names: Iterable[str]) -> Secret | None:
@@ -80,14 +87,28 @@ def current_folder() -> Path:
 
 
 def read_settings(environment: Mapping[str, str], folder: Path) -> Settings:
-    """Settings from `environment`; `folder` is where the default database stands."""
+    """Settings from `environment`; `folder` is where the default database stands. Raises UsageError."""
     url = environment.get("DATABASE_URL", "").strip()
     catalogue = environment.get("BATCHRUN_CATALOGUE", "").strip()
     return Settings(
         database_url=url or f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
         catalogue=Path(os.path.expanduser(catalogue)) if catalogue else None,
+        allowed_hosts=read_allowed_hosts(environment.get("BATCHRUN_ALLOW_HOSTS", "")),
         environment=environment,
     )
+
+
+def read_allowed_hosts(text: str) -> frozenset[str]:
+    """`host` or `host:port`, separated by commas. Raises UsageError."""
+    hosts = [host.strip().lower() for host in text.split(",") if host.strip()]
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise UsageError(
+                f"BATCHRUN_ALLOW_HOSTS holds {clean(host)!r}, which is no host",
+                code="allow-hosts",
+                remedy="write hosts with or without a port, separated by commas: files.example.lan,10.0.0.5:8080",
+            )
+    return frozenset(hosts)
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

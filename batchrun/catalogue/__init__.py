@@ -162,6 +162,10 @@ class Endpoint:
     """Any model id is accepted; those that aren't listed have the defaults of `Model`."""
     media_urls: bool = True
     """Whether pictures may be named by http(s) addresses."""
+    uploads: str = "none"
+    """How files go to the vendor's temporary storage: `dashscope`, or `none`."""
+    upload_hosts: tuple[str, ...] = ()
+    """Endings of the names of hosts to which they may go."""
     max_tokens_as: str = "max_tokens"
     """The name under which `max_tokens` is sent."""
 
@@ -276,6 +280,8 @@ def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
         models={model_id: _model(name, model_id, model) for model_id, model in _own_models(name, entry, file)},
         open_models=entry.open_models,
         media_urls=entry.media_urls,
+        uploads=entry.uploads,
+        upload_hosts=tuple(entry.upload_hosts),
         max_tokens_as=entry.max_tokens_as,
     )
 
@@ -297,6 +303,8 @@ def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueF
         dialect=entry.dialect if "dialect" in entry.model_fields_set else real.dialect,
         error_table=entry.error_table if "error_table" in entry.model_fields_set else real.error_table,
         open_models=entry.open_models if "open_models" in entry.model_fields_set else real.open_models,
+        uploads=entry.uploads if "uploads" in entry.model_fields_set else real.uploads,
+        upload_hosts=tuple(entry.upload_hosts) if "upload_hosts" in entry.model_fields_set else real.upload_hosts,
         media_urls=entry.media_urls if "media_urls" in entry.model_fields_set else real.media_urls,
         max_tokens_as=entry.max_tokens_as if "max_tokens_as" in entry.model_fields_set else real.max_tokens_as,
         models={**real.models, **own.models},

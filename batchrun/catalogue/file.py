@@ -204,6 +204,8 @@ class EndpointEntry(Entry):
     allow_http: bool = False
     open_models: bool = False
     media_urls: bool = True
+    uploads: Literal["none", "dashscope"] = "none"
+    upload_hosts: list[Annotated[str, Field(pattern=r"\A\.?[a-z0-9-]+(\.[a-z0-9-]+)+\z")]] = []
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     models_of: str | None = None
     simulates: str | None = None

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from batchrun.answer import Delta
 from batchrun.errors import ProviderError
 from batchrun.messages import ChatRequest
-
-if TYPE_CHECKING:
-    from batchrun.media import OpenMedia
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +31,22 @@ class ModelRules:
     """The name under which `max_tokens` is sent in the compat form."""
 
 
+class Streamed(Protocol):
+    """An opened file as a piece of a body, such as one that goes out as base64 of its own bytes."""
+
+    @property
+    def encoded_size(self) -> int:
+        """Bytes on the wire."""
+
+    def read_encoded(self) -> Iterator[bytes]:
+        """These bytes, a block at a time. Raises MediaError."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """A request body in pieces, in order: bytes, or an opened file that goes out as base64 of its own bytes."""
+    """A request body in pieces, in order: bytes and opened files."""
 
-    pieces: tuple[bytes | OpenMedia, ...]
+    pieces: tuple[bytes | Streamed, ...]
 
     @property
     def length(self) -> int:

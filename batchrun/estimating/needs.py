@@ -85,7 +85,7 @@ class Needs:
         size: Size | None = None
         path, url = reference.get("path"), reference.get("url")
         if isinstance(path, str):
-            with open_media(self.root, path) as opened:
+            with open_media(self.root, path, limit=self.plan.media_limit) as opened:
                 if opened.width is not None and opened.height is not None:
                     size = opened.width, opened.height
         elif isinstance(url, str):

@@ -236,9 +236,16 @@ class ThinkingSpec(Section):
 
 
 class MediaSpec(Section):
-    """How media are prepared. In this version pictures are sent as they are, so there is nothing to set."""
+    """How media are prepared and sent."""
 
     LATER = frozenset(["max_pixels", "min_pixels", "fps", "max_frames", "split", "strip", "oversize", "detail"])
+    check_urls: bool = False
+    """Whether this machine asks the server of each URL, before a call is paid for, if a picture of the right type and
+    size is there. Only public addresses are asked, and those in `BATCHRUN_ALLOW_HOSTS`. Without it URLs are passed on
+    as they are."""
+    upload: Literal["never", "large", "always"] = "never"
+    """Whether local files go to the vendor's temporary storage first: `large` those that are too large to stand in a
+    request, `always` all of them. The same file is uploaded once for many items. DashScope's native protocol alone."""
 
 
 class LimitsSpec(Section):

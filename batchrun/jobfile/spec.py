@@ -51,6 +51,8 @@ __all__ = [
 
 OF_A_REQUEST = ("system", "messages", "prompt", "parameters", "thinking", "response_schema", "tools", "output")
 """Fields that a job of whole requests doesn't have."""
+HOW_MEDIA_TRAVEL = ("check_urls", "upload")
+"""Fields of `media` that change nothing in what the model sees."""
 ASKED_LATER = ("messages", "response_schema", "tools", "tool_choice")
 """Parts of the identity of those jobs that have them."""
 
@@ -170,9 +172,14 @@ class JobSpec(Section):
     def identity(self) -> dict[str, JsonValue]:
         """What makes an answer of this job the answer to this request; all else may change while the job runs.
 
-        Plain JSON values. `stream`, limits, retry, timeouts, budget, output, tags and priority aren't part of it.
+        Plain JSON values. `stream`, limits, retry, timeouts, budget, output, tags and priority aren't part of it,
+        nor what of `media` says how files travel.
         """
-        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking", "media"})
+        parts = self.model_dump(
+            mode="json",
+            include={"provider", "model", "system", "prompt", "thinking", "media"},
+            exclude={"media": {*HOW_MEDIA_TRAVEL}},
+        )
         dumped = self.model_dump(mode="json", include={*ASKED_LATER})
         added = {name: value for name, value in dumped.items() if value is not None}
         return {**parts, **added, "params": dict(self.params)}

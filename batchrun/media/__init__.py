@@ -17,6 +17,8 @@ from batchrun.errors import MediaError
 from batchrun.media.header import HEAD, name_of, read_size, sniff
 from batchrun.media.path import open_inside, unreadable
 
+RAW_LIMIT = 10_485_760
+"""Bytes of a picture that vendors fetch or that was uploaded to them, at most (contract 5.1)."""
 ENCODED_LIMIT = 10_485_760
 """Characters of base64 per picture that vendors accept (contract 5.1)."""
 CHUNK = 192 * 1024
@@ -64,17 +66,24 @@ class OpenMedia:
 
     @property
     def digest(self) -> str | None:
-        """SHA-256 of the raw bytes in hexadecimal; None until `read_encoded` has come to its end once."""
+        """SHA-256 of the raw bytes in hexadecimal; None until they were read to their end once."""
         return self._digest
 
     def read_encoded(self, chunk: int = CHUNK) -> Iterator[bytes]:
         """Exactly `encoded_size` bytes of base64, from the beginning each time it is called.
 
-        `chunk` is the number of raw bytes per piece, a multiple of three. Raises MediaError(`media-changed`) before
-        the last piece when the file isn't as it was opened, so that no request with it is ever complete.
+        `chunk` is the number of raw bytes per piece, a multiple of three. Raises as `read_raw` does.
         """
         if chunk <= 0 or chunk % 3:
             raise ValueError(f"chunk is {chunk}; it must be a multiple of three")
+        return map(b64encode, self.read_raw(chunk))
+
+    def read_raw(self, chunk: int = CHUNK) -> Iterator[bytes]:
+        """The bytes of the file, from the beginning each time it is called.
+
+        Raises MediaError(`media-changed`) before the last piece when the file isn't as it was opened, so that no
+        request with it is ever complete.
+        """
         sha256 = hashlib.sha256()
         for offset in range(0, self.size, chunk):
             wanted = min(chunk, self.size - offset)
@@ -86,7 +95,7 @@ class OpenMedia:
                     remedy="Leave files alone while a job runs; retry the item.",
                 )
             sha256.update(raw)
-            yield b64encode(raw)
+            yield raw
         self._digest = sha256.hexdigest()
 
     def _read_at(self, offset: int, length: int) -> bytes:

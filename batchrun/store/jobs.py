@@ -100,9 +100,17 @@ BY_USER = "user"
 """The pause of a person, that only `resume` lifts."""
 REFUSED = frozenset({"refused", "arrears"})
 """Pauses of a profile."""
-TRIED_AT_ONCE = frozenset({ErrorKind.NOT_SENT, ErrorKind.ACCOUNT, ErrorKind.NOT_FOUND, ErrorKind.LOCAL})
-"""What whoever runs a job again has mended: the address, the key, the model, this machine. Hints of a server still
-count."""
+TRIED_AT_ONCE = frozenset(
+    {
+        ErrorKind.NOT_SENT,
+        ErrorKind.ACCOUNT,
+        ErrorKind.NOT_FOUND,
+        ErrorKind.LOCAL,
+        ErrorKind.MEDIA_UNAVAILABLE,
+    }
+)
+"""What whoever runs a job again has mended: the address, the key, the model, this machine, the server of the media.
+Hints of the vendor still count."""
 
 
 def lift_pauses(connection: Connection, ids: Iterable[int], *, reasons: Iterable[str] = MENDED) -> None:
