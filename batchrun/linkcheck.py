@@ -17,7 +17,7 @@ from urllib.parse import urljoin
 from batchrun import __version__
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.media import RAW_LIMIT
-from batchrun.media.public import Seen, Target, check_addresses, check_seen, shortened, target_of
+from batchrun.media.public import PORTS, Seen, Target, check_addresses, check_seen, shortened, target_of
 from batchrun.transport import PinnedTransport, addresses_of
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -46,10 +46,18 @@ class Verdict:
 class LinkCheck:
     """Remembers for a while what it has found, so that items with the same URL ask once. One for an event loop."""
 
-    def __init__(self, *, monotonic: Callable[[], float], resolve: Resolve = addresses_of, seconds: float = SECONDS):
+    def __init__(
+        self,
+        *,
+        monotonic: Callable[[], float],
+        resolve: Resolve = addresses_of,
+        seconds: float = SECONDS,
+        ports: Collection[int] = PORTS,
+    ) -> None:
         self.monotonic = monotonic
         self.resolve = resolve
         self.seconds = seconds
+        self.ports = ports
         self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
         self.asking: dict[str, asyncio.Lock] = {}
 
@@ -75,7 +83,7 @@ class LinkCheck:
             return known.problem
         problem: MediaError | None = None
         try:
-            seen = await look(url, allowed, resolve=self.resolve, seconds=self.seconds)
+            seen = await look(url, allowed, resolve=self.resolve, seconds=self.seconds, ports=self.ports)
             check_seen(url, seen, limit=RAW_LIMIT)
         except MediaError as error:
             problem = error
@@ -86,13 +94,15 @@ class LinkCheck:
         return problem
 
 
-async def look(url: str, allowed: Collection[str], *, resolve: Resolve, seconds: float) -> Seen:
+async def look(
+    url: str, allowed: Collection[str], *, resolve: Resolve, seconds: float, ports: Collection[int] = PORTS
+) -> Seen:
     """What stands at `url`, behind its redirects. Raises as `LinkCheck.check` does."""
     asked = url
     try:
         async with asyncio.timeout(seconds):
             for _ in range(REDIRECTS + 1):
-                target = target_of(asked, allowed)
+                target = target_of(asked, allowed, ports)
                 seen = await seen_at(target, await checked_addresses(target, resolve))
                 location = seen.headers.get("location")
                 if seen.status not in REDIRECTING or location is None:

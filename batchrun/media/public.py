@@ -18,6 +18,7 @@ from batchrun.showing import clean
 PICTURE_TYPES = frozenset({"image/bmp", "image/heic", "image/jpeg", "image/png", "image/tiff", "image/webp"})
 """What vendors take by its URL (contract 5.1)."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
+PORTS = frozenset(DEFAULT_PORTS.values())
 URL_CHARS = 100
 """Of a URL in a message, at most."""
 
@@ -72,8 +73,8 @@ class Seen:
     """Names in lower case."""
 
 
-def target_of(url: str, allowed: Collection[str]) -> Target:
-    """`allowed` are hosts that the operator knows, as `host` or `host:port`.
+def target_of(url: str, allowed: Collection[str], ports: Collection[int] = PORTS) -> Target:
+    """`allowed` are hosts that the operator knows, as `host` or `host:port`; others are asked on `ports` alone.
 
     Raises MediaError(`media-url` or `media-url-private`) for a URL that must not be asked.
     """
@@ -96,8 +97,8 @@ def target_of(url: str, allowed: Collection[str]) -> Target:
     trusted = shown in allowed or f"{shown}:{port}" in allowed
     if not trusted:
         _check_host(url, host)
-        if port not in DEFAULT_PORTS.values():
-            raise _private(url, f"names port {port}; only 80 and 443 are asked")
+        if port not in ports:
+            raise _private(url, f"names port {port}; only {' and '.join(map(str, sorted(ports)))} are asked")
     return Target(url=url, host=host, port=port, trusted=trusted)
 
 
