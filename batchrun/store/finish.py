@@ -542,7 +542,7 @@ def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:
 
 def update_profile(connection: Connection, pool: Pool, results: Sequence[Result], now: datetime) -> None:
     settle(pool.bucket, results, now)
-    told = [seen(result) for result in results if result.sent_at is not None and result.error_kind not in OURS]
+    told = [seen(result) for result in results if told_by_provider(result)]
     observe(pool.health, told, now)
     refused = next((result for result in results if result.error_kind in PROFILE_IS_REFUSED), None)
     broke = next((result for result in results if result.pauses), None)
@@ -563,6 +563,12 @@ def update_profile(connection: Connection, pool: Pool, results: Sequence[Result]
     )
     if pause is not None and not pool.paused:
         connection.execute(sa.update(profiles).where(profiles.c.id == pool.id).values(pause))
+
+
+def told_by_provider(result: Result) -> bool:
+    """Whether it says something about the provider. A key or a model may be refused before the call, by an upload."""
+    sent = result.sent_at is not None and result.error_kind not in OURS
+    return sent or result.error_kind in PROFILE_IS_REFUSED
 
 
 def seen(result: Result) -> Seen:

@@ -192,6 +192,7 @@ class Bench:
         order = {
             "url": self.url,
             "simulator": self.simulator.url,
+            "like": self.like,
             "faults": list(self.faults()),
             "jobs": list(ids),
         }
@@ -392,13 +393,14 @@ def main(order: str, out: IO[str] = sys.stdout) -> None:
     simulator_url = asked["simulator"]
 
     def address(fault: str) -> str:
-        return f"{simulator_url}/{REGION}{f'/fault/{fault}' if fault else ''}/compatible-mode/v1"
+        base = "api/v1" if asked["like"] == NATIVE else "compatible-mode/v1"
+        return f"{simulator_url}/{REGION}{f'/fault/{fault}' if fault else ''}/{base}"
 
     engine = connect(asked["url"])
     settings = Settings(database_url=asked["url"], catalogue=None, environment={KEY_VARIABLE: KEY})
     stop = Stop()
     with signals(stop.ask):
-        end = run(engine, asked["jobs"], catalogue_at(address, asked["faults"]), settings, stop=stop)
+        end = run(engine, asked["jobs"], catalogue_at(address, asked["faults"], asked["like"]), settings, stop=stop)
     engine.dispose()
     json.dump({"calls": end.tally.calls, "reaped": end.tally.reaped, "exit": end.exit_code}, out)
 

@@ -118,7 +118,7 @@ def test_a_server_in_trouble_is_asked_again_and_nothing_is_paid(
     sqlite_bench: Bench, files: MediaServer, status: int
 ) -> None:
     url = files.picture("/a.png")
-    files.answers["/a.png"] = [Answer(status=status), *files.answers["/a.png"]]
+    files.answers["/a.png"] = [Answer(status=status), Answer(status=status), *files.answers["/a.png"]]
     end, (item,) = go(sqlite_bench, looking([url]), files)
     attempts = sqlite_bench.attempts_of(item.job_id)
     assert (end.exit_code, item.state, item.paid_tries) == (0, "done", 0)
