@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,10 @@ def answer(**changes: object) -> bytes:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> OpenMedia:
+def picture(tmp_path: Path) -> Iterator[OpenMedia]:
     (tmp_path / 'secret "name".bmp').write_bytes(BMP)
-    return open_media(tmp_path, 'secret "name".bmp')
+    with open_media(tmp_path, 'secret "name".bmp') as opened:
+        yield opened
 
 
 def sent(body: Body) -> bytes:
