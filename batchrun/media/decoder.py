@@ -132,7 +132,7 @@ class Decoder:
         output: FileIO | None = None
         try:
             order.give_to(child)
-            output = _nameless() if writes else None
+            output = nameless() if writes else None
             request = Request(
                 name=name,
                 operation=operation,
@@ -161,7 +161,7 @@ class Decoder:
             return None
 
 
-def _nameless() -> FileIO:
+def nameless() -> FileIO:
     """A file that is gone when it is closed, also when this process is killed."""
     try:
         file = TemporaryFile(buffering=0)  # noqa: SIM115 - whoever asked closes it

@@ -71,6 +71,8 @@ class Result:
     vendor_code: str | None = None
     request_id: str | None = None
     request_hash: str | None = None
+    note: str | None = None
+    """What was done to the pictures before they were sent."""
     answer: Answer | None = None
     charge: Charge | None = None
     pauses: str | None = None
@@ -141,6 +143,7 @@ ATTEMPT_COLUMNS = (
     "error",
     "vendor_code",
     "request_id",
+    "note",
 )
 TOKEN_COLUMNS = (
     "input_tokens",

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +38,7 @@ from batchrun.states import State
 from batchrun.tables import answers, jobs
 from batchrun.tokens import Between
 from tests.integration.running import KEY, MODEL, ORACLE_REGION, PATIENCE, SERIAL, Bench, check_money, faulty, job
+from tests.pictures import png
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -247,7 +249,7 @@ def stream(*deltas: JsonValue, finish: str = "stop") -> str:
 
 
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
-LONG_PICTURE = "data:image/png;base64,iVBORw0KGgo" + "A" * 199_997
+LONG_PICTURE = "data:image/png;base64," + b64encode(png(64, 64, 150_000)).decode()
 BODIES: list[Line] = [
     {"model": MODEL, "messages": [{"role": "user", "content": '{{ x }} {% if %} \u2028 é " \\ \n'}]},
     {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "stop": ["b"], "x_new": {"deep": [1.5, None]}},
