@@ -10,6 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, ClassVar, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +29,7 @@ from pydantic import (
 from batchrun.errors import TemplateError
 from batchrun.jobfile.quantities import Money, check_duration, format_duration, parse_duration, parse_money, refusal
 from batchrun.jobfile.template import Template
-from batchrun.showing import SECRET, clean, listing
+from batchrun.showing import SECRET, clean, listing, shown
 
 SECRET_KEYS = frozenset(
     [
@@ -104,6 +105,18 @@ Stops = Annotated[
         }
     ),
 ]
+
+
+ClockTime = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["22:00"])]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, KeyError, OSError):  # no name at all; not in the database; a folder of it
+        remedy = "Write a name of the time zone database, such as `Europe/Berlin` or `UTC`"
+        raise refusal(f"{shown(name)} is no time zone", remedy) from None
+    return name
 
 
 class Section(BaseModel):
@@ -309,6 +322,25 @@ class BudgetSpec(Section):
     @property
     def currency(self) -> str:
         return self.cap.currency
+
+
+class WindowSpec(Section):
+    """The hours of the day in which calls are started; those in flight at the end finish. `run --now` doesn't wait.
+
+    On a night on which clocks are changed it is an hour longer or shorter."""
+
+    start: ClockTime
+    """The time at which it opens, in 24 hours."""
+    end: ClockTime
+    """The time at which it closes; one before `start` is of the next day."""
+    timezone: Annotated[str, AfterValidator(_known_zone), Field(examples=["Asia/Tokyo"])]
+    """Whose time, as the time zone database names it."""
+
+    @model_validator(mode="after")
+    def _not_always(self) -> Self:
+        if self.start == self.end:
+            raise refusal("opens when it closes", "Delete `window`: without one, calls are made at any time")
+        return self
 
 
 class OutputSpec(Section):
