@@ -18,6 +18,8 @@ from batchrun.media import OpenMedia, open_media
 from batchrun.media.rules import PictureRules, Preparation
 from tests.pictures import heic, picture, png
 
+RULES = PictureRules()
+
 
 def webp_head(width: int, height: int) -> bytes:
     size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
@@ -29,14 +31,14 @@ def ftyp(major: bytes, *compatible: bytes) -> bytes:
     return struct.pack(">I", len(brands) + 8) + b"ftyp" + brands + b"\0" * 100
 
 
-def opened(tmp_path: Path, content: bytes, name: str = "a.bin", **rules: int) -> OpenMedia:
+def opened(tmp_path: Path, content: bytes, name: str = "a.bin", rules: PictureRules = RULES) -> OpenMedia:
     (tmp_path / name).write_bytes(content)
-    return open_media(tmp_path, name, Preparation(rules=PictureRules(**rules)))
+    return open_media(tmp_path, name, Preparation(rules=rules))
 
 
-def refused(root: Path, relative: str, **rules: int) -> MediaError:
+def refused(root: Path, relative: str, rules: PictureRules = RULES) -> MediaError:
     with pytest.raises(MediaError) as caught:
-        open_media(root, relative, Preparation(rules=PictureRules(**rules)))
+        open_media(root, relative, Preparation(rules=rules))
     assert caught.value.remedy
     return caught.value
 
@@ -135,8 +137,8 @@ def test_refused_by_content(tmp_path: Path, content: bytes, code: str, message: 
 
 def test_the_limit_counts_the_encoded_length(tmp_path: Path) -> None:
     content = png(20, 20, 301)
-    opened(tmp_path, content, "a", max_encoded=404).close()
-    error = refused(tmp_path, "a", max_encoded=403)
+    opened(tmp_path, content, "a", rules=PictureRules(max_encoded=404)).close()
+    error = refused(tmp_path, "a", rules=PictureRules(max_encoded=403))
     assert error.message == "'a' has 404 characters as base64; the limit is 403."
 
 

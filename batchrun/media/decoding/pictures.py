@@ -100,10 +100,9 @@ def fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
 def flat(picture: Image.Image) -> Image.Image:
     """The same in RGB, or in RGBA where something shows through; grey stays grey."""
     orientation = picture.getexif().get(0x0112)
-    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits to a sample
+    if picture.mode.startswith(("I", "F")):  # more than 8 bits to a sample
         deep = picture.convert("F")
-        _, high = deep.getextrema()
-        scale = 255 / high if isinstance(high, float) and high > 255 else 1.0
+        scale = 1 / 257 if picture.mode.startswith("I;16") else 255 / max(255.0, float(str(deep.getextrema()[1])))
         plain = deep.point(lambda value: value * scale).convert("L")
     elif picture.has_transparency_data:
         plain = picture.convert("RGBA")
