@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from batchrun.dialects.writing import is_web
 from batchrun.linkcheck import LinkCheck
-from batchrun.media import ENCODED_LIMIT
 from batchrun.messages import ChatRequest, ImagePart, Message, Part, Source, Uploaded, WrittenMessage
 from batchrun.plan import Plan
 from batchrun.uploading import Uploader
@@ -50,6 +49,6 @@ class Place:
         rules = self.plan.uploads
         if rules is None or isinstance(source, Uploaded):
             return source
-        if rules.which == "large" and source.encoded_size <= ENCODED_LIMIT:
+        if rules.which == "large" and source.encoded_size <= self.plan.model.rules.pictures.max_encoded:
             return source
         return await self.uploader.uploaded(source, rules, self.profile_id)

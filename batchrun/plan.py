@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,7 +23,8 @@ from batchrun.errors import ProviderError, UsageError
 from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
-from batchrun.media import ENCODED_LIMIT, RAW_LIMIT
+from batchrun.media import RAW_LIMIT
+from batchrun.media.rules import Preparation
 from batchrun.messages import (
     ChatRequest,
     ImagePart,
@@ -100,16 +101,13 @@ class Plan:
     """Hosts that may be asked about URLs although they aren't public; None where no URL is looked at."""
     uploads: UploadRules | None = None
     """Which files go to the vendor's storage before the call, and how; None for none."""
+    preparation: Preparation = field(default_factory=Preparation)
+    """What is done to pictures before they are sent."""
     shape: Shape | None = None
     """The form that answers are to have."""
     on_invalid: OnInvalid = "keep"
     notes: tuple[str, ...] = ()
     """What the user should know of what isn't sent."""
-
-    @property
-    def media_limit(self) -> int:
-        """Characters that a local file may have as base64; more where it can be uploaded instead."""
-        return ENCODED_LIMIT if self.uploads is None else (RAW_LIMIT + 2) // 3 * 4
 
     @property
     def written(self) -> bool:
@@ -245,7 +243,7 @@ def prepare(
         headers=headers_of(endpoint, dialect, settings, stream=spec.stream),
         model=model,
         said=said,
-        params={**spec.params, **asked.params},
+        params={**spec.params, **asked.params, **spec.media.sent()},
         thinking=None if thinking is None else Thinking(enabled=thinking.enabled, budget=thinking.budget),
         stream=spec.stream,
         media_root=media_root,
@@ -263,9 +261,10 @@ def prepare(
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
         checked_hosts=checked_hosts(spec, settings),
         uploads=upload_rules(spec, endpoint, dialect, settings),
+        preparation=preparation(spec, model),
         shape=shape_of(spec),
         on_invalid=spec.on_invalid,
-        notes=tuple(asked.notes),
+        notes=(*asked.notes, *notes_on_media(spec)),
     )
     check_request(spec, plan)
     return plan
@@ -277,6 +276,14 @@ def said_in(spec: JobSpec) -> tuple[Said, ...]:
         return tuple(Said(role=message.role, template=Template(message.content)) for message in spec.messages)
     written: tuple[tuple[Role, str | None], ...] = (("system", spec.system), ("user", spec.prompt))
     return tuple(Said(role=role, template=Template(text)) for role, text in written if text is not None)
+
+
+def preparation(spec: JobSpec, model: Model) -> Preparation:
+    """What is uploaded may be larger than what stands in a request."""
+    rules = model.rules.pictures
+    if spec.media.upload != "never":
+        rules = replace(rules, max_encoded=max(rules.max_encoded, (RAW_LIMIT + 2) // 3 * 4))
+    return Preparation(rules=rules, strip=spec.media.strip, shrink=spec.media.oversize == "shrink")
 
 
 def checked_hosts(spec: JobSpec, settings: Settings | None) -> frozenset[str] | None:
@@ -345,9 +352,47 @@ def check_continuing(spec: JobSpec, plan: Plan) -> None:
         )
 
 
+def notes_on_media(spec: JobSpec) -> list[str]:
+    """What `media` asks for in vain."""
+    notes = []
+    if spec.inputs.kind == "urls" and (spec.media.strip or spec.media.oversize == "shrink"):
+        notes.append("the vendor fetches the pictures itself: they are neither shrunk nor stripped")
+    if spec.media.max_pixels is not None and spec.params.get("vl_high_resolution_images") is True:
+        notes.append("vl_high_resolution_images makes media.max_pixels ineffective")
+    return notes
+
+
+def check_media(spec: JobSpec, plan: Plan) -> None:
+    """The bounds of pixels belong to some models (contract 8.3.2). Raises UsageError."""
+    asked = spec.media.sent()
+    if not asked:
+        return
+    names, bounds = " and ".join(f"media.{name}" for name in asked), plan.model.pixel_bounds
+    if plan.written:
+        raise UsageError(
+            f"each line of `inputs.requests` says itself what stands beside its pictures, so {names} can't be given",
+            code="pixel-bounds",
+            remedy="write max_pixels and min_pixels into the image parts of the lines",
+        )
+    if bounds is None:
+        raise UsageError(
+            f"{spec.model} at {spec.provider} takes no {names}",
+            code="pixel-bounds",
+            remedy="delete it, or give the model `pixel_bounds` in a catalogue file of your own",
+        )
+    for name, value in asked.items():
+        if isinstance(value, int) and not bounds[0] <= value <= bounds[1]:
+            raise UsageError(
+                f"media.{name} is {value:,}; {spec.model} at {spec.provider} takes {bounds[0]:,} to {bounds[1]:,}",
+                code="pixel-bounds",
+                remedy=f"write a number between {bounds[0]} and {bounds[1]}",
+            )
+
+
 def check_request(spec: JobSpec, plan: Plan) -> None:
     """Refuse before any call what every call of the job would be refused for."""
     check_continuing(spec, plan)
+    check_media(spec, plan)
     if spec.inputs.kind in ("images", "urls") and not plan.model.images:
         raise UsageError(
             f"{spec.model} at {spec.provider} takes no pictures",

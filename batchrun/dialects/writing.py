@@ -11,6 +11,7 @@ from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media import OpenMedia
+from batchrun.media.rules import PictureRules
 from batchrun.media.url import check_image_url
 from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, Uploaded
 
@@ -40,6 +41,9 @@ LONG_URL = 65_536
 class Placeholders:
     """The addresses of a request's images; a word that nobody can guess stands where long ones will go."""
 
+    def __init__(self, rules: PictureRules) -> None:
+        self.rules = rules
+
     @cached_property
     def word(self) -> str:
         """Made for the requests that need it only."""
@@ -51,7 +55,7 @@ class Placeholders:
             return source.url
         if not isinstance(source, str):
             return f"data:{source.mime};base64,{self.word}"
-        check_image_url(source)
+        check_image_url(source, self.rules)
         return self.word if _is_long(source) else source
 
     def body(self, fields: Mapping[str, JsonValue], request: ChatRequest) -> Body:

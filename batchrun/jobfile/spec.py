@@ -178,11 +178,8 @@ class JobSpec(Section):
         Plain JSON values. `stream`, limits, retry, timeouts, budget, window, output, tags and priority aren't part of
         it, nor what of `media` says how files travel.
         """
-        parts = self.model_dump(
-            mode="json",
-            include={"provider", "model", "system", "prompt", "thinking", "media"},
-            exclude={"media": {*HOW_MEDIA_TRAVEL}},
-        )
+        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking"})
+        parts["media"] = self.media.model_dump(mode="json", exclude_defaults=True, exclude={*HOW_MEDIA_TRAVEL})
         dumped = self.model_dump(mode="json", include={*ASKED_LATER})
         added = {name: value for name, value in dumped.items() if value is not None}
         return {**parts, **added, "params": dict(self.params)}
