@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from typing import BinaryIO
@@ -21,7 +20,6 @@ SMALLEST = 64
 """Pixels of a side below which nothing is gained any more."""
 
 Image.MAX_IMAGE_PIXELS = None  # our own bound holds, and it is looked at before anything is decoded
-warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def inspect(source: BinaryIO, _target: BinaryIO | None, _arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
