@@ -57,7 +57,7 @@ def serve() -> None:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            counts.append(len(self.raw_requestline) + len(self.headers.as_bytes()))
+            counts.append(len(self.requestline) + 2 + len(self.headers.as_bytes()))
             left = int(self.headers["content-length"])
             while left and (part := self.rfile.read(min(left, 65_536))):
                 left -= len(part)

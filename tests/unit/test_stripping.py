@@ -45,8 +45,8 @@ def exif(orientation: int) -> Image.Exif:
     return data
 
 
-def jpeg(orientation: int = 1, **options: object) -> bytes:
-    return picture("JPEG", 64, 48, exif=exif(orientation), comment=SECRET, icc_profile=PROFILE, **options)
+def jpeg(orientation: int = 1, *, progressive: bool = False) -> bytes:
+    return picture("JPEG", 64, 48, exif=exif(orientation), comment=SECRET, icc_profile=PROFILE, progressive=progressive)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
