@@ -137,7 +137,23 @@ def test_a_picture_without_metadata_is_the_same_file(tmp_path: Path, form: str) 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_every_cut_is_noticed_and_nothing_else_happens(tmp_path: Path, form: str) -> None:
     content = picture(form, 24, 16, exif=exif(6))
-    for end in range(1, len(content)):
+    for end in range(1, len(content), 5):
         with pytest.raises(MediaError) as caught:
             sent(tmp_path, content[:end])
         assert caught.value.code in ("media-broken", "media-format"), end
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg()[:-2] + b"\xff\xfe\0\2" * 200_000,
+        jpeg()[:2] + b"\xff\xfe\0\2" * 900 + jpeg()[2:-2] + b"\xff" * 1_000_000,
+        jpeg().replace(b"\xff\xda", b"\xff" * 1_000_000 + b"\xff\xda", 1),
+        png(20, 20)[:33] + chunk(b"IDAT", b"") * 200_000 + png(20, 20)[33:],
+    ],
+    ids=["scans", "fill", "before-the-data", "chunks"],
+)
+def test_a_file_of_nothing_but_parts_is_given_up(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(MediaError) as caught:
+        sent(tmp_path, content)
+    assert caught.value.code == "media-broken"
