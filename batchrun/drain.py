@@ -79,6 +79,8 @@ class Tally:
     in_flight: int = 0
     maybe_billed: int = 0
     """Calls that were stopped in flight."""
+    made_anew: int = 0
+    """Calls whose pictures were shrunk or written anew."""
     brakes: dict[int, str] = field(default_factory=dict)
     reaped: int = 0
     last_error: str = ""
@@ -98,6 +100,7 @@ class Tally:
             self.errors[result.error_kind.value] += 1
             self.last_error = result.error or ""
         self.maybe_billed += result.outcome == "lost"
+        self.made_anew += result.note is not None and result.sent_at is not None
         if result.charge is None:
             return
         if result.charge.usage is not None:

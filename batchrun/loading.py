@@ -318,8 +318,8 @@ class Loader:
                 new[item.custom_id] = item
             elif before.row_hash == item.row_hash or only_readable(before, item):
                 loaded.unchanged += 1
-            elif before.fence == 0:
-                store.replace_item(self.connection, before.id, item)
+            elif store.never_sent(self.connection, before):
+                store.replace_item(self.connection, before, item)
                 loaded.updated += 1
             else:
                 changed.append(f"{clean(row.place)}: {difference(before, item)}" if len(changed) < SHOWN else "")

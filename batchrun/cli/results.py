@@ -104,6 +104,8 @@ def print_item(item: ItemResult) -> None:
     lines = [heading + reason]
     if item.error_kind is not None:
         lines += [f"  {line}" for line in visible_lines(f"{item.error_kind}: {item.error or ''}")]
+    if item.answered is not None and item.answered.note is not None:
+        lines += [f"  {line}" for line in visible_lines(f"({item.answered.note})")]
     if item.reasoning:
         lines += ["  reasoning:", *(f"    {line}" for line in visible_lines(item.reasoning)), "  answer:"]
     if item.text is not None:

@@ -78,6 +78,7 @@ def print_summary(engine: Engine, end: RunEnd, *, as_json: bool) -> None:
             "calls": end.tally.calls,
             "seconds": round(end.seconds, 3),
             "interrupted": end.interrupted,
+            "made_anew": end.tally.made_anew,
             "maybe_billed": end.tally.maybe_billed,
             "exit_code": end.exit_code,
         }
@@ -156,6 +157,10 @@ def this_run(end: RunEnd) -> str:
         rate = ended / end.seconds if end.seconds else 0.0
         done, made = counted(ended, "item"), counted(end.tally.calls, "call")
         text = f"{done} and {made} in {span_of(end.seconds)}, {rate:.1f} items/s"
+    if end.tally.made_anew:
+        text += (
+            f"; {counted(end.tally.made_anew, 'call')} with pictures made anew: `batchrun results JOB --full` says how"
+        )
     if end.tally.reaped:
         text += f"; {end.tally.reaped:,} calls of a process that died were taken over and may have been billed"
     if end.interrupted:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from zlib import crc32
 
 from batchrun.media.header import ReadAt, number, tiff_tags
-from batchrun.media.whole import jpeg_end, png_chunks, webp_chunks
+from batchrun.media.whole import MOST_PARTS, jpeg_end, png_chunks, webp_chunks
 
 Piece = bytes | range
 """Bytes of our own, or a part of the file."""
@@ -33,7 +33,7 @@ def _jpeg(read_at: ReadAt, size: int) -> Iterator[Piece]:
     yield range(2)
     position, orientation = 2, 1
     kept: list[Piece] = []
-    while True:
+    for _ in range(MOST_PARTS):
         head = read_at(position, 16)
         if len(head) < 4 or head[0] != 0xFF:
             raise ValueError("the JPEG header is cut or broken")
@@ -49,6 +49,8 @@ def _jpeg(read_at: ReadAt, size: int) -> Iterator[Piece]:
         if _is_kept(kind, head):
             kept.append(segment)
         position = segment.stop
+    else:
+        raise ValueError("it has more parts than any picture needs")
     # JFIF wants to be the first segment, EXIF the next.
     if kept and isinstance(kept[0], range) and read_at(kept[0].start + 1, 1) == b"\xe0":
         yield kept.pop(0)

@@ -13,6 +13,10 @@ from batchrun.media.header import ReadAt, number, tiff_tags
 _BLOCK = 256 * 1024
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """In JPEG data a marker; other bytes behind FF belong to the data."""
+MOST_PARTS = 65_536
+"""Segments, chunks or boxes that are looked at: a file of nothing but tiny ones must not keep a thread busy."""
+_MOST_SCANS = 4_096
+"""The same behind the beginning of JPEG data, where each costs a search."""
 _STRIPS = ((0x0111, 0x0117), (0x0144, 0x0145))
 """TIFF: offsets and lengths of strips, and of tiles."""
 _MOST_STRIPS = 65_536
@@ -31,19 +35,20 @@ def check_end(mime: str, read_at: ReadAt, size: int) -> None:
 def jpeg_end(read_at: ReadAt, size: int, data: int) -> int:
     """Where a JPEG ends whose compressed data begin at `data`, a marker: behind its end marker. Raises ValueError."""
     position = data
-    while True:
+    for _ in range(_MOST_SCANS):
         position = _next_marker(read_at, size, position)
         kind = read_at(position, 4)
         if kind[1] == 0xD9:
             return position + 2
         # Tables and the headers of further scans stand between the data, and may hold bytes like markers.
         position += 2 + number(kind[2:4], ">H")
+    raise ValueError("it has more parts than any picture needs")
 
 
 def png_chunks(read_at: ReadAt, size: int) -> Iterator[tuple[bytes, range]]:
     """Each chunk: its type, and where it stands as a whole. Raises ValueError where the file ends before IEND does."""
     position = 8
-    while True:
+    for _ in range(MOST_PARTS):
         head = read_at(position, 8)
         end = position + 12 + number(head[:4], ">I")
         if end > size:
@@ -52,6 +57,7 @@ def png_chunks(read_at: ReadAt, size: int) -> Iterator[tuple[bytes, range]]:
         if head[4:8] == b"IEND":
             return
         position = end
+    raise ValueError("it has more parts than any picture needs")
 
 
 def webp_chunks(read_at: ReadAt, size: int) -> Iterator[tuple[bytes, range]]:
@@ -59,7 +65,9 @@ def webp_chunks(read_at: ReadAt, size: int) -> Iterator[tuple[bytes, range]]:
     position, end = 12, 8 + number(read_at(4, 4), "<I")
     if end > size:
         raise ValueError("it ends in the middle")
-    while position + 8 <= end:
+    for _ in range(MOST_PARTS):
+        if position + 8 > end:
+            return
         head = read_at(position, 8)
         length = number(head[4:8], "<I")
         after = position + 8 + length + length % 2
@@ -67,6 +75,7 @@ def webp_chunks(read_at: ReadAt, size: int) -> Iterator[tuple[bytes, range]]:
             raise ValueError("a part of it is longer than the whole")
         yield head[:4], range(position, min(after, size))
         position = after
+    raise ValueError("it has more parts than any picture needs")
 
 
 def _next_marker(read_at: ReadAt, size: int, position: int) -> int:
@@ -82,14 +91,15 @@ def _jpeg(read_at: ReadAt, size: int) -> None:
     if read_at(size - 2, 2) == b"\xff\xd9":
         return
     position = 2
-    while True:
+    for _ in range(MOST_PARTS):
         head = read_at(position, 4)
         if len(head) < 4:
             raise ValueError("it ends in the middle")
         if head[1] == 0xDA:
-            break
+            jpeg_end(read_at, size, position)
+            return
         position += 1 if head[1] == 0xFF else 2 if 0xD0 <= head[1] <= 0xD7 else 2 + number(head[2:4], ">H")
-    jpeg_end(read_at, size, position)
+    raise ValueError("it has more parts than any picture needs")
 
 
 def _png(read_at: ReadAt, size: int) -> None:
@@ -121,7 +131,9 @@ def _tiff(read_at: ReadAt, size: int) -> None:
 
 def _heic(read_at: ReadAt, size: int) -> None:
     position = 0
-    while position + 8 <= size:
+    for _ in range(MOST_PARTS):
+        if position + 8 > size:
+            return
         head = read_at(position, 16)
         length = number(head[:4], ">I")
         if length == 0:  # the last box goes to the end
@@ -131,6 +143,7 @@ def _heic(read_at: ReadAt, size: int) -> None:
         if length < 8 or position + length > size:
             raise ValueError("it ends in the middle")
         position += length
+    raise ValueError("it has more parts than any picture needs")
 
 
 _CHECKERS: dict[str, Callable[[ReadAt, int], None]] = {

@@ -44,7 +44,7 @@ OURS = frozenset(
 SAME_ERRORS = 10
 """Equal errors of items in a row, before anything has succeeded, that pause a job."""
 SAME_MEDIA_ERRORS = 100
-"""The same for pictures that can't be sent: they fail at once, for nothing, while the first answers are under way."""
+"""The same for pictures that can't be sent: they fail for nothing, and before the first answers can be there."""
 UNREACHED_TRIES = 4
 """Of one item, so that a job of few items doesn't wait minutes to say that the address is wrong."""
 

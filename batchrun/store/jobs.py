@@ -14,7 +14,7 @@ from batchrun.errors import ErrorKind
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
 from batchrun.states import State
-from batchrun.tables import EPOCH, Record, audit, items, jobs, prices, profiles
+from batchrun.tables import EPOCH, Record, attempts, audit, items, jobs, prices, profiles
 
 LIMIT_NAMES = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrency")
 
@@ -195,11 +195,20 @@ def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> No
         )
 
 
-def replace_item(connection: Connection, item_id: int, item: NewItem) -> None:
-    """Only for an item that was never tried."""
+def never_sent(connection: Connection, item: Record) -> bool:
+    """Whether no request of this row of `items_named` has left or is under way: it wasn't tried yet, or its picture
+    couldn't be sent."""
+    if item.fence == 0:
+        return True
+    sent = sa.exists().where(attempts.c.item_id == item.id, attempts.c.outcome != "unsent")
+    return item.state != State.CLAIMED.value and not connection.execute(sa.select(sent)).scalar_one()
+
+
+def replace_item(connection: Connection, before: Record, item: NewItem) -> None:
+    """Only for an item that was never sent."""
     connection.execute(
         sa.update(items)
-        .where(items.c.id == item_id, items.c.fence == 0)
+        .where(items.c.id == before.id, items.c.fence == before.fence, items.c.state != State.CLAIMED.value)
         .values(row_hash=item.row_hash, variables=item.variables, media=item.media, input_bound=item.input_bound)
     )
 

@@ -16,6 +16,7 @@ from batchrun.media.decoder import Decoder
 from batchrun.media.path import open_inside
 
 ROOMY = {"long_side": 7680, "short_side": 4320, "bytes": 7_864_320, "pixels": 50_000_000}
+SMALL = {**ROOMY, "long_side": 400, "short_side": 300}
 
 
 @pytest.fixture
@@ -37,10 +38,12 @@ def nameless_files() -> int:
     return sum("(deleted)" in os.readlink(link) for link in links if os.path.lexists(link))
 
 
-def test_a_picture_is_measured(decoder: Decoder, noisy: Path) -> None:
+def test_a_smaller_picture_is_made(decoder: Decoder, noisy: Path) -> None:
     with open_inside(noisy.parent, noisy.name) as file:
-        values = decoder.ask("inspect", file, {}, name="a").values
-    assert values == {"width": 4000, "height": 3000, "format": "JPEG", "frames": 1, "alpha": False}
+        decoded = decoder.ask("shrink", file, SMALL, name="a", writes=True)
+    assert decoded.output is not None
+    with decoded.output as output, Image.open(output) as made:
+        assert (made.format, made.size) == ("JPEG", (400, 300))
 
 
 def test_what_takes_too_long_is_ended_and_the_next_request_is_served(decoder: Decoder, noisy: Path) -> None:
@@ -48,7 +51,10 @@ def test_what_takes_too_long_is_ended_and_the_next_request_is_served(decoder: De
         with pytest.raises(MediaError, match=r"'a' couldn't be decoded: it took longer than 0\.2 s") as caught:
             decoder.ask("shrink", file, ROOMY | {"bytes": 100_000}, name="a", writes=True, seconds=0.2)
         assert caught.value.code == "media-undecodable"
-        assert decoder.ask("inspect", file, {}, name="a").values["width"] == 4000
+        decoded = decoder.ask("shrink", file, SMALL, name="a", writes=True)
+    assert decoded.output is not None
+    decoded.output.close()
+    assert decoded.values["width"] == 400
 
 
 def test_memory_is_limited(noisy: Path) -> None:
@@ -66,7 +72,7 @@ def test_a_process_that_is_killed_costs_one_request(noisy: Path) -> None:
     child.process.kill()
     child.process.wait()
     with open_inside(noisy.parent, noisy.name) as file, pytest.raises(MediaError, match="ended by SIGKILL"):
-        child.ask(Request(name="a", operation="inspect", arguments={}, source=file.fileno()))
+        child.ask(Request(name="a", operation="shrink", arguments=SMALL, source=file.fileno()))
     assert not child.usable
     child.close()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from batchrun.errors import UsageError
+from batchrun.errors import ChangedError, UsageError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.plan import prepare
 from tests.integration.recording import recording, stream
@@ -215,3 +215,28 @@ def test_moonshot_takes_gif(sqlite_bench: Bench) -> None:
     rules = sqlite_bench.catalogue.model("moonshot/china", "kimi-k2.5").rules.pictures
     assert {"image/gif", "image/webp"} <= rules.formats
     assert "image/tiff" not in rules.formats
+
+
+def test_a_picture_that_was_mended_is_taken_as_it_is_now(sqlite_bench: Bench, folder: Path) -> None:
+    """It was never sent, so no answer belongs to what it was before."""
+    (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "b.png").write_bytes(GOOD["good.png"])
+    (job_id,) = sqlite_bench.load(captions())
+    sqlite_bench.run([job_id])
+    (folder / "a.png").write_bytes(GOOD["good.png"])
+    (loaded,) = sqlite_bench.loaded(captions())
+    assert (loaded.updated, loaded.unchanged) == (1, 1)
+    (folder / "b.png").write_bytes(picture("PNG", 600, 400))
+    with pytest.raises(ChangedError, match=r"(?s)1 rows.*b\.png"):
+        sqlite_bench.load(captions())
+
+
+def test_pictures_leave_as_their_own_bytes(sqlite_bench: Bench, folder: Path) -> None:
+    """Base64 is four thirds; the rest of the request is next to nothing."""
+    for number in range(12):
+        (folder / f"{number}.jpg").write_bytes(photo("JPEG", 1, (900 + number, 700)))
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    with recording(sqlite_bench, stream({"content": "yes"})) as bodies:
+        assert sqlite_bench.go(captions()).exit_code == 0
+    assert len(bodies) == 12
+    assert sum(map(len, bodies)) <= 1.34 * size

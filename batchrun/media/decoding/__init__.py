@@ -13,7 +13,6 @@ Operation = Callable[[BinaryIO, BinaryIO | None, Mapping[str, JsonValue]], Mappi
 Raises MediaError for what is wrong with the file; its message has no subject and no full stop: "has no frames"."""
 
 OPERATIONS: Mapping[str, str] = {
-    "inspect": "batchrun.media.decoding.pictures",
     "shrink": "batchrun.media.decoding.pictures",
 }
 """The module of each operation; the function in it has its name. Imported when it is first asked for."""

@@ -1,8 +1,7 @@
-"""Pictures in the process for decoding: what they are, and smaller ones of them."""
+"""Pictures in the process for decoding: smaller ones are made of them."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from typing import BinaryIO
@@ -21,19 +20,6 @@ SMALLEST = 64
 """Pixels of a side below which nothing is gained any more."""
 
 Image.MAX_IMAGE_PIXELS = None  # our own bound holds, and it is looked at before anything is decoded
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-
-def inspect(source: BinaryIO, _target: BinaryIO | None, _arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """`width` and `height` as stored, `format`, `frames`, and `alpha`: whether it may have transparent parts."""
-    with opened(source) as picture:
-        return {
-            "width": picture.width,
-            "height": picture.height,
-            "format": picture.format,
-            "frames": getattr(picture, "n_frames", 1),
-            "alpha": picture.has_transparency_data,
-        }
 
 
 def shrink(source: BinaryIO, target: BinaryIO | None, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
