@@ -20,6 +20,7 @@ from batchrun.catalogue.addresses import check_base_url, is_exposed
 from batchrun.catalogue.file import CatalogueFile, EndpointEntry, ModelEntry, PriceEntry
 from batchrun.catalogue.merge import contradictions, merge_files, merge_models, models_at, resolved
 from batchrun.catalogue.reader import read_catalogue_file, refuse
+from batchrun.clips import VideoFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
 from batchrun.messages import Thinking
@@ -82,6 +83,8 @@ class Model:
     """The most that one picture can become, marks included."""
     picture_tokens: PictureFormula | None = None
     """How pictures are counted; None where no formula is published."""
+    video_tokens: VideoFormula | None = None
+    """The same of videos and image lists."""
     structured: Structured | None = None
     """None is not known."""
     tools: bool | None = None
@@ -327,6 +330,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         max_output=entry.max_output,
         max_image_tokens=entry.max_image_tokens,
         picture_tokens=_formula(entry),
+        video_tokens=_video_formula(entry),
         structured=_structured(entry),
         tools=entry.tools,
         retired_on=retirement.on if retirement else None,
@@ -349,6 +353,20 @@ def _formula(entry: ModelEntry) -> PictureFormula | None:
         return None
     (least, most), (smallest, largest) = entry.picture_tokens.min_pixels, entry.picture_tokens.max_pixels
     return PictureFormula(factor=entry.picture_tokens.factor, min_pixels=(least, most), max_pixels=(smallest, largest))
+
+
+def _video_formula(entry: ModelEntry) -> VideoFormula | None:
+    written = entry.video_tokens
+    if written is None:
+        return None
+    bounds = [(low, high) for low, high in (written.min_pixels, written.frame_pixels, written.total_pixels)]
+    return VideoFormula(
+        factor=written.factor,
+        max_frames=written.max_frames,
+        min_pixels=bounds[0],
+        frame_pixels=bounds[1],
+        total_pixels=bounds[2],
+    )
 
 
 def _limits(entry: ModelEntry) -> Limits:
