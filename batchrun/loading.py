@@ -33,9 +33,12 @@ from batchrun.errors import (
     TemplateError,
     UsageError,
 )
+from batchrun.foreseeing import Foreseeing
+from batchrun.foreseen import Foreseen
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.messages import JsonValue
+from batchrun.needs import Needs
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
@@ -202,9 +205,12 @@ class Loader:
         changed: list[str] = []
         most: Decimal | None = Decimal(0)
         capped = loaded.cap is not None
+        needs = Needs(plan, media_root(job, self.base), self.now)
+        new = Foreseeing(needs)
         for batch in batches(checked_rows(job, plan, self.base, capped=capped)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
-            self.add(loaded, made, batch, earlier, changed)
+            for item in self.add(loaded, made, batch, earlier, changed):
+                new.add(item.variables, item.media, item.input_bound)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
             most = None if most is None or not capped else dearest(plan, most, made)
@@ -212,12 +218,21 @@ class Loader:
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
+        self.note_foreseen(loaded, new.sums())
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
         loaded.notes += plan.notes
         loaded.notes += plan.advice
         return loaded
+
+    def note_foreseen(self, loaded: Loaded, new: Foreseen) -> None:
+        """Add what is estimated of the new rows to what was of earlier ones; nothing is known of a job that an older
+        version loaded, so that none of it is told."""
+        before = store.estimate_of(self.connection, loaded.job_id)
+        if new.items and (loaded.created or before is not None):
+            whole = new if before is None else before + new
+            store.change_job(self.connection, loaded.job_id, {"estimate": whole.stored()})
 
     def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
         """Find the job of this name or make it. Raises ChangedError where its identity differs."""
@@ -306,8 +321,9 @@ class Loader:
 
     def add(
         self, loaded: Loaded, made: Sequence[NewItem], rows: Sequence[Row], earlier: Earlier, changed: list[str]
-    ) -> None:
-        """Add what is new of a batch, pass over what is known, note what has changed since it was called."""
+    ) -> list[NewItem]:
+        """Add what is new of a batch, pass over what is known, note what has changed since it was called. Returns what
+        was added."""
         known = store.items_named(self.connection, loaded.job_id, [item.custom_id for item in made])
         new: dict[str, NewItem] = {}
         for item, row in zip(made, rows, strict=True):
@@ -329,6 +345,7 @@ class Loader:
                 changed.append(f"{clean(row.place)}: {difference(before, item)}" if len(changed) < SHOWN else "")
         store.add_items(self.connection, loaded.job_id, list(new.values()))
         loaded.added += len(new)
+        return list(new.values())
 
 
 def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:

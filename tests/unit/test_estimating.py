@@ -15,10 +15,10 @@ from batchrun.catalogue import Limits, load_catalogue
 from batchrun.clips import Clip, VideoFormula, most_tokens, video_tokens
 from batchrun.estimating import covered
 from batchrun.estimating.duration import Duration, Load, duration
-from batchrun.estimating.needs import Need, Needs, edges
 from batchrun.estimating.spread import Outlook, Quantity, Spread, quantile
 from batchrun.jobfile.spec import JobSpec
 from batchrun.messages import JsonValue
+from batchrun.needs import Need, Needs, edges
 from batchrun.plan import prepare
 from batchrun.pricing import Price, Tier
 from batchrun.tokens import Between
