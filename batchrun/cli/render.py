@@ -139,14 +139,18 @@ def estimate_text(estimate: Foreseen, low: Decimal | None, high: Decimal | None,
     return f"estimated {span} {currency}, came to {came} {currency}"
 
 
-def foreseen_tokens_text(estimate: Foreseen, input_tokens: int | None, output_tokens: int | None) -> str:
-    """The same of the tokens."""
+def foreseen_tokens_text(
+    estimate: Foreseen, input_tokens: int | None, output_tokens: int | None, *, answered: int
+) -> str:
+    """The same of the tokens; it says where not all items are `answered`."""
     spans = [
         f"at least {low:,}" if high is None else f"{low:,}-{high:,}"
         for low, high in (estimate.input_tokens, estimate.output_tokens)
     ]
     came = [count_text(tokens) for tokens in (input_tokens, output_tokens)]
-    return f"estimated {spans[0]} tokens in and {spans[1]} out, came to {came[0]} and {came[1]}"
+    return f"estimated {spans[0]} tokens in and {spans[1]} out, came to {came[0]} and {came[1]}" + (
+        f" with {answered:,} of {estimate.items:,} items answered" if answered < estimate.items else ""
+    )
 
 
 def foreseen_document(estimate: Foreseen | None) -> dict[str, object] | None:

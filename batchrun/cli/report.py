@@ -108,7 +108,7 @@ def print_block(shell: Screen, by: By, lines: Sequence[CostLine]) -> None:
     for line in lines:
         if line.estimate is not None:
             money = estimate_text(line.estimate, line.cost_low, line.cost_high, line.currency)
-            tokens = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens)
+            tokens = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens, answered=line.items)
             shell.line(f"  {line.key}: {'; '.join(text for text in (money, tokens) if text)}")
     for line in sums:
         for note in notes(line):

@@ -131,7 +131,7 @@ def estimate_lines(line: CostLine) -> list[str]:
     if line.estimate is None:
         return []
     money_line = estimate_text(line.estimate, line.cost_low, line.cost_high, line.currency)
-    tokens_line = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens)
+    tokens_line = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens, answered=line.items)
     return [text for text in (money_line, tokens_line) if text]
 
 
