@@ -33,9 +33,12 @@ from batchrun.errors import (
     TemplateError,
     UsageError,
 )
+from batchrun.foreseeing import Foreseeing
+from batchrun.foreseen import Foreseen
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.messages import JsonValue
+from batchrun.needs import Needs
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
@@ -60,6 +63,10 @@ SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
+TOKENS_PER_FRAME = 300
+"""Two frames of a list share what a picture has."""
+TOKENS_PER_VIDEO = 60_000
+"""One of ten minutes and more has twice as many (contract 8.3.4)."""
 TOKENS_PER_ANSWER = 300
 """Guesses that pace a job under a limit of tokens until its first answers tell their mean."""
 
@@ -198,9 +205,12 @@ class Loader:
         changed: list[str] = []
         most: Decimal | None = Decimal(0)
         capped = loaded.cap is not None
+        needs = Needs(plan, media_root(job, self.base), self.now)
+        new = Foreseeing(needs)
         for batch in batches(checked_rows(job, plan, self.base, capped=capped)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
-            self.add(loaded, made, batch, earlier, changed)
+            for item in self.add(loaded, made, batch, earlier, changed):
+                new.add(item.variables, item.media, item.input_bound)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
             most = None if most is None or not capped else dearest(plan, most, made)
@@ -208,12 +218,21 @@ class Loader:
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
+        self.note_foreseen(loaded, new.sums())
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
         loaded.notes += plan.notes
         loaded.notes += plan.advice
         return loaded
+
+    def note_foreseen(self, loaded: Loaded, new: Foreseen) -> None:
+        """Add what is estimated of the new rows to what was of earlier ones; nothing is known of a job that an older
+        version loaded, so that none of it is told."""
+        before = store.estimate_of(self.connection, loaded.job_id)
+        if new.items and (loaded.created or before is not None):
+            whole = new if before is None else before + new
+            store.change_job(self.connection, loaded.job_id, {"estimate": whole.stored()})
 
     def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
         """Find the job of this name or make it. Raises ChangedError where its identity differs."""
@@ -302,8 +321,9 @@ class Loader:
 
     def add(
         self, loaded: Loaded, made: Sequence[NewItem], rows: Sequence[Row], earlier: Earlier, changed: list[str]
-    ) -> None:
-        """Add what is new of a batch, pass over what is known, note what has changed since it was called."""
+    ) -> list[NewItem]:
+        """Add what is new of a batch, pass over what is known, note what has changed since it was called. Returns what
+        was added."""
         known = store.items_named(self.connection, loaded.job_id, [item.custom_id for item in made])
         new: dict[str, NewItem] = {}
         for item, row in zip(made, rows, strict=True):
@@ -325,6 +345,7 @@ class Loader:
                 changed.append(f"{clean(row.place)}: {difference(before, item)}" if len(changed) < SHOWN else "")
         store.add_items(self.connection, loaded.job_id, list(new.values()))
         loaded.added += len(new)
+        return list(new.values())
 
 
 def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:
@@ -377,22 +398,25 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
     if not plan.model.rules.media_urls and any(reference.url and is_web(reference.url) for reference in row.media):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
-    bound = plan.input_bound(texts, len(row.media))
+    bound = plan.input_bound(texts, sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row))
     if bound is None and capped:
         raise bad_row(
             row,
-            f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
+            f"a budget needs a bound of the input, and how long a picture or video can be for {job.model} isn't known",
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
     return texts, bound
 
 
+def lengths_of_videos(row: Row) -> list[int | None]:
+    """Of each video how many pictures it is given as; None where it is one file."""
+    videos = [reference for reference in row.media if reference.kind != "image"]
+    return [None if video.frames is None else len(video.frames) for video in videos]
+
+
 def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
-    """The references to a row's pictures, as they are stored."""
-    return [
-        {key: value for key in ("kind", "path", "url", "size") if (value := getattr(reference, key)) is not None}
-        for reference in row.media
-    ]
+    """The references to a row's pictures and videos, as they are stored."""
+    return [reference.stored() for reference in row.media]
 
 
 def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
@@ -412,8 +436,10 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
 def expected(plan: Plan, rows: Sequence[Row]) -> int:
     """Tokens that a call of these rows is likely to use."""
     words = sum(len(text.encode()) for row in rows for text in plan.texts(row.variables)) // BYTES_PER_TOKEN
-    pictures = sum(len(row.media) for row in rows) * TOKENS_PER_PICTURE
-    return (words + pictures) // len(rows) + TOKENS_PER_ANSWER
+    pictures = sum(reference.kind == "image" for row in rows for reference in row.media) * TOKENS_PER_PICTURE
+    lengths = [length for row in rows for length in lengths_of_videos(row)]
+    videos = sum(TOKENS_PER_VIDEO if length is None else length * TOKENS_PER_FRAME for length in lengths)
+    return (words + pictures + videos) // len(rows) + TOKENS_PER_ANSWER
 
 
 def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]:

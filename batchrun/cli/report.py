@@ -12,7 +12,17 @@ import typer
 from batchrun import api
 from batchrun.cli.completing import job_names
 from batchrun.cli.options import AsJson, Database
-from batchrun.cli.render import Column, Screen, between_text, cost_text, count_text, screen
+from batchrun.cli.render import (
+    Column,
+    Screen,
+    between_text,
+    cost_text,
+    count_text,
+    estimate_text,
+    foreseen_document,
+    foreseen_tokens_text,
+    screen,
+)
 from batchrun.errors import UsageError
 from batchrun.reports.cost import CostLine, totals
 from batchrun.showing import clean
@@ -95,6 +105,11 @@ def print_block(shell: Screen, by: By, lines: Sequence[CostLine]) -> None:
         Column(title="COST", justify="right"),
     )
     shell.table(columns, shown)
+    for line in lines:
+        if line.estimate is not None:
+            money = estimate_text(line.estimate, line.cost_low, line.cost_high, line.currency)
+            tokens = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens, answered=line.items)
+            shell.line(f"  {line.key}: {'; '.join(text for text in (money, tokens) if text)}")
     for line in sums:
         for note in notes(line):
             shell.line(f"  {note}")
@@ -157,4 +172,5 @@ def as_record(line: CostLine) -> dict[str, object]:
         "video_tokens": line.video_tokens,
         "unknown_usage": line.unknown_usage,
         "settled": line.settled,
+        "estimate": foreseen_document(line.estimate),
     }

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batchrun.brakes import span_of
-from batchrun.cli.render import command_text
+from batchrun.cli.render import command_text, estimate_text, foreseen_document, foreseen_tokens_text
 from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading import Loaded
@@ -95,7 +95,8 @@ def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) ->
     if job.outside_sample:
         of = f"of a sample of {job.total:,} of {job.total + sum(job.outside_sample.values()):,}"
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} {of}"]
-    lines += [f"  {cost_line(line)}" for line in costs]
+    for line in costs:
+        lines += [f"  {text}" for text in (cost_line(line), *estimate_lines(line))]
     if job.unfit:
         lines.append(f"  answers that don't fit the schema: {job.unfit:,} of the done ones")
         again = command_text("retry", job.name, "--state", "done", simulated=job.simulated)
@@ -125,6 +126,14 @@ def cost_line(line: CostLine) -> str:
         cost = f"{amount_of((line.cost_low, line.cost_high))} {line.currency}"
         cost += f" and {line.unknown_cost:,} calls without a known price" if line.unknown_cost else ""
     return f"{tokens} · {cost} for {line.calls:,} calls" + (" (simulated money)" if line.simulated else "")
+
+
+def estimate_lines(line: CostLine) -> list[str]:
+    if line.estimate is None:
+        return []
+    money_line = estimate_text(line.estimate, line.cost_low, line.cost_high, line.currency)
+    tokens_line = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens, answered=line.items)
+    return [text for text in (money_line, tokens_line) if text]
 
 
 def count(tokens: int | None) -> str:
@@ -193,6 +202,7 @@ def job_document(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None)
                 "calls": line.calls,
                 "input_tokens": line.input_tokens,
                 "output_tokens": line.output_tokens,
+                "estimate": foreseen_document(line.estimate),
             }
             for line in costs
         ],

@@ -6,6 +6,7 @@ sum, never taken as zero. Real and simulated money are never added, nor are two 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -15,6 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, Connection
 
+from batchrun.foreseen import Foreseen, stored_foreseen
 from batchrun.tables import EPOCH, MONEY_DIGITS, Record, answers, attempts, items, jobs, usage
 
 By = Literal["job", "model", "provider", "day"]
@@ -62,6 +64,8 @@ class CostLine:
     """Answers that `max_tokens` cut and that stand at the beginning of a later one."""
     settled: int = 0
     """Attempts whose cost was left open and settled by hand."""
+    estimate: Foreseen | None = None
+    """What the job was estimated at when its items were loaded. None where the line isn't all that a job has cost."""
     items: int = field(init=False)
     """Items that got their answer from these calls."""
     exact: bool = field(init=False)
@@ -93,12 +97,26 @@ def cost_by(
     name = grouping.namer(connection)
     width = len(grouping.columns)
     lines = [_line(name(row[:width]), row, outcomes.get(tuple(row[: width + 2]), Odd())) for row in rows]
-    return _merge_unpriced(lines)
+    merged = _merge_unpriced(lines)
+    return _with_estimates(connection, merged) if by == "job" and since is None and until is None else merged
+
+
+def _with_estimates(connection: Connection, lines: Sequence[CostLine]) -> list[CostLine]:
+    known = {
+        (row.name, row.simulated): stored_foreseen(row.estimate)
+        for row in connection.execute(sa.select(jobs.c.name, jobs.c.simulated, jobs.c.estimate))
+    }
+    alone = Counter((line.key, line.simulated) for line in lines)
+    # A job that was paid in two currencies has two lines, and neither is all of it.
+    return [
+        replace(line, estimate=known.get((line.key, line.simulated))) if alone[line.key, line.simulated] == 1 else line
+        for line in lines
+    ]
 
 
 def totals(lines: Iterable[CostLine]) -> list[CostLine]:
     """One line per currency, real and simulated apart."""
-    return _merge_unpriced([replace(line, key="total") for line in lines])
+    return _merge_unpriced([replace(line, key="total", estimate=None) for line in lines])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +226,7 @@ def _outcomes(
 
 
 def _line(key: str, row: Record, odd: Odd) -> CostLine:
-    tokens = {name: getattr(row, name) for name in _TOKENS}
+    tokens = {name: None if (count := getattr(row, name)) is None else int(count) for name in _TOKENS}
     return CostLine(
         key=key,
         simulated=row.simulated,
@@ -222,7 +240,12 @@ def _line(key: str, row: Record, odd: Odd) -> CostLine:
         unknown_cost=row.calls - row.priced,
         unknown_usage=row.calls - row.counted,
         settled=row.settled,
-        **{name: None if count is None else int(count) for name, count in tokens.items()},
+        input_tokens=tokens["input_tokens"],
+        cached_tokens=tokens["cached_tokens"],
+        output_tokens=tokens["output_tokens"],
+        reasoning_tokens=tokens["reasoning_tokens"],
+        image_tokens=tokens["image_tokens"],
+        video_tokens=tokens["video_tokens"],
     )
 
 

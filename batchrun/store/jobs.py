@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from batchrun.catalogue import Limits
 from batchrun.errors import ErrorKind
+from batchrun.foreseen import Foreseen, stored_foreseen
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
 from batchrun.states import State
@@ -61,6 +62,10 @@ def price_ids(connection: Connection, rows: Sequence[PriceRow], now: datetime) -
 
 def job_named(connection: Connection, name: str, *, simulated: bool) -> Record | None:
     return connection.execute(sa.select(jobs).where(jobs.c.name == name, jobs.c.simulated == simulated)).one_or_none()
+
+
+def estimate_of(connection: Connection, job_id: int) -> Foreseen | None:
+    return stored_foreseen(connection.execute(sa.select(jobs.c.estimate).where(jobs.c.id == job_id)).scalar())
 
 
 def lock(connection: Connection, ids: Iterable[int]) -> None:
