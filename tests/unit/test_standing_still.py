@@ -31,7 +31,8 @@ def test_a_picture_that_was_made_meanwhile_is_closed_and_not_sent(tmp_path: Path
         return opened[0]
 
     with Decoder() as decoder, pytest.raises(ProviderError, match="stood still") as caught:
-        asyncio.run(attentive(kept(), replace(tools_of(decoder), monotonic=lambda: next(clock))))
+        tools = replace(tools_of(decoder), monotonic=lambda: next(clock))
+        asyncio.run(attentive(kept(), tools, undo=OpenMedia.close))
     assert caught.value.kind is ErrorKind.LOCAL
     assert opened[0].file.closed
 
