@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine
 from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.continuing import Continuing, Prefix
+from batchrun.duplicates import as_it_was
 from batchrun.errors import DatabaseError
 from batchrun.plan import Plan
 from batchrun.states import State
@@ -28,6 +29,7 @@ from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
 from batchrun.store.sample import Sample, is_open
+from batchrun.store.sharing import Shared, share
 from batchrun.store.workers import Reaped, give_back
 from batchrun.tables import Record
 from batchrun.transport import Transport
@@ -39,6 +41,10 @@ TICK = 0.25
 """Seconds between looks at the clocks of the calls, the stop flag, and for work that has become due."""
 GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
+LOOK = 1.0
+"""Seconds between looks for answers that duplicates wait for."""
+LOOKING = 0.1
+"""The share of the database's time that such looks may take."""
 GRACE = 120.0
 """Seconds that calls in flight get after the first stop."""
 
@@ -207,6 +213,8 @@ class Worker:
     freed: int = 0
     """Places that became free since the last claim."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    look_at: float = 0.0
+    """When to look next for answers to hand on, by the monotonic clock."""
 
     @property
     def tools(self) -> Tools:
@@ -222,6 +230,8 @@ class Worker:
         watchdog = asyncio.create_task(self.watch())
         try:
             while not self.stop.level:
+                if time.monotonic() >= self.look_at:
+                    await self.share()
                 claimed = Claimed(now=self.clock.now()) if self.beat.late else await self.claim()
                 if not claimed.calls and not self.live and await self.finished():
                     break
@@ -265,6 +275,21 @@ class Worker:
         self.tally.in_flight = len(self.live)
         return claimed
 
+    async def share(self) -> bool:
+        """Hand on answers to the items that wait for them. Whether that changed anything."""
+
+        def work(connection: Connection) -> tuple[float, Shared]:
+            began = time.monotonic()
+            same = as_it_was(lambda job_id: self.plans(job_id).media_root)
+            return began, share(connection, only=self.only, as_it_was=same)
+
+        began, shared = await self.writer.do(work)
+        now = time.monotonic()
+        self.look_at = now if shared.more else now + max(LOOK, (now - began) / LOOKING)
+        if self.sample is None:
+            self.tally.states.update(shared.states)
+        return shared.changed
+
     def continuing(self, job_id: int, item: Record) -> Continuing | None:
         return self.plans(job_id).continuing_of(item.variables)
 
@@ -283,6 +308,8 @@ class Worker:
 
     async def finished(self) -> bool:
         """Whether nothing can become due any more, here or on another machine."""
+        if await self.share():
+            return False
 
         def work(connection: Connection) -> bool:
             give_back(connection, self.beat.worker)

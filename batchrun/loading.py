@@ -20,9 +20,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from batchrun.advice import check_sizes
+from batchrun.alike import request_name
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
 from batchrun.dialects.writing import MEDIA_AS_FILES, NO_MEDIA_URLS, is_web
+from batchrun.duplicates import TAKES, find_duplicates
 from batchrun.errors import (
     CatalogueError,
     ChangedError,
@@ -41,7 +43,9 @@ from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
 from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
+from batchrun.states import State
 from batchrun.store import jobs as store
+from batchrun.store import sharing
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
 from batchrun.windows import stored_window
@@ -80,6 +84,8 @@ class Loaded:
     unchanged: int = 0
     updated: int = 0
     """Rows that changed before they were ever called."""
+    duplicates: int = 0
+    """New or changed rows that ask what another one asks, and wait for its answer."""
     created: bool = False
     changed: list[str] = field(default_factory=list)
     """Settings that took effect, such as `limits`."""
@@ -107,7 +113,11 @@ def load(
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
         loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
-        return [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
+        loaded = [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
+    for (job, _), made in zip(plans, loaded, strict=True):
+        if job.deduplicate and (made.added or made.updated):
+            made.duplicates += find_duplicates(engine, made.job_id, media_root(job, base))
+    return loaded
 
 
 def prepared_all(job_file: JobFile, catalogue: Catalogue) -> list[tuple[JobSpec, Plan]]:
@@ -208,12 +218,21 @@ class Loader:
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
+        self.look_for_duplicates(loaded, job)
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
         loaded.notes += plan.notes
         loaded.notes += plan.advice
         return loaded
+
+    def look_for_duplicates(self, loaded: Loaded, job: JobSpec) -> None:
+        """Among items whose names are complete; those with files are compared later."""
+        if not job.deduplicate:
+            if "deduplicate" in loaded.changed:
+                sharing.forget(self.connection, loaded.job_id)
+        elif loaded.added or loaded.updated:
+            loaded.duplicates = sharing.block(self.connection, loaded.job_id, takes=TAKES)
 
     def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
         """Find the job of this name or make it. Raises ChangedError where its identity differs."""
@@ -318,7 +337,7 @@ class Loader:
                 new[item.custom_id] = item
             elif before.row_hash == item.row_hash or only_readable(before, item):
                 loaded.unchanged += 1
-            elif before.fence == 0:
+            elif before.fence == 0 and before.state not in (State.DONE, State.TRUNCATED):  # nor has a shared answer
                 store.replace_item(self.connection, before.id, item)
                 loaded.updated += 1
             else:
@@ -406,6 +425,7 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
         variables=row.variables,
         media=media,
         input_bound=bound,
+        request_hash=request_name(texts, media) if job.deduplicate else None,
     )
 
 
@@ -501,12 +521,17 @@ def changed_settings(job: JobSpec, found: Record) -> list[str]:
 
 
 def difference(before: Record, item: NewItem) -> str:
-    old_media, new_media = list(before.media), [dict(reference) for reference in item.media]
+    old_media, new_media = without_times(before.media), [dict(reference) for reference in item.media]
     if old_media != new_media:
         return change("its picture", old_media, new_media)
     old, new = before.variables, item.variables
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return "; ".join(change(clean(name), old.get(name), new.get(name)) for name in names[:3])
+
+
+def without_times(media: Sequence[Mapping[str, JsonValue]]) -> list[dict[str, JsonValue]]:
+    """The references as rows make them; times are added where files were compared."""
+    return [{key: value for key, value in reference.items() if key != "mtime"} for reference in media]
 
 
 def change(name: str, old: JsonValue, new: JsonValue) -> str:
@@ -521,7 +546,7 @@ def only_readable(before: Record, item: NewItem) -> bool:
     """Whether a row differs only in that its picture could not be read, then or now: its size wasn't known."""
     if dict(before.variables) != dict(item.variables) or len(before.media) != len(item.media):
         return False
-    pairs = list(zip(before.media, item.media, strict=True))
+    pairs = list(zip(without_times(before.media), item.media, strict=True))
     return all(old.get("size") == new.get("size") or "size" not in old or "size" not in new for old, new in pairs) and (
         [{**old, "size": 0} for old, _ in pairs] == [{**new, "size": 0} for _, new in pairs]
     )

@@ -6,7 +6,9 @@ pending ─► claimed ─► done | truncated | failed
             waiting
 waiting                  also with an answer that `max_tokens` cut, while its rest is asked for; if that never comes,
                          the item ends as truncated
-blocked ─► pending       when what it waits for is done
+pending ─► blocked       where another item asks the same, or its parts come first
+blocked ─► pending       when what it waits for is done, or was in vain
+blocked ─► done | truncated   with the answer of the item that asked the same
 any state that isn't terminal ─► cancelled
 failed | cancelled ─► done | truncated   by a late answer: of a worker that was thought dead, or of a call that was in
                                          flight when its item was cancelled; it is paid for, so it is kept
@@ -31,8 +33,8 @@ class State(StrEnum):
 
 
 MOVES: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.CLAIMED, State.CANCELLED, State.DONE, State.TRUNCATED}),
-    State.BLOCKED: frozenset({State.PENDING, State.CANCELLED}),
+    State.PENDING: frozenset({State.BLOCKED, State.CLAIMED, State.CANCELLED, State.DONE, State.TRUNCATED}),
+    State.BLOCKED: frozenset({State.PENDING, State.CANCELLED, State.DONE, State.TRUNCATED}),
     State.CLAIMED: frozenset(
         {State.PENDING, State.WAITING, State.DONE, State.TRUNCATED, State.FAILED, State.CANCELLED}
     ),

@@ -44,6 +44,8 @@ def print_loaded(loaded: Sequence[Loaded]) -> None:
             parts.append(f"{job.unchanged:,} known")
         if job.updated:
             parts.append(f"{job.updated:,} changed before they were called")
+        if job.duplicates:
+            parts.append(f"{job.duplicates:,} ask the same as another and wait for its answer")
         if job.changed:
             parts.append("now in effect: " + ", ".join(job.changed))
         sys.stderr.write(f"{title(job.name, job.simulated)}: {', '.join(parts)}\n")
@@ -59,6 +61,7 @@ def loaded_document(job: Loaded) -> dict[str, object]:
         "added": job.added,
         "unchanged": job.unchanged,
         "updated": job.updated,
+        "duplicates": job.duplicates,
         "changed": job.changed,
         "notes": job.notes,
     }

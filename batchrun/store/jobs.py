@@ -29,6 +29,8 @@ class NewItem:
     media: Sequence[Mapping[str, JsonValue]]
     input_bound: int | None
     """Most input tokens that it can have; None where that isn't known."""
+    request_hash: str | None = None
+    """Names the request, see `alike`; None where it is bought whatever others ask."""
 
 
 def profile(connection: Connection, *, provider: str, region: str, model: str, key_env: str, limits: Limits) -> int:
@@ -180,6 +182,7 @@ def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> No
                     "variables": item.variables,
                     "media": item.media,
                     "input_bound": item.input_bound,
+                    "request_hash": item.request_hash,
                     "state": State.PENDING.value,
                 }
                 for item in new
@@ -188,11 +191,20 @@ def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> No
 
 
 def replace_item(connection: Connection, item_id: int, item: NewItem) -> None:
-    """Only for an item that was never tried."""
+    """Only for an item that was never tried, and has no answer. It waits for no other one any longer."""
+    shares = sa.and_(items.c.state == State.BLOCKED.value, items.c.waits_for.is_not(None))
     connection.execute(
         sa.update(items)
         .where(items.c.id == item_id, items.c.fence == 0)
-        .values(row_hash=item.row_hash, variables=item.variables, media=item.media, input_bound=item.input_bound)
+        .values(
+            row_hash=item.row_hash,
+            variables=item.variables,
+            media=item.media,
+            input_bound=item.input_bound,
+            request_hash=item.request_hash,
+            state=sa.case((shares, State.PENDING.value), else_=items.c.state),
+            waits_for=None,
+        )
     )
 
 

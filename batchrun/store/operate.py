@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection
 
 from batchrun.errors import ErrorKind
 from batchrun.states import OPEN, State, sources
+from batchrun.store import sharing
 from batchrun.store.jobs import BY_USER, MENDED, lift_pauses, lock
 from batchrun.tables import EPOCH, Record, attempts, items, jobs, profiles
 
@@ -115,6 +116,7 @@ def retry(
         counts.update(taken.counts)
         bounds.update(taken.bounds)
         in_flight += taken.in_flight
+    sharing.block(connection, job_id, takes={State.DONE})  # an answer that was asked for again isn't shared again
     return Retaken(counts=counts, bounds=bounds, in_flight=in_flight)
 
 
@@ -155,6 +157,7 @@ def _take_again(connection: Connection, job_id: int, where: Collection[ColumnEle
             # Its old answer becomes a spare of its attempt, which reports look for where there was a second claim.
             fence=sa.case((items.c.answer_id.is_not(None), items.c.fence + 1), else_=items.c.fence),
             answer_id=None,
+            waits_for=None,
         )
     )
     connection.execute(sa.update(jobs).where(jobs.c.id == job_id, jobs.c.errors_in_row > 0).values(errors_in_row=0))
