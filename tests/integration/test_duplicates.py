@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
+from batchrun.call import FREE_OF_CHARGE
+from batchrun.database import clock, writing
+from batchrun.errors import ChangedError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.states import State
+from batchrun.store import operate
 from batchrun.store.health import damages
-from batchrun.tables import items
+from batchrun.store.sample import draw
 from tests.integration.running import (
     MODEL,
     Bench,
@@ -53,7 +55,7 @@ def check(bench: Bench, *ids: int, after_kills: int = 0) -> None:
     check_money(bench, ids)
     check_reservations(bench)
     with bench.engine.connect() as connection:
-        assert damages(connection, dead=[], free=[]) == []
+        assert damages(connection, dead=[], free=FREE_OF_CHARGE) == []
 
 
 def groups(bench: Bench, job_id: int) -> Counter[str]:
@@ -87,7 +89,7 @@ def test_two_drains_at_once_make_60_calls(bench: Bench) -> None:
 
 def test_killed_in_the_middle_only_calls_in_flight_are_repeated(bench: Bench) -> None:
     pictures(bench)
-    bench.at(fault := fresh("ttft=200"))
+    bench.at(fault := fresh("ttft=0.2"))
     (job_id,) = bench.load(captions(fault=fault, limits={"concurrency": 8}))
     process = bench.drainer([job_id])
     wait_until(lambda: len(bench.book()) > 16, "some calls were made")
@@ -107,3 +109,159 @@ def test_where_the_first_fails_the_next_one_is_called(bench: Bench) -> None:
     assert bench.states(job_id) == {"failed": 3, "done": 9}
     assert len(bench.book()) == 6
     check(bench, job_id)
+
+
+def test_copies_of_a_picture_that_the_prompt_names_are_different_requests(sqlite_bench: Bench) -> None:
+    pictures(sqlite_bench, different=1)
+    (loaded,) = sqlite_bench.loaded(captions(prompt="Describe {{ filename }}."))
+    assert loaded.duplicates == 0
+
+
+def test_switched_off_every_item_is_called(sqlite_bench: Bench) -> None:
+    pictures(sqlite_bench, different=1)
+    (job_id,) = sqlite_bench.load(captions(deduplicate=False))
+    sqlite_bench.run([job_id])
+    assert len(sqlite_bench.book()) == 4
+    assert {item.request_hash for item in sqlite_bench.items_of(job_id)} == {None}
+
+
+def test_switched_off_later_those_that_wait_are_called(sqlite_bench: Bench) -> None:
+    pictures(sqlite_bench, different=1)
+    sqlite_bench.load(captions())
+    (job_id,) = sqlite_bench.load(captions(deduplicate=False))
+    assert sqlite_bench.states(job_id) == {"pending": 4}
+
+
+def test_equal_texts_are_one_call(bench: Bench) -> None:
+    (job_id,) = bench.load(job("texts", ["Name a boat.", "Name a ship.", "Name a boat.", "Name a boat."]))
+    bench.run([job_id])
+    assert len(bench.book()) == 2
+    assert len(set(bench.answers_of(job_id).values())) == 2
+    check(bench, job_id)
+
+
+def test_what_was_loaded_later_shares_what_was_bought_before(bench: Bench) -> None:
+    """Its size was the only one then, so that its content is known from sending it alone."""
+    pictures(bench, different=2, copies=1)
+    (job_id,) = bench.load(captions())
+    bench.run([job_id])
+    source = bench.folder / "pictures" / "0-000.jpg"
+    (bench.folder / "pictures" / "1-000.jpg").write_bytes(source.read_bytes())
+    (loaded,) = bench.loaded(captions())
+    assert (loaded.added, loaded.duplicates) == (1, 1)
+    bench.run([job_id])
+    assert bench.states(job_id) == {"done": 3}
+    assert len(bench.book()) == 2
+    check(bench, job_id)
+
+
+def test_what_was_loaded_later_waits_for_what_is_under_way(sqlite_bench: Bench) -> None:
+    pictures(sqlite_bench, different=1, copies=1)
+    (job_id,) = sqlite_bench.load(captions())
+    pictures_of = sqlite_bench.folder / "pictures"
+    (pictures_of / "1-000.jpg").write_bytes((pictures_of / "0-000.jpg").read_bytes())
+    (loaded,) = sqlite_bench.loaded(captions())
+    assert loaded.duplicates == 1
+    assert sqlite_bench.states(job_id) == {"pending": 1, "blocked": 1}
+
+
+@pytest.mark.parametrize("touched", ["0-000.jpg", "2-000.jpg"])
+def test_a_file_that_changed_since_it_was_loaded_shares_nothing(bench: Bench, touched: str) -> None:
+    """Whether it is the first one, whose answer then is that to another picture, or one that waits."""
+    pictures(bench, different=1)
+    (job_id,) = bench.load(captions())
+    path = bench.folder / "pictures" / touched
+    path.write_bytes(path.read_bytes()[:-6] + b"999999")
+    bench.run([job_id])
+    found = {item.custom_id: item.answer_id for item in bench.items_of(job_id)}
+    others = {answer for name, answer in found.items() if name != touched}
+    assert bench.states(job_id) == {"done": 4}
+    assert len(others) == 1
+    assert found[touched] not in others
+    assert len(bench.book()) == 2
+    check(bench, job_id)
+
+
+def test_a_row_that_changes_before_it_is_called_no_longer_waits(sqlite_bench: Bench) -> None:
+    prompts = ["Name a boat."] * 3
+    (job_id,) = sqlite_bench.load(job("texts", prompts))
+    (loaded,) = sqlite_bench.loaded(job("texts", ["Name a boat.", "Name a ship.", "Name a boat."]))
+    assert loaded.updated == 1
+    assert sqlite_bench.states(job_id) == {"pending": 2, "blocked": 1}
+
+
+def test_a_first_row_that_changes_before_it_is_called_lets_the_next_one_be_called(sqlite_bench: Bench) -> None:
+    (job_id,) = sqlite_bench.load(job("texts", ["Name a boat."] * 3))
+    sqlite_bench.load(job("texts", ["Name a ship.", "Name a boat.", "Name a boat."]))
+    sqlite_bench.run([job_id])
+    assert len(sqlite_bench.book()) == 2
+    check(sqlite_bench, job_id)
+
+
+def test_a_row_whose_shared_answer_is_there_can_not_change(sqlite_bench: Bench) -> None:
+    (job_id,) = sqlite_bench.load(job("texts", ["Name a boat."] * 2))
+    sqlite_bench.run([job_id])
+    with pytest.raises(ChangedError, match="Name a ship"):
+        sqlite_bench.load(job("texts", ["Name a boat.", "Name a ship."]))
+
+
+def test_where_the_first_is_cancelled_the_next_one_is_called(bench: Bench) -> None:
+    (job_id,) = bench.load(job("texts", ["Name a boat."] * 3))
+    cancelled(bench, job_id, "0")
+    bench.run([job_id])
+    assert bench.states(job_id) == {"cancelled": 1, "done": 2}
+    assert len(bench.book()) == 1
+    check(bench, job_id)
+
+
+def test_a_failed_item_shares_the_answer_of_its_duplicate_when_it_is_retried(bench: Bench) -> None:
+    bench.at(fault := fresh("400-first=1"))
+    (job_id,) = bench.load(job("texts", ["Name a boat."] * 3, fault=fault))
+    bench.run([job_id])
+    assert bench.states(job_id) == {"failed": 1, "done": 2}
+    retried(bench, job_id, State.FAILED)
+    bench.run([job_id])
+    assert bench.states(job_id) == {"done": 3}
+    assert len(bench.book()) == 2
+    check(bench, job_id)
+
+
+def test_truncated_answers_are_shared_and_bought_once_more_when_they_are_retried(bench: Bench) -> None:
+    bench.at(fault := fresh("finish=length-first=1"))
+    (job_id,) = bench.load(job("texts", ["Name a boat."] * 3, fault=fault))
+    bench.run([job_id])
+    assert bench.states(job_id) == {"truncated": 3}
+    assert len(bench.book()) == 1
+    retried(bench, job_id, State.TRUNCATED)
+    bench.run([job_id])
+    assert bench.states(job_id) == {"done": 3}
+    assert len(bench.book()) == 2
+
+
+def test_a_duplicate_that_is_retried_by_name_is_bought_for_itself(sqlite_bench: Bench) -> None:
+    sqlite_bench.at(fault := fresh("finish=length-first=1"))
+    (job_id,) = sqlite_bench.load(job("texts", ["Name a boat."] * 3, fault=fault))
+    sqlite_bench.run([job_id])
+    retried(sqlite_bench, job_id, State.TRUNCATED, "1")
+    sqlite_bench.run([job_id])
+    assert sqlite_bench.states(job_id) == {"truncated": 2, "done": 1}
+    assert len(sqlite_bench.book()) == 2
+
+
+def test_a_sample_is_of_different_requests(sqlite_bench: Bench) -> None:
+    (job_id,) = sqlite_bench.load(job("texts", ["Name a boat."] * 20 + ["Name a ship."]))
+    with sqlite_bench.engine.connect() as connection:
+        drawn = draw(connection, [job_id], 3)
+    assert len(drawn[job_id]) == 2
+
+
+def cancelled(bench: Bench, job_id: int, *names: str) -> None:
+    with writing(bench.engine) as connection:
+        row = operate.locked(connection, [job_id])[job_id]
+        operate.cancel(connection, row, names=names)
+
+
+def retried(bench: Bench, job_id: int, state: State, *names: str) -> None:
+    with writing(bench.engine) as connection:
+        operate.locked(connection, [job_id])
+        operate.retry(connection, job_id, states={state}, kinds=None, names=names or None, now=clock(connection))
