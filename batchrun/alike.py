@@ -27,13 +27,19 @@ Reference = Mapping[str, JsonValue]
 """An entry of `items.media`."""
 
 
-def request_name(texts: Sequence[str], media: Sequence[Reference]) -> str | None:
-    """The name of a request before anything was sent; None where a file's size isn't known, as it can't be read."""
+def request_name(texts: Sequence[str], media: Sequence[Reference], row_hash: str) -> str | None:
+    """The name of a request before anything was sent; None where a file's size isn't known, as it can't be read.
+    `row_hash` names the texts and the media as they are, which is the key where there are no files."""
     files = [*files_of(media)]
+    if not files:
+        return row_hash
     if any("size" not in file for file in files):
         return None
-    seen = json.dumps([texts, [_without_place(reference) for reference in media]], sort_keys=True)
-    return digest([seen]) + (UNREAD if files else "")
+    return row_name(texts, [_without_place(reference) for reference in media]) + UNREAD
+
+
+def row_name(texts: Sequence[str], media: Sequence[JsonValue]) -> str:
+    return digest([json.dumps([texts, media], sort_keys=True)])
 
 
 def content_name(name: str, contents: str) -> str:

@@ -7,7 +7,7 @@ that would have shared an answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -28,27 +28,20 @@ TAKES = (State.DONE, State.TRUNCATED)
 
 def find_duplicates(engine: Engine, job_id: int, root: Path) -> int:
     """Read the files that may be the same, and let items wait whose request is. Returns how many wait since."""
-    waiting = 0
-    for page in _pages(engine, job_id):
+    with reading(engine) as connection:
+        ids = sharing.alike_unread(connection, job_id)
+    for start in range(0, len(ids), PAGE):
+        with reading(engine) as connection:
+            page = sharing.media_of(connection, ids[start : start + PAGE])
         named = [found for row in page if (found := _named(row, root)) is not None]
-        if not named:
-            continue
         with writing(engine) as connection:
             lock(connection, [job_id])
             sharing.name(connection, named)
-            waiting += sharing.block(connection, job_id, takes=TAKES)
-    return waiting
-
-
-def _pages(engine: Engine, job_id: int) -> Iterator[Sequence[Record]]:
-    after = 0
-    while True:
-        with reading(engine) as connection:
-            page = sharing.alike_unread(connection, job_id, after=after, limit=PAGE)
-        if not page:
-            return
-        yield page
-        after = page[-1].id
+    if not ids:
+        return 0
+    with writing(engine) as connection:
+        lock(connection, [job_id])
+        return sharing.block(connection, job_id, takes=TAKES)
 
 
 def _named(row: Record, root: Path) -> dict[str, object] | None:

@@ -6,7 +6,6 @@ identity of a job, a row that was already called) is refused, with the differenc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from batchrun.advice import check_sizes
-from batchrun.alike import request_name
+from batchrun.alike import request_name, row_name
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
 from batchrun.dialects.writing import MEDIA_AS_FILES, NO_MEDIA_URLS, is_web
@@ -85,7 +84,7 @@ class Loaded:
     updated: int = 0
     """Rows that changed before they were ever called."""
     duplicates: int = 0
-    """New or changed rows that ask what another one asks, and wait for its answer."""
+    """Rows that ask what another one asks, and wait for its answer since."""
     created: bool = False
     changed: list[str] = field(default_factory=list)
     """Settings that took effect, such as `limits`."""
@@ -115,7 +114,7 @@ def load(
         loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
         loaded = [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
     for (job, _), made in zip(plans, loaded, strict=True):
-        if job.deduplicate and (made.added or made.updated):
+        if job.deduplicate:
             made.duplicates += find_duplicates(engine, made.job_id, media_root(job, base))
     return loaded
 
@@ -231,7 +230,7 @@ class Loader:
         if not job.deduplicate:
             if "deduplicate" in loaded.changed:
                 sharing.forget(self.connection, loaded.job_id)
-        elif loaded.added or loaded.updated:
+        else:
             loaded.duplicates = sharing.block(self.connection, loaded.job_id, takes=TAKES)
 
     def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
@@ -418,14 +417,14 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     """The item of a row. Raises SpecError."""
     texts, bound = asked(job, plan, row, capped=capped)
     media = media_of(row)
-    hashed = json.dumps([texts, media], sort_keys=True).encode()
+    row_hash = row_name(texts, media)
     return NewItem(
         custom_id=row.custom_id,
-        row_hash=hashlib.sha256(hashed).hexdigest()[:32],
+        row_hash=row_hash,
         variables=row.variables,
         media=media,
         input_bound=bound,
-        request_hash=request_name(texts, media) if job.deduplicate else None,
+        request_hash=request_name(texts, media, row_hash) if job.deduplicate else None,
     )
 
 

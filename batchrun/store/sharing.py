@@ -9,6 +9,7 @@ Every function expects the job's row locked, except those that only read.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,19 +41,24 @@ is_read: ColumnElement[bool] = sa.and_(
 # found
 
 
-def alike_unread(connection: Connection, job_id: int, *, after: int, limit: int) -> Sequence[Record]:
-    """Items to be called whose files nobody has read, and for which there is another one with the same key: `id`,
-    `media`, `request_hash`, in the order of their ids, behind `after`."""
+def alike_unread(connection: Connection, job_id: int) -> array[int]:
+    """The ids of items to be called whose files nobody has read, and for which there is another one with the same key.
+    Eight bytes for each."""
     has_files = sa.or_(items.c.request_hash.endswith(UNREAD), items.c.request_hash.contains(READ))
     repeated = sa.select(key_of).where(items.c.job_id == job_id, has_files).group_by(key_of).having(sa.func.count() > 1)
-    wanted = sa.select(items.c.id, items.c.media, items.c.request_hash).where(
+    wanted = sa.select(items.c.id).where(
         items.c.job_id == job_id,
-        items.c.id > after,
         items.c.request_hash.endswith(UNREAD),
         items.c.state.in_(UNDER_WAY),
         key_of.in_(repeated),
     )
-    return connection.execute(wanted.order_by(items.c.id).limit(limit)).all()
+    return array("q", connection.execute(wanted.order_by(items.c.id)).scalars())
+
+
+def media_of(connection: Connection, ids: Sequence[int]) -> Sequence[Record]:
+    """`id`, `media` and `request_hash` of these items."""
+    wanted = sa.select(items.c.id, items.c.media, items.c.request_hash).where(items.c.id.in_(ids))
+    return connection.execute(wanted.order_by(items.c.id)).all()
 
 
 def _name_statement() -> Bulk:
@@ -80,7 +86,6 @@ def block(connection: Connection, job_id: int, *, takes: Collection[State]) -> i
         items.c.answer_id.is_not(None),
         *([] if State.TRUNCATED in takes else [items.c.error_kind.is_(None)]),
     )
-    asked = sa.select(items.c.request_hash).where(items.c.job_id == job_id, items.c.state == State.PENDING.value)
     firsts = (
         sa.select(
             items.c.request_hash,
@@ -95,7 +100,6 @@ def block(connection: Connection, job_id: int, *, takes: Collection[State]) -> i
             is_read,
             items.c.waits_for.is_(None),
             sa.or_(items.c.state.in_(UNDER_WAY), answered),
-            items.c.request_hash.in_(asked),
         )
         .group_by(items.c.request_hash)
         .having(sa.func.count() > 1)
