@@ -27,6 +27,7 @@ from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
+from batchrun.store.release import Released, release
 from batchrun.store.sample import Sample, is_open
 from batchrun.store.workers import Reaped, give_back
 from batchrun.tables import Record
@@ -39,6 +40,10 @@ TICK = 0.25
 """Seconds between looks at the clocks of the calls, the stop flag, and for work that has become due."""
 GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
+LOOK = 1.0
+"""Seconds between looks for items whose parts have all ended."""
+LOOKING = 0.1
+"""The share of the database's time that such looks may take."""
 GRACE = 120.0
 """Seconds that calls in flight get after the first stop."""
 
@@ -211,6 +216,8 @@ class Worker:
     freed: int = 0
     """Places that became free since the last claim."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    look_at: float = 0.0
+    """When to look next for items that waited for others, by the monotonic clock."""
 
     @property
     def tools(self) -> Tools:
@@ -226,6 +233,8 @@ class Worker:
         watchdog = asyncio.create_task(self.watch())
         try:
             while not self.stop.level:
+                if time.monotonic() >= self.look_at:
+                    await self.release()
                 claimed = Claimed(now=self.clock.now()) if self.beat.late else await self.claim()
                 if not claimed.calls and not self.live and await self.finished():
                     break
@@ -286,8 +295,24 @@ class Worker:
         self.freed += 1
         self.woken.set()
 
+    async def release(self) -> bool:
+        """Look for items that waited for others. Whether that changed anything."""
+
+        def work(connection: Connection) -> tuple[float, Released]:
+            began = time.monotonic()
+            return began, release(connection, only=self.only)
+
+        began, released = await self.writer.do(work)
+        now = time.monotonic()
+        self.look_at = now if released.more else now + max(LOOK, (now - began) / LOOKING)
+        if self.sample is None:
+            self.tally.states[State.FAILED.value] += released.failed
+        return released.changed
+
     async def finished(self) -> bool:
         """Whether nothing can become due any more, here or on another machine."""
+        if await self.release():
+            return False
 
         def work(connection: Connection) -> bool:
             give_back(connection, self.beat.worker)

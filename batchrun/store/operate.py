@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection
 from batchrun.errors import ErrorKind
 from batchrun.states import OPEN, State, sources
 from batchrun.store.jobs import BY_USER, MENDED, lift_pauses, lock
+from batchrun.store.release import block_again
 from batchrun.tables import EPOCH, Record, attempts, items, jobs, profiles
 
 PART = 500
@@ -103,7 +104,9 @@ def retry(
     now: datetime,
 ) -> Retaken:
     """Items in one of `states`, of these kinds of error and names, become pending as if they had never been tried;
-    waiting ones stay so and are due at once. Of done ones only those whose answer doesn't fit the job's schema."""
+    waiting ones stay so and are due at once. Of done ones only those whose answer doesn't fit the job's schema.
+
+    An item that merges any of them waits for its parts again."""
     where = [items.c.job_id == job_id, items.c.state.in_(sorted(states)), MAY_BE_ASKED_AGAIN]
     if kinds is not None:
         where.append(items.c.error_kind.in_(sorted(kinds)))
@@ -115,6 +118,7 @@ def retry(
         counts.update(taken.counts)
         bounds.update(taken.bounds)
         in_flight += taken.in_flight
+    block_again(connection, job_id)
     return Retaken(counts=counts, bounds=bounds, in_flight=in_flight)
 
 
