@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -28,12 +29,15 @@ from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
+from batchrun.store.release import release
 from batchrun.store.sample import Sample, is_open
-from batchrun.store.sharing import Shared, share
+from batchrun.store.sharing import share
 from batchrun.store.workers import Reaped, give_back
 from batchrun.tables import Record
 from batchrun.transport import Transport
 from batchrun.writer import Writer
+
+Found = TypeVar("Found")
 
 STREAMS = 1_000
 """Calls in flight in one process at most; limits of profiles and jobs are usually below."""
@@ -42,7 +46,7 @@ TICK = 0.25
 GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
 LOOK = 1.0
-"""Seconds between looks for answers that duplicates wait for."""
+"""Seconds between looks for items that waited for others."""
 LOOKING = 0.1
 """The share of the database's time that such looks may take."""
 GRACE = 120.0
@@ -138,11 +142,13 @@ async def drain(
     streams: int = STREAMS,
     grace: float = GRACE,
     at_any_time: bool = False,
+    on_result: Callable[[Plan, Result], None] = lambda _plan, _result: None,
 ) -> Tally:
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
     With a `sample` of these jobs, of each job that is in `only`, nothing but its items is called.
     `at_any_time` passes over the windows of the jobs; else one whose window is closed is waited for.
+    `on_result` hears of each call that has ended, and must not take long.
     `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound, output_bound)` gives the most that one can
     cost. Raises DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a
     file then.
@@ -174,6 +180,7 @@ async def drain(
                 streams=streams,
                 grace=grace,
                 at_any_time=at_any_time,
+                on_result=on_result,
             )
             await worker.run()
     return tally
@@ -207,6 +214,7 @@ class Worker:
     streams: int
     grace: float
     at_any_time: bool
+    on_result: Callable[[Plan, Result], None]
     clock: Clock = field(default_factory=Clock)
     live: dict[int, Live] = field(default_factory=dict)
     """Calls in flight by attempt."""
@@ -214,7 +222,7 @@ class Worker:
     """Places that became free since the last claim."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     look_at: float = 0.0
-    """When to look next for answers to hand on, by the monotonic clock."""
+    """When to look next for items that waited for others, by the monotonic clock."""
 
     @property
     def tools(self) -> Tools:
@@ -231,7 +239,7 @@ class Worker:
         try:
             while not self.stop.level:
                 if time.monotonic() >= self.look_at:
-                    await self.share()
+                    await self.release()
                 claimed = Claimed(now=self.clock.now()) if self.beat.late else await self.claim()
                 if not claimed.calls and not self.live and await self.finished():
                     break
@@ -275,21 +283,6 @@ class Worker:
         self.tally.in_flight = len(self.live)
         return claimed
 
-    async def share(self) -> bool:
-        """Hand on answers to the items that wait for them. Whether that changed anything."""
-
-        def work(connection: Connection) -> tuple[float, Shared]:
-            began = time.monotonic()
-            same = as_it_was(lambda job_id: self.plans(job_id).media_root)
-            return began, share(connection, only=self.only, as_it_was=same)
-
-        began, shared = await self.writer.do(work)
-        now = time.monotonic()
-        self.look_at = now if shared.more else now + max(LOOK, (now - began) / LOOKING)
-        if self.sample is None:
-            self.tally.states.update(shared.states)
-        return shared.changed
-
     def continuing(self, job_id: int, item: Record) -> Continuing | None:
         return self.plans(job_id).continuing_of(item.variables)
 
@@ -301,14 +294,37 @@ class Worker:
             result = broken(call, plan, self.tools, error)
         self.writer.put(result)
         self.tally.add(result)
+        self.on_result(plan, result)
         del self.live[call.attempt_id]
         self.tally.in_flight = len(self.live)
         self.freed += 1
         self.woken.set()
 
+    async def release(self) -> bool:
+        """Look for items that waited for others: in a transaction for each reason, as each locks its jobs. Whether that
+        changed anything."""
+        same = as_it_was(lambda job_id: self.plans(job_id).media_root)
+        released, parts_took = await self.look(lambda connection: release(connection, only=self.only))
+        shared, sharing_took = await self.look(lambda connection: share(connection, only=self.only, as_it_was=same))
+        now, took = time.monotonic(), parts_took + sharing_took
+        self.look_at = now if released.more or shared.more else now + max(LOOK, took / LOOKING)
+        if self.sample is None:
+            self.tally.states.update(shared.states)
+            self.tally.states[State.FAILED.value] += released.failed
+        return released.changed or shared.changed
+
+    async def look(self, act: Callable[[Connection], Found]) -> tuple[Found, float]:
+        """What was found, and the seconds that it took."""
+
+        def work(connection: Connection) -> tuple[Found, float]:
+            began = time.monotonic()
+            return act(connection), time.monotonic() - began
+
+        return await self.writer.do(work)
+
     async def finished(self) -> bool:
         """Whether nothing can become due any more, here or on another machine."""
-        if await self.share():
+        if await self.release():
             return False
 
         def work(connection: Connection) -> bool:

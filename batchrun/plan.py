@@ -69,6 +69,8 @@ class Said:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     name: str
+    provider: str
+    """Without its region, as in the catalogue."""
     dialect: Dialect
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -225,6 +227,7 @@ def prepare(
     asked = asked_of(spec, model, [message.template for message in said])
     plan = Plan(
         name=spec.name,
+        provider=endpoint.provider,
         dialect=dialect,
         url=endpoint.base_url + dialect.path(model.rules),
         headers=headers_of(endpoint, dialect, settings, stream=spec.stream),

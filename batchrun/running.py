@@ -31,6 +31,7 @@ from batchrun.states import OPEN, State
 from batchrun.store import jobs as store
 from batchrun.store.sample import Sample, count_sample
 from batchrun.tables import Record
+from batchrun.telemetry import telemetry
 
 FILES = 65_536
 FILES_OF_A_CALL = 4
@@ -130,19 +131,21 @@ def run(
     restore(engine, spill_folder(engine))
     with writing(engine) as connection:
         store.lift_pauses(connection, only)
-    draining = drain(
-        engine,
-        plans.__getitem__,
-        reserve=reserve,
-        only=only,
-        sample=sample,
-        stop=stop,
-        tally=tally,
-        streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
-        grace=grace,
-        at_any_time=at_any_time,
-    )
-    finished(draining, stop)
+    with telemetry(settings.environment) as record:
+        draining = drain(
+            engine,
+            plans.__getitem__,
+            reserve=reserve,
+            only=only,
+            sample=sample,
+            stop=stop,
+            tally=tally,
+            streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
+            grace=grace,
+            at_any_time=at_any_time,
+            on_result=record,
+        )
+        finished(draining, stop)
     return RunEnd(
         jobs=ends(engine, only, sample), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0
     )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import typer
     from rich.console import Console
 
+    from batchrun.reports.cost import CostLine
+
 
 @dataclass(slots=True, kw_only=True)
 class Switches:
@@ -123,6 +125,15 @@ def cost_text(low: Decimal | None, high: Decimal | None, currency: str | None, *
     if unknown:
         return f"≥ {money_text(low)} {currency}"
     return f"{'' if low == high else '≤ '}{money_text(high)} {currency}"
+
+
+def shared_text(line: CostLine) -> str:
+    """A sentence about the calls that duplicates didn't need; empty where there are none."""
+    if not line.shared:
+        return ""
+    saved = cost_text(line.saved_low, line.saved_high, line.currency, unknown=line.unknown_saved)
+    about = "an unknown amount" if saved == "unknown" else f"about {saved}"
+    return f"{line.calls:,} calls for {line.items:,} items: {line.shared:,} shared an answer, saved {about}"
 
 
 def between_text(low: Decimal | None, high: Decimal | None, currency: str | None) -> str:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batchrun.brakes import span_of
-from batchrun.cli.render import command_text
+from batchrun.cli.render import command_text, shared_text
 from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading import Loaded
@@ -97,7 +97,7 @@ def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) ->
     if job.outside_sample:
         of = f"of a sample of {job.total:,} of {job.total + sum(job.outside_sample.values()):,}"
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} {of}"]
-    lines += [f"  {cost_line(line)}" for line in costs]
+    lines += [f"  {text}" for line in costs for text in (cost_line(line), shared_text(line)) if text]
     if job.unfit:
         lines.append(f"  answers that don't fit the schema: {job.unfit:,} of the done ones")
         again = command_text("retry", job.name, "--state", "done", simulated=job.simulated)
@@ -191,6 +191,10 @@ def job_document(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None)
                 "calls": line.calls,
                 "input_tokens": line.input_tokens,
                 "output_tokens": line.output_tokens,
+                "shared": line.shared,
+                "saved_low": money(line.saved_low),
+                "saved_high": money(line.saved_high),
+                "unknown_saved": line.unknown_saved,
             }
             for line in costs
         ],

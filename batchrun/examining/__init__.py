@@ -72,6 +72,7 @@ def examine(settings: Settings, *, version: str, mend: bool, offline: bool) -> E
         *checking.check_versions(version),
         *checking.check_start_up(),
         *checking.check_proxies(settings.environment),
+        *checking.check_telemetry(settings.environment),
         *checking.check_memory(),
     ]
     found, catalogue = checking.check_catalogue(settings)

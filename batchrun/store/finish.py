@@ -30,7 +30,9 @@ from batchrun.tables import MOST_MONEY, Record, answers, attempts, items, jobs, 
 
 Outcome = Literal["complete", "failed", "unsent", "lost"]
 
-OURS = frozenset({ErrorKind.LOCAL, ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind.MEDIA, ErrorKind.TEMPLATE})
+OURS = frozenset(
+    {ErrorKind.LOCAL, ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind.MEDIA, ErrorKind.TEMPLATE, ErrorKind.PARTS}
+)
 """Ends of a call that say nothing about the provider."""
 
 SAME_ERRORS = 10

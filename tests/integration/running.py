@@ -265,7 +265,8 @@ def check(bench: Bench, *job_ids: int, after_kills: int = 0) -> None:
 
 
 def check_items(bench: Bench, job_ids: Iterable[int]) -> None:
-    """Every item has come to its end, and has one complete answer, its own or a shared one, exactly if it is done or truncated."""
+    """Every item has come to its end, and has one complete answer exactly if it is done or truncated: its own, or that
+    of the item that it waited for."""
     owner = {row.id: row for row in bench.rows(attempts)}
     complete = {row.attempt_id for row in bench.rows(answers, answers.c.complete)}
     for job_id in job_ids:

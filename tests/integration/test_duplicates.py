@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from batchrun.call import FREE_OF_CHARGE
-from batchrun.database import clock, writing
+from batchrun.cli.render import shared_text
+from batchrun.database import clock, reading, writing
 from batchrun.errors import ChangedError
 from batchrun.jobfile.spec import JobSpec
+from batchrun.output.export import export
+from batchrun.output.visible import money_text
+from batchrun.reports.cost import By, cost_by
+from batchrun.reports.results import ItemResult, results
 from batchrun.states import State
 from batchrun.store import operate
 from batchrun.store.health import damages
 from batchrun.store.sample import draw
+from batchrun.tables import usage
 from tests.integration.running import (
     MODEL,
     Bench,
@@ -253,6 +260,88 @@ def test_a_sample_is_of_different_requests(sqlite_bench: Bench) -> None:
     with sqlite_bench.engine.connect() as connection:
         drawn = draw(connection, [job_id], 3)
     assert len(drawn[job_id]) == 2
+
+
+# What is told of them.
+
+
+@pytest.fixture
+def shared(sqlite_bench: Bench) -> tuple[Bench, int]:
+    (job_id,) = sqlite_bench.load(job("texts", ["Name a boat.", "Name a ship.", "Name a boat.", "Name a boat."]))
+    sqlite_bench.run([job_id])
+    return sqlite_bench, job_id
+
+
+def test_the_report_tells_what_was_saved(shared: tuple[Bench, int]) -> None:
+    """Twice the cost of the one answer that is shared, to the last digit."""
+    bench, job_id = shared
+    with reading(bench.engine) as connection:
+        (line,) = cost_by(connection, "job", job_ids=[job_id])
+    answer = bench.items_of(job_id)[0].answer_id
+    (booked,) = bench.rows(usage, usage.c.attempt_id == answer)
+    assert (line.calls, line.items, line.shared, line.unknown_saved) == (2, 4, 2, 0)
+    assert line.saved_low == line.saved_high == 2 * booked.cost_high
+    assert line.cost_high == sum(row.amount for row in bench.book() if row.amount is not None)
+    assert line.saved_high is not None
+    saved = money_text(line.saved_high)
+    assert shared_text(line) == f"2 calls for 4 items: 2 shared an answer, saved about {saved} {line.currency}"
+
+
+@pytest.mark.parametrize("by", ["model", "provider", "day"])
+def test_what_was_saved_stands_in_each_report(shared: tuple[Bench, int], by: By) -> None:
+    bench, _ = shared
+    with reading(bench.engine) as connection:
+        (line,) = cost_by(connection, by)
+    assert (line.calls, line.items, line.shared) == (2, 4, 2)
+
+
+def test_without_a_price_what_was_saved_is_unknown(sqlite_bench: Bench) -> None:
+    (job_id,) = sqlite_bench.load(job("texts", ["Name a boat."] * 3, model="sim-unpriced"))
+    sqlite_bench.run([job_id])
+    with reading(sqlite_bench.engine) as connection:
+        (line,) = cost_by(connection, "job", job_ids=[job_id])
+    assert (line.shared, line.saved_high, line.unknown_saved) == (2, None, 2)
+    assert shared_text(line).endswith("2 shared an answer, saved an unknown amount")
+
+
+def results_of(bench: Bench, job_id: int) -> dict[str, ItemResult]:
+    with reading(bench.engine) as connection:
+        return {item.custom_id: item for item in results(connection, bench.job_row(job_id))}
+
+
+def test_results_name_the_item_that_was_called(shared: tuple[Bench, int]) -> None:
+    found = results_of(*shared)
+    assert [item.shared_with for item in found.values()] == [None, None, "0", "0"]
+    assert found["2"].text == found["0"].text
+    assert found["2"].finished_at == found["0"].finished_at is not None
+    assert found["2"].request_id == found["0"].request_id is not None
+
+
+def test_cost_and_tokens_stand_at_the_item_that_was_called_alone(shared: tuple[Bench, int]) -> None:
+    found = results_of(*shared)
+    assert (found["2"].cost_high, found["2"].input_tokens, list(found["2"].attempts)) == (None, None, [])
+    assert found["0"].cost_high is not None
+
+
+def test_exports_have_a_line_for_each_item(shared: tuple[Bench, int], tmp_path: Path) -> None:
+    bench, _ = shared
+    for form in ("jsonl", "csv", "openai"):
+        made = export(bench.engine, "texts", form, tmp_path / form)
+        assert (made.written, made.unanswered) == (4, 0)
+    lines = [json.loads(line) for line in (tmp_path / "openai").read_text().splitlines()]
+    assert len({line["id"] for line in lines}) == 4
+    assert [line["response"]["body"]["usage"] is None for line in lines] == [False, False, True, True]
+    assert [json.loads(line)["shared_with"] for line in (tmp_path / "jsonl").open()] == [None, None, "0", "0"]
+
+
+def test_each_copy_gets_its_text_file(sqlite_bench: Bench) -> None:
+    pictures(sqlite_bench, different=2)
+    (job_id,) = sqlite_bench.load(captions(output={"sidecar": "{{ stem }}.txt"}))
+    sqlite_bench.run([job_id])
+    export(sqlite_bench.engine, "captions", "sidecar", None)
+    written = sorted((sqlite_bench.folder / "pictures").glob("*.txt"))
+    assert len(written) == 8
+    assert len({path.read_text() for path in written if path.stem.endswith("-000")}) == 1
 
 
 def cancelled(bench: Bench, job_id: int, *names: str) -> None:
