@@ -7,7 +7,6 @@ An attempt ends in one of four ways: `complete`; `failed` (with its text, usage 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from batchrun import transport
+from batchrun.alike import digest as digest_of
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
 from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.dialects.base import Body
@@ -30,7 +30,7 @@ from batchrun.media import OpenMedia
 from batchrun.media.decoder import Decoder
 from batchrun.media.making import open_prepared, open_prepared_data
 from batchrun.media.url import check_data_picture
-from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, Uploaded, WrittenMessage
+from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, Uploaded
 from batchrun.placing import placed, uploads_in
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
@@ -117,7 +117,8 @@ class Exchange:
     http_status: int | None = None
     request_id: str | None = None
     """From the headers: all there is of an answer that breaks before it has named itself."""
-    request_hash: str | None = None
+    contents: str | None = None
+    """Names what was in the local files that were sent."""
     uploads: Sequence[Uploaded] = ()
     """Those that the request names."""
     note: str | None = None
@@ -155,7 +156,7 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
             try:
                 await converse(body, plan, live, exchange, tools)
             finally:
-                exchange.request_hash = request_hash(request, opened)
+                exchange.contents = contents_of(opened)
         return concluded(call, plan, exchange, tools)
     except (MediaError, TemplateError) as error:
         return failed(call, plan, exchange, tools, ProviderError(kind_of(error), worded(error)))
@@ -285,25 +286,12 @@ def joined(answer: Answer, prefix: Prefix | None) -> Answer:
     return replace(answer, text=prefix.text + answer.text, continues=prefix.attempt_id)
 
 
-def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
-    """Names the request by all that the model sees. None where a file wasn't read to its end."""
-    digests = iter([media.digest for media in opened])
-    seen: list[JsonValue] = [request.model, dict(request.params)]
-    if request.thinking is not None:
-        seen.append([request.thinking.enabled, request.thinking.budget])
-    for message in request.messages:
-        names = [image if isinstance(image, str) else next(digests) for image in message.images]
-        if None in names:
-            return None
-        if isinstance(message, WrittenMessage):
-            seen.append(["written", message.fields, names])
-            continue
-        rest = iter(names)
-        seen += [
-            [message.role, part.text] if isinstance(part, TextPart) else [message.role, "image", next(rest)]
-            for part in message.parts
-        ]
-    return hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()
+def contents_of(opened: Sequence[OpenMedia]) -> str | None:
+    """Names what was in the files, see `alike`. None where there are none, or one wasn't read to its end as it lies
+    there: what was made of it has another name than what others read."""
+    digests = [media.digest_of_file for media in opened]
+    known = [digest for digest in digests if digest is not None]
+    return digest_of(known) if known and len(known) == len(digests) else None
 
 
 async def wait_for_slot(call: Call, tools: Tools, *, ready_at: datetime) -> None:
@@ -544,7 +532,7 @@ def ended(
         error=None if error is None else storable(masked(error.message, plan.secrets)[:ERROR_CHARS]),
         vendor_code=None if error is None else short(error.vendor_code, plan.secrets),
         request_id=short(request_id, plan.secrets),
-        request_hash=exchange.request_hash,
+        contents=exchange.contents,
         note=None if exchange.note is None else storable(masked(exchange.note, plan.secrets)[:ERROR_CHARS]),
         answer=None if answer is None else replace(without_secrets(answer, plan.secrets), parsed=parsed),
         charge=charge(call, plan, exchange, maybe_billed=maybe_billed),

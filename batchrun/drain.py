@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.continuing import Continuing, Prefix
+from batchrun.duplicates import as_it_was
 from batchrun.errors import DatabaseError
 from batchrun.linkcheck import LinkCheck
 from batchrun.media.decoder import Decoder
@@ -29,7 +31,9 @@ from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_open_items
+from batchrun.store.release import release
 from batchrun.store.sample import Sample, is_open
+from batchrun.store.sharing import share
 from batchrun.store.uploads import UploadKey, find_upload, forget_uploads, keep_upload
 from batchrun.store.workers import Reaped, give_back
 from batchrun.tables import Record
@@ -37,12 +41,18 @@ from batchrun.transport import Transport
 from batchrun.uploading import Uploader
 from batchrun.writer import Writer
 
+Found = TypeVar("Found")
+
 STREAMS = 1_000
 """Calls in flight in one process at most; limits of profiles and jobs are usually below."""
 TICK = 0.25
 """Seconds between looks at the clocks of the calls, the stop flag, and for work that has become due."""
 GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
+LOOK = 1.0
+"""Seconds between looks for items that waited for others."""
+LOOKING = 0.1
+"""The share of the database's time that such looks may take."""
 GRACE = 120.0
 """Seconds that calls in flight get after the first stop."""
 
@@ -243,6 +253,8 @@ class Worker:
     freed: int = 0
     """Places that became free since the last claim."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    look_at: float = 0.0
+    """When to look next for items that waited for others, by the monotonic clock."""
 
     def __post_init__(self) -> None:
         self.uploader = Uploader(
@@ -269,6 +281,8 @@ class Worker:
         watchdog = asyncio.create_task(self.watch())
         try:
             while not self.stop.level:
+                if time.monotonic() >= self.look_at:
+                    await self.release()
                 claimed = Claimed(now=self.clock.now()) if self.beat.late else await self.claim()
                 if not claimed.calls and not self.live and await self.finished():
                     break
@@ -329,8 +343,32 @@ class Worker:
         self.freed += 1
         self.woken.set()
 
+    async def release(self) -> bool:
+        """Look for items that waited for others: in a transaction for each reason, as each locks its jobs. Whether that
+        changed anything."""
+        same = as_it_was(lambda job_id: self.plans(job_id).media_root)
+        released, parts_took = await self.look(lambda connection: release(connection, only=self.only))
+        shared, sharing_took = await self.look(lambda connection: share(connection, only=self.only, as_it_was=same))
+        now, took = time.monotonic(), parts_took + sharing_took
+        self.look_at = now if released.more or shared.more else now + max(LOOK, took / LOOKING)
+        if self.sample is None:
+            self.tally.states.update(shared.states)
+            self.tally.states[State.FAILED.value] += released.failed
+        return released.changed or shared.changed
+
+    async def look(self, act: Callable[[Connection], Found]) -> tuple[Found, float]:
+        """What was found, and the seconds that it took."""
+
+        def work(connection: Connection) -> tuple[Found, float]:
+            began = time.monotonic()
+            return act(connection), time.monotonic() - began
+
+        return await self.writer.do(work)
+
     async def finished(self) -> bool:
         """Whether nothing can become due any more, here or on another machine."""
+        if await self.release():
+            return False
 
         def work(connection: Connection) -> bool:
             give_back(connection, self.beat.worker)

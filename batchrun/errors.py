@@ -154,6 +154,8 @@ class ErrorKind(StrEnum):
     """The item's media can't be looked at, or uploaded, for the moment. Nothing was generated, nothing is billed."""
     TEMPLATE = "template"
     """The item's prompt can't be filled. Found before the call."""
+    PARTS = "parts"
+    """The item merges what its parts say, and one of them has no answer. Found before the call."""
     INTERNAL = "internal"
     """A fault in batchrun itself, in the middle of a call: may have been billed."""
     LOST = "lost"

@@ -6,7 +6,6 @@ identity of a job, a row that was already called) is refused, with the differenc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,9 +19,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from batchrun.advice import check_sizes
+from batchrun.alike import request_name, row_name
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
 from batchrun.dialects.writing import MEDIA_AS_FILES, NO_MEDIA_URLS, is_web
+from batchrun.duplicates import TAKES, find_duplicates
 from batchrun.errors import (
     CatalogueError,
     ChangedError,
@@ -45,6 +46,7 @@ from batchrun.rows.inputs import Row, media_root, no_check, read_rows
 from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
 from batchrun.store import jobs as store
+from batchrun.store import sharing
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
 from batchrun.windows import stored_window
@@ -87,6 +89,8 @@ class Loaded:
     unchanged: int = 0
     updated: int = 0
     """Rows that changed before they were ever called."""
+    duplicates: int = 0
+    """Rows that ask what another one asks, and wait for its answer since."""
     created: bool = False
     changed: list[str] = field(default_factory=list)
     """Settings that took effect, such as `limits`."""
@@ -114,7 +118,11 @@ def load(
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
         loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
-        return [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
+        loaded = [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
+    for (job, _), made in zip(plans, loaded, strict=True):
+        if job.deduplicate:
+            made.duplicates += find_duplicates(engine, made.job_id, media_root(job, base))
+    return loaded
 
 
 def prepared_all(job_file: JobFile, catalogue: Catalogue) -> list[tuple[JobSpec, Plan]]:
@@ -219,6 +227,7 @@ class Loader:
         if changed:
             raise rows_changed(job, changed)
         self.note_foreseen(loaded, new.sums())
+        self.look_for_duplicates(loaded, job)
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
@@ -233,6 +242,14 @@ class Loader:
         if new.items and (loaded.created or before is not None):
             whole = new if before is None else before + new
             store.change_job(self.connection, loaded.job_id, {"estimate": whole.stored()})
+
+    def look_for_duplicates(self, loaded: Loaded, job: JobSpec) -> None:
+        """Among items whose names are complete; those with files are compared later."""
+        if not job.deduplicate:
+            if "deduplicate" in loaded.changed:
+                sharing.forget(self.connection, loaded.job_id)
+        else:
+            loaded.duplicates = sharing.block(self.connection, loaded.job_id, takes=TAKES)
 
     def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
         """Find the job of this name or make it. Raises ChangedError where its identity differs."""
@@ -423,13 +440,14 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     """The item of a row. Raises SpecError."""
     texts, bound = asked(job, plan, row, capped=capped)
     media = media_of(row)
-    hashed = json.dumps([texts, media], sort_keys=True).encode()
+    row_hash = row_name(texts, media)
     return NewItem(
         custom_id=row.custom_id,
-        row_hash=hashlib.sha256(hashed).hexdigest()[:32],
+        row_hash=row_hash,
         variables=row.variables,
         media=media,
         input_bound=bound,
+        request_hash=request_name(texts, media, row_hash) if job.deduplicate else None,
     )
 
 
@@ -527,12 +545,17 @@ def changed_settings(job: JobSpec, found: Record) -> list[str]:
 
 
 def difference(before: Record, item: NewItem) -> str:
-    old_media, new_media = list(before.media), [dict(reference) for reference in item.media]
+    old_media, new_media = without_times(before.media), [dict(reference) for reference in item.media]
     if old_media != new_media:
         return change("its picture", old_media, new_media)
     old, new = before.variables, item.variables
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return "; ".join(change(clean(name), old.get(name), new.get(name)) for name in names[:3])
+
+
+def without_times(media: Sequence[Mapping[str, JsonValue]]) -> list[dict[str, JsonValue]]:
+    """The references as rows make them; times are added where files were compared."""
+    return [{key: value for key, value in reference.items() if key != "mtime"} for reference in media]
 
 
 def change(name: str, old: JsonValue, new: JsonValue) -> str:
@@ -547,7 +570,7 @@ def only_readable(before: Record, item: NewItem) -> bool:
     """Whether a row differs only in that its picture could not be read, then or now: its size wasn't known."""
     if dict(before.variables) != dict(item.variables) or len(before.media) != len(item.media):
         return False
-    pairs = list(zip(before.media, item.media, strict=True))
+    pairs = list(zip(without_times(before.media), item.media, strict=True))
     return all(old.get("size") == new.get("size") or "size" not in old or "size" not in new for old, new in pairs) and (
         [{**old, "size": 0} for old, _ in pairs] == [{**new, "size": 0} for _, new in pairs]
     )

@@ -200,8 +200,6 @@ items = Table(
     # Done items whose answer doesn't fit the job's schema: few, and counted by `status`.
     Index("items_unfit", "job_id", postgresql_where=sa.text("state = 'done' AND error_kind IS NOT NULL"),
           sqlite_where=sa.text("state = 'done' AND error_kind IS NOT NULL")),
-    Index("items_request_hash", "request_hash", postgresql_where=sa.text("request_hash IS NOT NULL"),
-          sqlite_where=sa.text("request_hash IS NOT NULL")),
 )  # fmt: skip
 
 attempts = Table(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from batchrun.foreseen import Foreseen
+    from batchrun.reports.cost import CostLine
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,6 +156,15 @@ def foreseen_tokens_text(
 
 def foreseen_document(estimate: Foreseen | None) -> dict[str, object] | None:
     return None if estimate is None else dict(estimate.stored())
+
+
+def shared_text(line: CostLine) -> str:
+    """A sentence about the calls that duplicates didn't need; empty where there are none."""
+    if not line.shared:
+        return ""
+    saved = cost_text(line.saved_low, line.saved_high, line.currency, unknown=line.unknown_saved)
+    about = "an unknown amount" if saved == "unknown" else f"about {saved}"
+    return f"{line.calls:,} calls for {line.items:,} items: {line.shared:,} shared an answer, saved {about}"
 
 
 def between_text(low: Decimal | None, high: Decimal | None, currency: str | None) -> str:

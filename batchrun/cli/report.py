@@ -22,6 +22,7 @@ from batchrun.cli.render import (
     foreseen_document,
     foreseen_tokens_text,
     screen,
+    shared_text,
 )
 from batchrun.errors import UsageError
 from batchrun.reports.cost import CostLine, totals
@@ -137,7 +138,9 @@ def notes(line: CostLine) -> list[str]:
         ("calls whose cost was settled by hand", line.settled),
     )
     between = between_text(line.cost_low, line.cost_high, line.currency)
-    return [text for text in (between,) if text] + [f"{text}: {count_text(count)}" for text, count in counted if count]
+    return [text for text in (shared_text(line), between) if text] + [
+        f"{text}: {count_text(count)}" for text, count in counted if count
+    ]
 
 
 def document(by: By, since: date | None, until: date | None, lines: Sequence[CostLine]) -> dict[str, object]:
@@ -173,4 +176,8 @@ def as_record(line: CostLine) -> dict[str, object]:
         "unknown_usage": line.unknown_usage,
         "settled": line.settled,
         "estimate": foreseen_document(line.estimate),
+        "shared": line.shared,
+        "saved_low": line.saved_low,
+        "saved_high": line.saved_high,
+        "unknown_saved": line.unknown_saved,
     }

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batchrun.brakes import span_of
-from batchrun.cli.render import command_text, estimate_text, foreseen_document, foreseen_tokens_text
+from batchrun.cli.render import command_text, estimate_text, foreseen_document, foreseen_tokens_text, shared_text
 from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading import Loaded
@@ -44,6 +44,8 @@ def print_loaded(loaded: Sequence[Loaded]) -> None:
             parts.append(f"{job.unchanged:,} known")
         if job.updated:
             parts.append(f"{job.updated:,} changed before they were called")
+        if job.duplicates:
+            parts.append(f"{job.duplicates:,} ask the same as another and wait for its answer")
         if job.changed:
             parts.append("now in effect: " + ", ".join(job.changed))
         sys.stderr.write(f"{title(job.name, job.simulated)}: {', '.join(parts)}\n")
@@ -59,6 +61,7 @@ def loaded_document(job: Loaded) -> dict[str, object]:
         "added": job.added,
         "unchanged": job.unchanged,
         "updated": job.updated,
+        "duplicates": job.duplicates,
         "changed": job.changed,
         "notes": job.notes,
     }
@@ -96,7 +99,7 @@ def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) ->
         of = f"of a sample of {job.total:,} of {job.total + sum(job.outside_sample.values()):,}"
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} {of}"]
     for line in costs:
-        lines += [f"  {text}" for text in (cost_line(line), *estimate_lines(line))]
+        lines += [f"  {text}" for text in (cost_line(line), shared_text(line), *estimate_lines(line)) if text]
     if job.unfit:
         lines.append(f"  answers that don't fit the schema: {job.unfit:,} of the done ones")
         again = command_text("retry", job.name, "--state", "done", simulated=job.simulated)
@@ -203,6 +206,10 @@ def job_document(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None)
                 "input_tokens": line.input_tokens,
                 "output_tokens": line.output_tokens,
                 "estimate": foreseen_document(line.estimate),
+                "shared": line.shared,
+                "saved_low": money(line.saved_low),
+                "saved_high": money(line.saved_high),
+                "unknown_saved": line.unknown_saved,
             }
             for line in costs
         ],

@@ -102,6 +102,9 @@ class JobSpec(Section):
     on_truncated: Literal["keep", "continue"] = "keep"
     """The same for an answer that `max_tokens` cut: `keep` ends the item as `truncated`, `continue` asks for the rest,
     as often as `retry.attempts` allows."""
+    deduplicate: bool = True
+    """Whether items with the same request and the same pictures share one answer, bought once. Turn it off where
+    several different answers to one question are wanted, as with a high temperature."""
     timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
     budget: BudgetSpec | None = None
     window: WindowSpec | None = None

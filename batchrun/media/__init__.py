@@ -88,6 +88,11 @@ class OpenMedia:
         """SHA-256 of the raw bytes in hexadecimal; None until they were read to their end once."""
         return self._digest
 
+    @property
+    def digest_of_file(self) -> str | None:
+        """The same, where it names the file as it lies there: None for a picture that is sent otherwise."""
+        return self._digest if not self.note and self._pieces == (range(self._opened.st_size),) else None
+
     def read_encoded(self, chunk: int = CHUNK) -> Iterator[bytes]:
         """Exactly `encoded_size` bytes of base64, from the beginning each time it is called.
 

@@ -17,6 +17,7 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from batchrun.alike import KEY_LENGTH, READ
 from batchrun.answer import Answer, Usage
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
@@ -37,6 +38,7 @@ OURS = frozenset(
         ErrorKind.MEDIA,
         ErrorKind.MEDIA_UNAVAILABLE,
         ErrorKind.TEMPLATE,
+        ErrorKind.PARTS,
     }
 )
 """Ends of a call that say nothing about the provider."""
@@ -81,7 +83,8 @@ class Result:
     error: str | None = None
     vendor_code: str | None = None
     request_id: str | None = None
-    request_hash: str | None = None
+    contents: str | None = None
+    """Names what was in the local files that were sent, see `alike`; None for none, and where it isn't known."""
     note: str | None = None
     """What was done to the pictures before they were sent."""
     answer: Answer | None = None
@@ -198,8 +201,17 @@ def close_attempts_statement() -> Bulk:
 ENDED = ("state", "error_kind", "error")
 
 
+def sent_name(given: Given) -> sa.ColumnElement[str]:
+    """The name of the request by what was sent: a file may have changed since it was loaded. An item without a name has
+    no duplicates."""
+    key = sa.func.substr(items.c.request_hash, 1, KEY_LENGTH)
+    return sa.case(
+        (given.c["contents"].is_not(None), key.concat(READ).concat(given.c["contents"])), else_=items.c.request_hash
+    )
+
+
 def keep_answers_statement() -> Bulk:
-    given = Given({name: items.c[name].type for name in ("id", "answer_id", "request_hash", *ENDED)})
+    given = Given({name: items.c[name].type for name in ("id", "answer_id", *ENDED)} | {"contents": sa.Text()})
     answerable = items.c.state.in_(sources(State.DONE))
     kept = sa.update(items).where(items.c.id == given.c["id"])
     return Bulk(
@@ -209,7 +221,7 @@ def keep_answers_statement() -> Bulk:
             answer_id=sa.case(
                 (answerable, given.c["answer_id"]), else_=sa.func.coalesce(items.c.answer_id, given.c["answer_id"])
             ),
-            request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
+            request_hash=sent_name(given),
             state=sa.case((answerable, given.c["state"]), else_=items.c.state),
             owner=sa.case((answerable, sa.null()), else_=items.c.owner),
             error_kind=sa.case((answerable, given.c["error_kind"]), else_=items.c.error_kind),
@@ -255,14 +267,14 @@ def go_on_statement() -> Bulk:
 
 
 def keep_cut_statement() -> Bulk:
-    given = Given({name: items.c[name].type for name in ("id", "answer_id", "request_hash")})
+    given = Given({name: items.c[name].type for name in ("id", "answer_id")} | {"contents": sa.Text()})
     gave_up = items.c.state.in_([State.FAILED.value, State.CANCELLED.value])
     kept = sa.update(items).where(items.c.id == given.c["id"], items.c.state.in_(sources(State.DONE)))
     return Bulk(
         given=given,
         statement=kept.values(
             answer_id=sa.func.coalesce(items.c.answer_id, given.c["answer_id"]),
-            request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
+            request_hash=sent_name(given),
             state=sa.case((gave_up, State.TRUNCATED.value), else_=items.c.state),
             error_kind=sa.case((gave_up, sa.null()), else_=items.c.error_kind),
             error=sa.case((gave_up, sa.null()), else_=items.c.error),
@@ -427,7 +439,7 @@ def move_items(connection: Connection, results: Sequence[Result]) -> None:
             {
                 "id": item_id,
                 "answer_id": result.call.attempt_id,
-                "request_hash": result.request_hash,
+                "contents": result.contents,
                 **{name: getattr(result, name) for name in ENDED},
             }
             for item_id, result in first.items()
@@ -467,7 +479,7 @@ def keep_cut(connection: Connection, results: Sequence[Result]) -> None:
     KEEP_CUT.run(
         connection,
         [
-            {"id": item_id, "answer_id": result.call.attempt_id, "request_hash": result.request_hash}
+            {"id": item_id, "answer_id": result.call.attempt_id, "contents": result.contents}
             for item_id, result in first.items()
         ],
     )

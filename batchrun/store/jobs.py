@@ -30,6 +30,8 @@ class NewItem:
     media: Sequence[Mapping[str, JsonValue]]
     input_bound: int | None
     """Most input tokens that it can have; None where that isn't known."""
+    request_hash: str | None = None
+    """Names the request, see `alike`; None where it is bought whatever others ask."""
 
 
 def profile(connection: Connection, *, provider: str, region: str, model: str, key_env: str, limits: Limits) -> int:
@@ -193,6 +195,7 @@ def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> No
                     "variables": item.variables,
                     "media": item.media,
                     "input_bound": item.input_bound,
+                    "request_hash": item.request_hash,
                     "state": State.PENDING.value,
                 }
                 for item in new
@@ -201,20 +204,29 @@ def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> No
 
 
 def never_sent(connection: Connection, item: Record) -> bool:
-    """Whether no request of this row of `items_named` has left or is under way: it wasn't tried yet, or its picture
-    couldn't be sent."""
-    if item.fence == 0:
-        return True
+    """Whether no request of this row of `items_named` has left or is under way, and it shares no answer: it wasn't
+    tried yet, or its picture couldn't be sent."""
+    if item.state in (State.CLAIMED, State.DONE, State.TRUNCATED):
+        return False
     sent = sa.exists().where(attempts.c.item_id == item.id, attempts.c.outcome != "unsent")
-    return item.state != State.CLAIMED.value and not connection.execute(sa.select(sent)).scalar_one()
+    return item.fence == 0 or not connection.execute(sa.select(sent)).scalar_one()
 
 
 def replace_item(connection: Connection, before: Record, item: NewItem) -> None:
-    """Only for an item that was never sent."""
+    """Only for an item that was never sent, and has no answer. It waits for no other one any longer."""
+    shares = sa.and_(items.c.state == State.BLOCKED.value, items.c.waits_for.is_not(None))
     connection.execute(
         sa.update(items)
         .where(items.c.id == before.id, items.c.fence == before.fence, items.c.state != State.CLAIMED.value)
-        .values(row_hash=item.row_hash, variables=item.variables, media=item.media, input_bound=item.input_bound)
+        .values(
+            row_hash=item.row_hash,
+            variables=item.variables,
+            media=item.media,
+            input_bound=item.input_bound,
+            request_hash=item.request_hash,
+            state=sa.case((shares, State.PENDING.value), else_=items.c.state),
+            waits_for=None,
+        )
     )
 
 

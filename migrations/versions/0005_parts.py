@@ -30,9 +30,18 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.UniqueConstraint("profile_id", "account", "digest", name="uploads_profile_id_account_digest_key"),
     )
+    # Requests are compared within a job, all of them at once; and random keys took a third of the time of a load.
+    op.drop_index("items_request_hash", table_name="items")
 
 
 def downgrade() -> None:
+    op.create_index(
+        "items_request_hash",
+        "items",
+        ["request_hash"],
+        postgresql_where=sa.text("request_hash IS NOT NULL"),
+        sqlite_where=sa.text("request_hash IS NOT NULL"),
+    )
     op.drop_table("uploads")
     op.drop_column("attempts", "note")
     op.drop_column("jobs", "estimate")

@@ -266,7 +266,8 @@ def check(bench: Bench, *job_ids: int, after_kills: int = 0) -> None:
 
 
 def check_items(bench: Bench, job_ids: Iterable[int]) -> None:
-    """Every item has come to its end, and has one complete answer of its own exactly if it is done or truncated."""
+    """Every item has come to its end, and has one complete answer exactly if it is done or truncated: its own, or that
+    of the item that it waited for."""
     owner = {row.id: row for row in bench.rows(attempts)}
     complete = {row.attempt_id for row in bench.rows(answers, answers.c.complete)}
     for job_id in job_ids:
@@ -278,7 +279,7 @@ def check_items(bench: Bench, job_ids: Iterable[int]) -> None:
             assert (item.answer_id is not None) is answered, (item.custom_id, item.state, item.answer_id)
             if answered:
                 assert item.answer_id in complete
-                assert owner[item.answer_id].item_id == item.id
+                assert owner[item.answer_id].item_id in (item.id, item.waits_for)
                 assert owner[item.answer_id].outcome == "complete"
 
 

@@ -30,9 +30,10 @@ def test_a_picture_that_was_made_meanwhile_is_closed_and_not_sent(tmp_path: Path
         opened.append(await made(tmp_path))
         return opened[0]
 
-    with Decoder() as decoder, pytest.raises(ProviderError, match="stood still") as caught:
+    with Decoder() as decoder:
         tools = replace(tools_of(decoder), monotonic=lambda: next(clock))
-        asyncio.run(attentive(kept(), tools, undo=OpenMedia.close))
+        with pytest.raises(ProviderError, match="stood still") as caught:
+            asyncio.run(attentive(kept(), tools, undo=OpenMedia.close))
     assert caught.value.kind is ErrorKind.LOCAL
     assert opened[0].file.closed
 
