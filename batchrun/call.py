@@ -7,25 +7,31 @@ An attempt ends in one of four ways: `complete`; `failed` (with its text, usage 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from batchrun import transport
+from batchrun.alike import digest as digest_of
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
 from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.dialects.base import Body
+from batchrun.dialects.writing import is_web
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
-from batchrun.media import OpenMedia, open_media
-from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, WrittenMessage
+from batchrun.linkcheck import LinkCheck
+from batchrun.media import OpenMedia
+from batchrun.media.decoder import Decoder
+from batchrun.media.making import open_prepared, open_prepared_data
+from batchrun.media.url import check_data_picture
+from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, Uploaded
+from batchrun.placing import placed, uploads_in
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
 from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Decision, Tries, after_cut, decide
@@ -36,6 +42,7 @@ from batchrun.store.claim import Call
 from batchrun.store.finish import Charge, Outcome, Result
 from batchrun.tables import EPOCH, MOST_MONEY
 from batchrun.transport import Transport
+from batchrun.uploading import RESOLVE, Uploader
 
 if TYPE_CHECKING:
     from batchrun.shape import Shape
@@ -49,6 +56,7 @@ FREE_OF_CHARGE = frozenset(
         ErrorKind.ACCOUNT,
         ErrorKind.ARREARS,
         ErrorKind.MEDIA,
+        ErrorKind.MEDIA_UNAVAILABLE,
     }
 )
 """Refusals before anything was generated, and requests that were never whole. All else that was sent may have been
@@ -58,9 +66,13 @@ LINGER = timedelta(milliseconds=250)
 """After the terminal marker the rest of the body is read for this long, so that the connection can be used again."""
 STALE = timedelta(seconds=30)
 """A claim that is this much later than its slot is given back unsent: others may have taken this worker for dead."""
+LOOK = 5.0
+"""Seconds between looks at whether this process stood still, while a picture is made."""
 PLAIN_WAIT = timedelta(seconds=330)
 """An answer that isn't streamed arrives at once; servers give up at 180 or 300 s (contract T17)."""
 ERROR_CHARS = 2_000
+
+Made = TypeVar("Made")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,7 +117,12 @@ class Exchange:
     http_status: int | None = None
     request_id: str | None = None
     """From the headers: all there is of an answer that breaks before it has named itself."""
-    request_hash: str | None = None
+    contents: str | None = None
+    """Names what was in the local files that were sent."""
+    uploads: Sequence[Uploaded] = ()
+    """Those that the request names."""
+    note: str | None = None
+    """What was done to the pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +130,12 @@ class Tools:
     """What a call uses of its process."""
 
     transport: Transport
+    decoder: Decoder
     now: Callable[[], datetime]
     """By the clock that all processes share."""
     monotonic: Callable[[], float]
+    links: LinkCheck
+    uploader: Uploader
     sleep: Callable[[float], Awaitable[None]]
     random: Callable[[], float]
 
@@ -124,19 +144,25 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
     """Make the call and say what came of it. Raises nothing but CancelledError before the request has left."""
     exchange = Exchange()
     try:
-        async with opened_request(call, plan) as (request, opened):
-            body = plan.dialect.encode(continued(request, call.prefix), plan.model.rules)
-            await wait_for_slot(call, tools)
+        async with opened_request(call, plan, tools) as (request, opened):
+            ready = await attentive(placed(request, call.profile_id, plan, tools.links, tools.uploader), tools)
+            exchange.note = "; ".join(media.note for media in opened if media.note) or None
+            exchange.uploads = uploads_in(ready)
+            body = plan.dialect.encode(continued(ready, call.prefix), plan.model.rules)
+            took_time = exchange.note is not None or ready is not request
+            await wait_for_slot(call, tools, ready_at=tools.now() if took_time else call.send_at)
             live.started = tools.monotonic()
             exchange.sent_at = tools.now()
             try:
                 await converse(body, plan, live, exchange, tools)
             finally:
-                exchange.request_hash = request_hash(request, opened)
+                exchange.contents = contents_of(opened)
         return concluded(call, plan, exchange, tools)
     except (MediaError, TemplateError) as error:
         return failed(call, plan, exchange, tools, ProviderError(kind_of(error), worded(error)))
     except ProviderError as error:
+        if plan.uploads is not None and exchange.uploads:
+            error = await tools.uploader.judged(error, exchange.uploads, plan.uploads, call.profile_id)
         return broken_off(call, plan, exchange, tools, error)
     except asyncio.CancelledError:
         if live.task is not None:
@@ -171,22 +197,78 @@ def worded(error: MediaError | TemplateError) -> str:
 
 
 @asynccontextmanager
-async def opened_request(call: Call, plan: Plan) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
+async def opened_request(call: Call, plan: Plan, tools: Tools) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
     """The request of an item, with its local files opened, on a thread: a disk may be slow. Raises MediaError,
-    TemplateError."""
+    TemplateError, and ProviderError where the process stood still meanwhile."""
+    check_counts(call.media, plan)
     with ExitStack() as stack:
         opened: list[OpenMedia] = []
         images: list[Source] = []
         for media in call.media:
-            url, path = media.get("url"), media.get("path")
-            if isinstance(url, str):
+            if (url := sent_as_it_is(media, plan)) is not None:
+                if not is_web(url):
+                    await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
                 images.append(url)
-            elif isinstance(path, str) and plan.media_root is not None:
-                opened.append(stack.enter_context(await asyncio.to_thread(open_media, plan.media_root, path)))
-                images.append(opened[-1])
-            else:
-                raise MediaError("a media reference without a path or a URL", code="media-reference")
+                continue
+            picture = await attentive(prepared(media, plan, tools), tools, undo=OpenMedia.close)
+            opened.append(stack.enter_context(picture))
+            images.append(opened[-1])
         yield plan.request(call.variables, images), opened
+
+
+def sent_as_it_is(media: Mapping[str, JsonValue], plan: Plan) -> str | None:
+    """The URL of a picture to which nothing is done here."""
+    url, preparation = media.get("url"), plan.preparation
+    if not isinstance(url, str) or ((preparation.strip or preparation.shrink) and not is_web(url)):
+        return None
+    return url
+
+
+async def prepared(media: Mapping[str, JsonValue], plan: Plan, tools: Tools) -> OpenMedia:
+    """Another picture, as it is to be sent. Raises MediaError."""
+    url, path = media.get("url"), media.get("path")
+    if isinstance(url, str):
+        return await open_prepared_data(url, plan.preparation, tools.decoder)
+    if isinstance(path, str) and plan.media_root is not None:
+        return await open_prepared(plan.media_root, path, plan.preparation, tools.decoder)
+    raise MediaError("a media reference without a path or a URL", code="media-reference")
+
+
+def check_counts(media: Sequence[Mapping[str, JsonValue]], plan: Plan) -> None:
+    """Raises MediaError where there are more pictures than a request may have."""
+    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in media)
+    plan.preparation.rules.check_count(len(media) - linked, linked)
+
+
+async def attentive(
+    source: Coroutine[None, None, Made], tools: Tools, *, undo: Callable[[Made], object] = lambda _: None
+) -> Made:
+    """The same, however long it takes. Raises ProviderError where this process stood still meanwhile: a picture that
+    takes long to make or to upload must not hide that others may have taken this worker for dead."""
+    task = asyncio.create_task(source)
+    try:
+        while True:
+            before = tools.monotonic()
+            await asyncio.wait({task}, timeout=LOOK)
+            if tools.monotonic() - before > STALE.total_seconds():
+                raise stood_still()  # noqa: TRY301 - the picture is given up below
+            if task.done():
+                return task.result()
+    except BaseException:
+        await give_up(task, undo)
+        raise
+
+
+async def give_up(task: asyncio.Task[Made], undo: Callable[[Made], object]) -> None:
+    """Cancel it, and undo what it has done."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None:
+        undo(task.result())
+
+
+def stood_still() -> ProviderError:
+    return ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
 
 
 def continued(request: ChatRequest, prefix: Prefix | None) -> ChatRequest:
@@ -204,38 +286,29 @@ def joined(answer: Answer, prefix: Prefix | None) -> Answer:
     return replace(answer, text=prefix.text + answer.text, continues=prefix.attempt_id)
 
 
-def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
-    """Names the request by all that the model sees. None where a file wasn't read to its end."""
-    digests = iter([media.digest for media in opened])
-    seen: list[JsonValue] = [request.model, dict(request.params)]
-    if request.thinking is not None:
-        seen.append([request.thinking.enabled, request.thinking.budget])
-    for message in request.messages:
-        names = [image if isinstance(image, str) else next(digests) for image in message.images]
-        if None in names:
-            return None
-        if isinstance(message, WrittenMessage):
-            seen.append(["written", message.fields, names])
-            continue
-        rest = iter(names)
-        seen += [
-            [message.role, part.text] if isinstance(part, TextPart) else [message.role, "image", next(rest)]
-            for part in message.parts
-        ]
-    return hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()
+def contents_of(opened: Sequence[OpenMedia]) -> str | None:
+    """Names what was in the files, see `alike`. None where there are none, or one wasn't read to its end as it lies
+    there: what was made of it has another name than what others read."""
+    digests = [media.digest_of_file for media in opened]
+    known = [digest for digest in digests if digest is not None]
+    return digest_of(known) if known and len(known) == len(digests) else None
 
 
-async def wait_for_slot(call: Call, tools: Tools) -> None:
+async def wait_for_slot(call: Call, tools: Tools, *, ready_at: datetime) -> None:
+    """`ready_at`: when the request was ready, where making its pictures took its time."""
     wait = (call.send_at - tools.now()).total_seconds()
     if wait > 0:
         await tools.sleep(wait)
-    if tools.now() - call.send_at > STALE:  # also after the sleep: the process may have been stopped in it
-        raise ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
+    if (
+        tools.now() - max(call.send_at, ready_at) > STALE
+    ):  # also after the sleep: the process may have been stopped in it
+        raise stood_still()
 
 
 async def converse(body: Body, plan: Plan, live: Live, exchange: Exchange, tools: Tools) -> None:
     """Send the request and fold what comes back. Raises ProviderError for anything but a readable answer."""
-    async with tools.transport.post(plan.url, plan.headers, body) as response:
+    headers = {**plan.headers, **RESOLVE} if exchange.uploads else plan.headers
+    async with tools.transport.post(plan.url, headers, body) as response:
         exchange.http_status = response.status
         exchange.request_id = response.headers.get("x-request-id") or response.headers.get("x-trace-id")
         if response.status != 200:
@@ -459,7 +532,8 @@ def ended(
         error=None if error is None else storable(masked(error.message, plan.secrets)[:ERROR_CHARS]),
         vendor_code=None if error is None else short(error.vendor_code, plan.secrets),
         request_id=short(request_id, plan.secrets),
-        request_hash=exchange.request_hash,
+        contents=exchange.contents,
+        note=None if exchange.note is None else storable(masked(exchange.note, plan.secrets)[:ERROR_CHARS]),
         answer=None if answer is None else replace(without_secrets(answer, plan.secrets), parsed=parsed),
         charge=charge(call, plan, exchange, maybe_billed=maybe_billed),
         pauses=pauses,

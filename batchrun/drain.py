@@ -10,29 +10,38 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.continuing import Continuing, Prefix
+from batchrun.duplicates import as_it_was
 from batchrun.errors import DatabaseError
+from batchrun.linkcheck import LinkCheck
+from batchrun.media.decoder import Decoder
 from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
 from batchrun.store.finish import Result
 from batchrun.store.jobs import has_due_items, has_open_items
+from batchrun.store.release import release
 from batchrun.store.sample import Sample, is_open
+from batchrun.store.sharing import share
+from batchrun.store.uploads import UploadKey, find_upload, forget_uploads, keep_upload
 from batchrun.store.workers import Reaped, give_back
 from batchrun.tables import Record
 from batchrun.transport import Transport
+from batchrun.uploading import Uploader
 from batchrun.writer import Writer
+
+Found = TypeVar("Found")
 
 STREAMS = 1_000
 """Calls in flight in one process at most; limits of profiles and jobs are usually below."""
@@ -40,6 +49,10 @@ TICK = 0.25
 """Seconds between looks at the clocks of the calls, the stop flag, and for work that has become due."""
 GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
+LOOK = 1.0
+"""Seconds between looks for items that waited for others."""
+LOOKING = 0.1
+"""The share of the database's time that such looks may take."""
 GRACE = 120.0
 """Seconds that calls in flight get after the first stop."""
 
@@ -79,6 +92,8 @@ class Tally:
     in_flight: int = 0
     maybe_billed: int = 0
     """Calls that were stopped in flight."""
+    made_anew: int = 0
+    """Calls whose pictures were shrunk or written anew."""
     brakes: dict[int, str] = field(default_factory=dict)
     reaped: int = 0
     last_error: str = ""
@@ -98,6 +113,7 @@ class Tally:
             self.errors[result.error_kind.value] += 1
             self.last_error = result.error or ""
         self.maybe_billed += result.outcome == "lost"
+        self.made_anew += result.note is not None and result.sent_at is not None
         if result.charge is None:
             return
         if result.charge.usage is not None:
@@ -108,6 +124,22 @@ class Tally:
             return
         low, high = self.cost.get(result.charge.currency, (Decimal(0), Decimal(0)))
         self.cost[result.charge.currency] = low + result.charge.cost_low, high + result.charge.cost_high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadShelf:
+    """The uploads that the database remembers, through the writer."""
+
+    writer: Writer
+
+    async def find(self, key: UploadKey, *, until: datetime) -> str | None:
+        return await self.writer.do(lambda connection: find_upload(connection, key, until=until))
+
+    async def keep(self, key: UploadKey, *, url: str, expires_at: datetime) -> None:
+        await self.writer.do(lambda connection: keep_upload(connection, key, url=url, expires_at=expires_at))
+
+    async def forget(self, keys: Collection[UploadKey]) -> None:
+        await self.writer.do(lambda connection: forget_uploads(connection, keys))
 
 
 class Clock:
@@ -162,16 +194,22 @@ async def drain(
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
 
-    with Beat(engine, note_reaped, lease=lease) as beat, Writer(engine, hurry=lambda: stop.urgent(grace)) as writer:
+    with (
+        Beat(engine, note_reaped, lease=lease) as beat,
+        Writer(engine, hurry=lambda: stop.urgent(grace)) as writer,
+        Decoder() as decoder,
+    ):
         async with Transport() as transport:
             worker = Worker(
                 beat=beat,
                 writer=writer,
                 transport=transport,
+                decoder=decoder,
                 plans=plans,
                 reserve=most,
                 only=only,
                 sample=sample,
+                links=LinkCheck(monotonic=time.monotonic),
                 stop=stop,
                 tally=tally,
                 streams=streams,
@@ -203,10 +241,12 @@ class Worker:
     beat: Beat
     writer: Writer
     transport: Transport
+    decoder: Decoder
     plans: Callable[[int], Plan]
     reserve: Reserve
     only: Choose
     sample: Sample | None
+    links: LinkCheck
     stop: Stop
     tally: Tally
     streams: int
@@ -215,18 +255,32 @@ class Worker:
     at_any_time: bool
     on_result: Callable[[Plan, Result], None]
     clock: Clock = field(default_factory=Clock)
+    uploader: Uploader = field(init=False)
     live: dict[int, Live] = field(default_factory=dict)
     """Calls in flight by attempt."""
     freed: int = 0
     """Places that became free since the last claim."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    look_at: float = 0.0
+    """When to look next for items that waited for others, by the monotonic clock."""
+
+    def __post_init__(self) -> None:
+        self.uploader = Uploader(
+            transport=self.transport,
+            shelf=UploadShelf(writer=self.writer),
+            now=self.clock.now,
+            monotonic=time.monotonic,
+        )
 
     @property
     def tools(self) -> Tools:
         return Tools(
             transport=self.transport,
+            decoder=self.decoder,
             now=self.clock.now,
             monotonic=time.monotonic,
+            links=self.links,
+            uploader=self.uploader,
             sleep=asyncio.sleep,
             random=random.random,
         )
@@ -235,6 +289,8 @@ class Worker:
         watchdog = asyncio.create_task(self.watch())
         try:
             while not self.stop.level:
+                if time.monotonic() >= self.look_at:
+                    await self.release()
                 claimed = Claimed(now=self.clock.now()) if self.beat.late else await self.claim()
                 if not claimed.calls and not self.live and await self.finished():
                     break
@@ -257,7 +313,7 @@ class Worker:
                 connection,
                 worker=self.beat.worker,
                 room=room,
-                only=self.only(connection, self.beat.worker),
+                only=self.chosen(connection),
                 reserve=self.reserve,
                 sample=self.sample,
                 continuing=self.continuing,
@@ -278,6 +334,9 @@ class Worker:
         self.tally.in_flight = len(self.live)
         return claimed
 
+    def chosen(self, connection: Connection) -> frozenset[int]:
+        return self.only(connection, self.beat.worker)
+
     def continuing(self, job_id: int, item: Record) -> Continuing | None:
         return self.plans(job_id).continuing_of(item.variables)
 
@@ -295,14 +354,40 @@ class Worker:
         self.freed += 1
         self.woken.set()
 
+    async def release(self) -> bool:
+        """Look for items that waited for others: in a transaction for each reason, as each locks its jobs. Whether that
+        changed anything."""
+        same = as_it_was(lambda job_id: self.plans(job_id).media_root)
+        released, parts_took = await self.look(lambda connection: release(connection, only=self.chosen(connection)))
+        shared, sharing_took = await self.look(
+            lambda connection: share(connection, only=self.chosen(connection), as_it_was=same)
+        )
+        now, took = time.monotonic(), parts_took + sharing_took
+        self.look_at = now if released.more or shared.more else now + max(LOOK, took / LOOKING)
+        if self.sample is None:
+            self.tally.states.update(shared.states)
+            self.tally.states[State.FAILED.value] += released.failed
+        return released.changed or shared.changed
+
+    async def look(self, act: Callable[[Connection], Found]) -> tuple[Found, float]:
+        """What was found, and the seconds that it took."""
+
+        def work(connection: Connection) -> tuple[Found, float]:
+            began = time.monotonic()
+            return act(connection), time.monotonic() - began
+
+        return await self.writer.do(work)
+
     async def finished(self) -> bool:
         """Whether nothing can become due any more, here or on another machine."""
+        if await self.release():
+            return False
 
         def work(connection: Connection) -> bool:
             give_back(connection, self.beat.worker)
             if self.sample is not None:
                 return is_open(connection, self.sample)
-            chosen = self.only(connection, self.beat.worker)
+            chosen = self.chosen(connection)
             return has_open_items(connection, chosen) if self.lingers else has_due_items(connection, chosen)
 
         return not await self.writer.do(work)

@@ -6,7 +6,6 @@ identity of a job, a row that was already called) is refused, with the differenc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,9 +19,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from batchrun.advice import check_sizes
+from batchrun.alike import request_name, row_name
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import clock, lock_loading, writing
 from batchrun.dialects.writing import MEDIA_AS_FILES, NO_MEDIA_URLS, is_web
+from batchrun.duplicates import TAKES, find_duplicates
 from batchrun.errors import (
     CatalogueError,
     ChangedError,
@@ -33,15 +34,19 @@ from batchrun.errors import (
     TemplateError,
     UsageError,
 )
+from batchrun.foreseeing import Foreseeing
+from batchrun.foreseen import Foreseen
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.messages import JsonValue
+from batchrun.needs import Needs
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
 from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
 from batchrun.store import jobs as store
+from batchrun.store import sharing
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
 from batchrun.windows import stored_window
@@ -60,6 +65,10 @@ SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
+TOKENS_PER_FRAME = 300
+"""Two frames of a list share what a picture has."""
+TOKENS_PER_VIDEO = 60_000
+"""One of ten minutes and more has twice as many (contract 8.3.4)."""
 TOKENS_PER_ANSWER = 300
 """Guesses that pace a job under a limit of tokens until its first answers tell their mean."""
 
@@ -80,6 +89,8 @@ class Loaded:
     unchanged: int = 0
     updated: int = 0
     """Rows that changed before they were ever called."""
+    duplicates: int = 0
+    """Rows that ask what another one asks, and wait for its answer since."""
     created: bool = False
     changed: list[str] = field(default_factory=list)
     """Settings that took effect, such as `limits`."""
@@ -107,7 +118,11 @@ def load(
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
         loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
-        return [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
+        loaded = [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
+    for (job, _), made in zip(plans, loaded, strict=True):
+        if job.deduplicate:
+            made.duplicates += find_duplicates(engine, made.job_id, media_root(job, base))
+    return loaded
 
 
 def prepared_all(job_file: JobFile, catalogue: Catalogue) -> list[tuple[JobSpec, Plan]]:
@@ -198,9 +213,12 @@ class Loader:
         changed: list[str] = []
         most: Decimal | None = Decimal(0)
         capped = loaded.cap is not None
+        needs = Needs(plan, media_root(job, self.base), self.now)
+        new = Foreseeing(needs)
         for batch in batches(checked_rows(job, plan, self.base, capped=capped)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
-            self.add(loaded, made, batch, earlier, changed)
+            for item in self.add(loaded, made, batch, earlier, changed):
+                new.add(item.variables, item.media, item.input_bound)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
             most = None if most is None or not capped else dearest(plan, most, made)
@@ -208,12 +226,30 @@ class Loader:
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
+        self.note_foreseen(loaded, new.sums())
+        self.look_for_duplicates(loaded, job)
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
         loaded.notes += plan.notes
         loaded.notes += plan.advice
         return loaded
+
+    def note_foreseen(self, loaded: Loaded, new: Foreseen) -> None:
+        """Add what is estimated of the new rows to what was of earlier ones; nothing is known of a job that an older
+        version loaded, so that none of it is told."""
+        before = store.estimate_of(self.connection, loaded.job_id)
+        if new.items and (loaded.created or before is not None):
+            whole = new if before is None else before + new
+            store.change_job(self.connection, loaded.job_id, {"estimate": whole.stored()})
+
+    def look_for_duplicates(self, loaded: Loaded, job: JobSpec) -> None:
+        """Among items whose names are complete; those with files are compared later."""
+        if not job.deduplicate:
+            if "deduplicate" in loaded.changed:
+                sharing.forget(self.connection, loaded.job_id)
+        else:
+            loaded.duplicates = sharing.block(self.connection, loaded.job_id, takes=TAKES)
 
     def job_row(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
         """Find the job of this name or make it. Raises ChangedError where its identity differs."""
@@ -302,8 +338,9 @@ class Loader:
 
     def add(
         self, loaded: Loaded, made: Sequence[NewItem], rows: Sequence[Row], earlier: Earlier, changed: list[str]
-    ) -> None:
-        """Add what is new of a batch, pass over what is known, note what has changed since it was called."""
+    ) -> list[NewItem]:
+        """Add what is new of a batch, pass over what is known, note what has changed since it was called. Returns what
+        was added."""
         known = store.items_named(self.connection, loaded.job_id, [item.custom_id for item in made])
         new: dict[str, NewItem] = {}
         for item, row in zip(made, rows, strict=True):
@@ -318,13 +355,14 @@ class Loader:
                 new[item.custom_id] = item
             elif before.row_hash == item.row_hash or only_readable(before, item):
                 loaded.unchanged += 1
-            elif before.fence == 0:
-                store.replace_item(self.connection, before.id, item)
+            elif store.never_sent(self.connection, before):
+                store.replace_item(self.connection, before, item)
                 loaded.updated += 1
             else:
                 changed.append(f"{clean(row.place)}: {difference(before, item)}" if len(changed) < SHOWN else "")
         store.add_items(self.connection, loaded.job_id, list(new.values()))
         loaded.added += len(new)
+        return list(new.values())
 
 
 def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:
@@ -377,43 +415,49 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
     if not plan.model.rules.media_urls and any(reference.url and is_web(reference.url) for reference in row.media):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
-    bound = plan.input_bound(texts, len(row.media))
+    bound = plan.input_bound(texts, sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row))
     if bound is None and capped:
         raise bad_row(
             row,
-            f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
+            f"a budget needs a bound of the input, and how long a picture or video can be for {job.model} isn't known",
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
     return texts, bound
 
 
+def lengths_of_videos(row: Row) -> list[int | None]:
+    """Of each video how many pictures it is given as; None where it is one file."""
+    videos = [reference for reference in row.media if reference.kind != "image"]
+    return [None if video.frames is None else len(video.frames) for video in videos]
+
+
 def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
-    """The references to a row's pictures, as they are stored."""
-    return [
-        {key: value for key in ("kind", "path", "url", "size") if (value := getattr(reference, key)) is not None}
-        for reference in row.media
-    ]
+    """The references to a row's pictures and videos, as they are stored."""
+    return [reference.stored() for reference in row.media]
 
 
 def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     """The item of a row. Raises SpecError."""
     texts, bound = asked(job, plan, row, capped=capped)
     media = media_of(row)
-    hashed = json.dumps([texts, media], sort_keys=True).encode()
+    row_hash = row_name(texts, media)
     return NewItem(
         custom_id=row.custom_id,
-        row_hash=hashlib.sha256(hashed).hexdigest()[:32],
+        row_hash=row_hash,
         variables=row.variables,
         media=media,
         input_bound=bound,
+        request_hash=request_name(texts, media, row_hash) if job.deduplicate else None,
     )
 
 
 def expected(plan: Plan, rows: Sequence[Row]) -> int:
     """Tokens that a call of these rows is likely to use."""
     words = sum(len(text.encode()) for row in rows for text in plan.texts(row.variables)) // BYTES_PER_TOKEN
-    pictures = sum(len(row.media) for row in rows) * TOKENS_PER_PICTURE
-    return (words + pictures) // len(rows) + TOKENS_PER_ANSWER
+    pictures = sum(reference.kind == "image" for row in rows for reference in row.media) * TOKENS_PER_PICTURE
+    lengths = [length for row in rows for length in lengths_of_videos(row)]
+    videos = sum(TOKENS_PER_VIDEO if length is None else length * TOKENS_PER_FRAME for length in lengths)
+    return (words + pictures + videos) // len(rows) + TOKENS_PER_ANSWER
 
 
 def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]:
@@ -501,12 +545,17 @@ def changed_settings(job: JobSpec, found: Record) -> list[str]:
 
 
 def difference(before: Record, item: NewItem) -> str:
-    old_media, new_media = list(before.media), [dict(reference) for reference in item.media]
+    old_media, new_media = without_times(before.media), [dict(reference) for reference in item.media]
     if old_media != new_media:
         return change("its picture", old_media, new_media)
     old, new = before.variables, item.variables
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return "; ".join(change(clean(name), old.get(name), new.get(name)) for name in names[:3])
+
+
+def without_times(media: Sequence[Mapping[str, JsonValue]]) -> list[dict[str, JsonValue]]:
+    """The references as rows make them; times are added where files were compared."""
+    return [{key: value for key, value in reference.items() if key != "mtime"} for reference in media]
 
 
 def change(name: str, old: JsonValue, new: JsonValue) -> str:
@@ -521,7 +570,7 @@ def only_readable(before: Record, item: NewItem) -> bool:
     """Whether a row differs only in that its picture could not be read, then or now: its size wasn't known."""
     if dict(before.variables) != dict(item.variables) or len(before.media) != len(item.media):
         return False
-    pairs = list(zip(before.media, item.media, strict=True))
+    pairs = list(zip(without_times(before.media), item.media, strict=True))
     return all(old.get("size") == new.get("size") or "size" not in old or "size" not in new for old, new in pairs) and (
         [{**old, "size": 0} for old, _ in pairs] == [{**new, "size": 0} for _, new in pairs]
     )

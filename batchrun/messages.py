@@ -19,13 +19,26 @@ class TextPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """A local file that the vendor keeps for a while."""
+
+    url: str
+    """`oss://…`, good for one account and one model."""
+    digest: str
+    """SHA-256 of its bytes: what the model sees, whatever the address is."""
+    fresh: bool
+    """It was uploaded for this very call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePart:
-    source: str | OpenMedia
-    """An http(s) or data URL, sent as it is; or an opened local file, sent as a data URL of its own bytes."""
+    source: Source
+    """An http(s) or data URL, sent as it is; an opened local file, sent as a data URL of its own bytes; or a file that
+    was uploaded."""
 
 
 Part = TextPart | ImagePart
-Source: TypeAlias = "str | OpenMedia"
+Source: TypeAlias = "str | OpenMedia | Uploaded"
 """Where a picture comes from, as in an ImagePart."""
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from batchrun import __version__
 from batchrun.advice import advice, check_sizes
@@ -22,6 +23,8 @@ from batchrun.errors import ProviderError, UsageError
 from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
+from batchrun.media import RAW_LIMIT
+from batchrun.media.rules import Preparation
 from batchrun.messages import (
     ChatRequest,
     ImagePart,
@@ -37,6 +40,7 @@ from batchrun.messages import (
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
 from batchrun.settings import Settings
+from batchrun.upload_form import UploadRules, account_of
 
 if TYPE_CHECKING:
     from batchrun.shape import Shape
@@ -93,6 +97,12 @@ class Plan:
     """The environment variable that holds the key; None where none is sent."""
     secrets: tuple[str, ...] = field(repr=False)
     """Texts that must not be stored or shown."""
+    checked_hosts: frozenset[str] | None = None
+    """Hosts that may be asked about URLs although they aren't public; None where no URL is looked at."""
+    uploads: UploadRules | None = None
+    """Which files go to the vendor's storage before the call, and how; None for none."""
+    preparation: Preparation = field(default_factory=Preparation)
+    """What is done to pictures before they are sent."""
     shape: Shape | None = None
     """The form that answers are to have."""
     on_invalid: OnInvalid = "keep"
@@ -170,18 +180,28 @@ class Plan:
         thinks = self.model.thinks_by_default if self.thinking is None else self.thinking.enabled
         return self.model.input_limit(thinks)
 
-    def input_bound(self, texts: list[str], images: int) -> int | None:
-        """Most input tokens of a request: a token is at least a byte of text; a picture has the model's maximum.
+    def input_bound(self, texts: list[str], images: int, videos: Sequence[int | None] = ()) -> int | None:
+        """Most input tokens of a request: a token is at least a byte of text; a picture or video has the model's
+        maximum. Of each video `videos` says how long its list of pictures is, None where it is one file.
 
         None where the model's limits aren't known.
         """
         words = sum(len(text.encode()) for text in texts) + ENVELOPE_TOKENS * (len(texts) + 1)
         words += TOOL_TOKENS if "tools" in self.params else 0
         limit = self.input_limit
-        if images and self.model.max_image_tokens is None:
+        media = [self.model.max_image_tokens] * images + [self.video_bound(frames) for frames in videos]
+        known = [tokens for tokens in media if tokens is not None]
+        if len(known) < len(media):
             return limit
-        bound = words + images * (self.model.max_image_tokens or 0)
+        bound = words + sum(known)
         return bound if limit is None else min(bound, limit)
+
+    def video_bound(self, frames: int | None) -> int | None:
+        """The most that a video can become, or a list of so many pictures; None where no formula is published."""
+        if self.model.video_tokens is None:
+            return None
+        formula = self.model.video_tokens.asked(self.params)
+        return (formula.any_video() if frames is None else formula.any_frames(frames)).high
 
     def continued_bound(self, input_bound: int | None, prefix: Prefix | None) -> int | None:
         """The same with a text sent along, which is input too (contract 8.7)."""
@@ -233,7 +253,7 @@ def prepare(
         headers=headers_of(endpoint, dialect, settings, stream=spec.stream),
         model=model,
         said=said,
-        params={**spec.params, **asked.params},
+        params={**spec.params, **asked.params, **spec.media.sent()},
         thinking=None if thinking is None else Thinking(enabled=thinking.enabled, budget=thinking.budget),
         stream=spec.stream,
         media_root=media_root,
@@ -249,9 +269,12 @@ def prepare(
         price_ids={} if price_ids is None else price_ids,
         key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
+        checked_hosts=checked_hosts(spec, settings),
+        uploads=upload_rules(spec, endpoint, dialect, settings),
+        preparation=preparation(spec, model),
         shape=shape_of(spec),
         on_invalid=spec.on_invalid,
-        notes=tuple(asked.notes),
+        notes=(*asked.notes, *notes_on_media(spec)),
     )
     check_request(spec, plan)
     return plan
@@ -263,6 +286,47 @@ def said_in(spec: JobSpec) -> tuple[Said, ...]:
         return tuple(Said(role=message.role, template=Template(message.content)) for message in spec.messages)
     written: tuple[tuple[Role, str | None], ...] = (("system", spec.system), ("user", spec.prompt))
     return tuple(Said(role=role, template=Template(text)) for role, text in written if text is not None)
+
+
+def preparation(spec: JobSpec, model: Model) -> Preparation:
+    """What is uploaded may be larger than what stands in a request."""
+    rules = model.rules.pictures
+    if spec.media.upload != "never":
+        rules = replace(rules, max_encoded=max(rules.max_encoded, (RAW_LIMIT + 2) // 3 * 4))
+    return Preparation(rules=rules, strip=spec.media.strip, shrink=spec.media.oversize == "shrink")
+
+
+def checked_hosts(spec: JobSpec, settings: Settings | None) -> frozenset[str] | None:
+    if not spec.media.check_urls:
+        return None
+    return frozenset() if settings is None else settings.allowed_hosts
+
+
+def upload_rules(spec: JobSpec, endpoint: Endpoint, dialect: Dialect, settings: Settings | None) -> UploadRules | None:
+    """Raises UsageError where the vendor takes no uploads there, and as `require_key` does."""
+    if spec.media.upload == "never":
+        return None
+    if endpoint.uploads == "none":
+        raise UsageError(
+            f"`media.upload: {spec.media.upload}` needs a vendor's temporary storage, and {endpoint.name} has none",
+            code="no-uploads",
+            remedy="write `upload: never`, or choose DashScope's native protocol: provider: dashscope/singapore",
+        )
+    key = "" if settings is None or not endpoint.key_env else require_key(endpoint, settings)
+    return UploadRules(
+        which=spec.media.upload,
+        policy_url=f"{endpoint.base_url}/uploads?{urlencode({'action': 'getPolicy', 'model': spec.model})}",
+        headers={
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"batchrun/{__version__}",
+            **({"authorization": f"Bearer {key}"} if key else {}),
+        },
+        base_url=endpoint.base_url,
+        hosts=endpoint.upload_hosts,
+        account=account_of(key),
+        read_error=dialect.read_error,
+    )
 
 
 def shape_of(spec: JobSpec) -> Shape | None:
@@ -298,9 +362,47 @@ def check_continuing(spec: JobSpec, plan: Plan) -> None:
         )
 
 
+def notes_on_media(spec: JobSpec) -> list[str]:
+    """What `media` asks for in vain."""
+    notes = []
+    if spec.inputs.kind == "urls" and (spec.media.strip or spec.media.oversize == "shrink"):
+        notes.append("the vendor fetches the pictures itself: they are neither shrunk nor stripped")
+    if spec.media.max_pixels is not None and spec.params.get("vl_high_resolution_images") is True:
+        notes.append("vl_high_resolution_images makes media.max_pixels ineffective")
+    return notes
+
+
+def check_media(spec: JobSpec, plan: Plan) -> None:
+    """The bounds of pixels belong to some models (contract 8.3.2). Raises UsageError."""
+    asked = spec.media.sent()
+    if not asked:
+        return
+    names, bounds = " and ".join(f"media.{name}" for name in asked), plan.model.pixel_bounds
+    if plan.written:
+        raise UsageError(
+            f"each line of `inputs.requests` says itself what stands beside its pictures, so {names} can't be given",
+            code="pixel-bounds",
+            remedy="write max_pixels and min_pixels into the image parts of the lines",
+        )
+    if bounds is None:
+        raise UsageError(
+            f"{spec.model} at {spec.provider} takes no {names}",
+            code="pixel-bounds",
+            remedy="delete it, or give the model `pixel_bounds` in a catalogue file of your own",
+        )
+    for name, value in asked.items():
+        if isinstance(value, int) and not bounds[0] <= value <= bounds[1]:
+            raise UsageError(
+                f"media.{name} is {value:,}; {spec.model} at {spec.provider} takes {bounds[0]:,} to {bounds[1]:,}",
+                code="pixel-bounds",
+                remedy=f"write a number between {bounds[0]} and {bounds[1]}",
+            )
+
+
 def check_request(spec: JobSpec, plan: Plan) -> None:
     """Refuse before any call what every call of the job would be refused for."""
     check_continuing(spec, plan)
+    check_media(spec, plan)
     if spec.inputs.kind in ("images", "urls") and not plan.model.images:
         raise UsageError(
             f"{spec.model} at {spec.provider} takes no pictures",

@@ -13,11 +13,19 @@ from datetime import datetime, timedelta
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.states import State
 
-FREE = frozenset({ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.NOT_SENT, ErrorKind.LOCAL})
+FREE = frozenset(
+    {
+        ErrorKind.RATE_LIMITED,
+        ErrorKind.UNAVAILABLE,
+        ErrorKind.NOT_SENT,
+        ErrorKind.LOCAL,
+        ErrorKind.MEDIA_UNAVAILABLE,
+    }
+)
 """Tried again for as long as `max_elapsed` allows. A test holds that every kind is in exactly one of these classes."""
 MAYBE_BILLED = frozenset({ErrorKind.SERVER, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.INCOMPLETE, ErrorKind.LOST})
 ITEM_IS_BAD = frozenset(
-    {ErrorKind.INVALID, ErrorKind.MODERATED, ErrorKind.MEDIA, ErrorKind.TEMPLATE, ErrorKind.INTERNAL}
+    {ErrorKind.INVALID, ErrorKind.MODERATED, ErrorKind.MEDIA, ErrorKind.TEMPLATE, ErrorKind.PARTS, ErrorKind.INTERNAL}
 )
 ANSWER_IS_BAD = frozenset({ErrorKind.INVALID_ANSWER})
 """Tried again, as one that may have been billed, only by jobs that ask for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ SHORTEST_SECRET = 8
 BROKERS = ("CELERY_BROKER_URL", "REDIS_URL")
 TELLING = 12
 """Characters of a key by which it is found, where it is that long."""
+
+
+_HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
 class Secret:
@@ -46,6 +50,8 @@ class Settings:
 
     database_url: str = field(repr=False)
     catalogue: Path | None
+    allowed_hosts: frozenset[str] = frozenset()
+    """Hosts that may be asked about media although they aren't public."""
     environment: Mapping[str, str] = field(repr=False)
     broker_url: str | None = field(default=None, repr=False)
     """Where hints to workers go; None without workers."""
@@ -118,12 +124,13 @@ def current_folder() -> Path:
 
 
 def read_settings(environment: Mapping[str, str], folder: Path) -> Settings:
-    """Settings from `environment`; `folder` is where the default database stands."""
+    """Settings from `environment`; `folder` is where the default database stands. Raises UsageError."""
     url = environment.get("DATABASE_URL", "").strip()
     catalogue = environment.get("BATCHRUN_CATALOGUE", "").strip()
     return Settings(
         database_url=url or f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
         catalogue=Path(os.path.expanduser(catalogue)) if catalogue else None,
+        allowed_hosts=read_allowed_hosts(environment.get("BATCHRUN_ALLOW_HOSTS", "")),
         media_roots=parse_media_roots(environment.get("BATCHRUN_MEDIA_ROOT", "")),
         broker_url=next((url for name in BROKERS if (url := environment.get(name, "").strip())), None),
         simulator_url=environment.get("BATCHRUN_SIMULATOR_URL", "").strip() or None,
@@ -144,6 +151,19 @@ def read_lease(text: str) -> float:
             remedy=f"write whole seconds from {SHORTEST_LEASE:.0f} to 3600, the same on every machine, or unset it",
         )
     return float(seconds)
+
+
+def read_allowed_hosts(text: str) -> frozenset[str]:
+    """`host` or `host:port`, separated by commas. Raises UsageError."""
+    hosts = [host.strip().lower() for host in text.split(",") if host.strip()]
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise UsageError(
+                f"BATCHRUN_ALLOW_HOSTS holds {clean(host)!r}, which is no host",
+                code="allow-hosts",
+                remedy="write hosts with or without a port, separated by commas: files.example.lan,10.0.0.5:8080",
+            )
+    return frozenset(hosts)
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

@@ -202,8 +202,6 @@ items = Table(
     # Done items whose answer doesn't fit the job's schema: few, and counted by `status`.
     Index("items_unfit", "job_id", postgresql_where=sa.text("state = 'done' AND error_kind IS NOT NULL"),
           sqlite_where=sa.text("state = 'done' AND error_kind IS NOT NULL")),
-    Index("items_request_hash", "request_hash", postgresql_where=sa.text("request_hash IS NOT NULL"),
-          sqlite_where=sa.text("request_hash IS NOT NULL")),
 )  # fmt: skip
 
 attempts = Table(
@@ -227,6 +225,8 @@ attempts = Table(
     Column("vendor_code", Text),
     Column("error", Text),
     Column("request_id", Text),
+    # What was done to the pictures before they were sent.
+    Column("note", Text),
     sa.UniqueConstraint("item_id", "fence"),
     sa.CheckConstraint("outcome IN ('open', 'complete', 'failed', 'unsent', 'lost')", name="outcome"),
     Index("attempts_open", "profile_id", "job_id", postgresql_where=sa.text("outcome = 'open'"),

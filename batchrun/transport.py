@@ -7,16 +7,19 @@ leaks connections when requests are cancelled. Redirects are never followed: a k
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from errno import ETIMEDOUT
+from errno import EACCES, ETIMEDOUT
 from functools import lru_cache
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Self, cast
 
 import aiohttp
 import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
 from batchrun.dialects.base import Body
@@ -86,17 +89,19 @@ class Transport:
     ) -> None:
         await self.client.aclose()
 
-    @staticmethod
-    def open_session() -> aiohttp.ClientSession:
+    def open_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            # limit=0: how many connections there are is decided by the claim, not by a pool that makes calls wait
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
+            connector=self.connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
             skip_auto_headers=("User-Agent",),
         )
+
+    def connector(self) -> aiohttp.TCPConnector:
+        # limit=0: how many connections there are is decided by the claim, not by a pool that makes calls wait
+        return aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
 
     @asynccontextmanager
     async def post(self, url: str, headers: Mapping[str, str], body: Body) -> AsyncIterator[Response]:
@@ -112,9 +117,9 @@ class Transport:
             await response.response.aclose()
 
     @asynccontextmanager
-    async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
-        """Ask for what stands at `url`. Raises ProviderError."""
-        response = await self.sent(httpx.Request("GET", parsed(url), headers=dict(headers)))
+    async def get(self, url: str, headers: Mapping[str, str], *, method: str = "GET") -> AsyncIterator[Response]:
+        """Ask for what stands at `url`, or by `HEAD` only about it. Raises ProviderError."""
+        response = await self.sent(httpx.Request(method, parsed(url), headers=dict(headers)))
         try:
             yield response
         finally:
@@ -133,6 +138,58 @@ class Transport:
             response=response,
             stream=cast(httpx.AsyncByteStream, response.stream),
         )
+
+
+class PinnedTransport(Transport):
+    """Connects to these addresses and to nothing else, whatever a URL says or a name resolves to."""
+
+    def __init__(self, addresses: Collection[str], port: int) -> None:
+        """`addresses` are those of the one host that will be asked."""
+        self.addresses = frozenset(str(ip_address(address)) for address in addresses)
+        self.port = port
+
+    def connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(
+            resolver=Known(self.addresses), use_dns_cache=False, force_close=True, socket_factory=self.open_socket
+        )
+
+    def open_socket(self, place: aiohttp.AddrInfoType) -> socket.socket:
+        """Every connection begins here, those to hosts that are written as addresses too."""
+        family, kind, protocol, _, address = place
+        if str(ip_address(address[0])) not in self.addresses or address[1] != self.port:
+            raise OSError(EACCES, "the address isn't the one that was checked")
+        return socket.socket(family, kind, protocol)
+
+
+class Known(AbstractResolver):
+    """Gives the addresses that are known already; nothing is looked up a second time."""
+
+    def __init__(self, addresses: Collection[str]) -> None:
+        self.addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self.addresses
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+async def addresses_of(host: str, port: int) -> list[str]:
+    """What the system's resolver says. Raises OSError (socket.gaierror)."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(place[4][0]) for place in found]
 
 
 @lru_cache(maxsize=256)

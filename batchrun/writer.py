@@ -193,6 +193,6 @@ def without_texts(result: Result, error: Exception) -> Result:
         error=f"the answer could not be stored: {type(error).__name__}",
         vendor_code=None,
         request_id=None,
-        request_hash=None,
+        contents=None,
         tokens=None,
     )

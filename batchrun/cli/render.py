@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import typer
     from rich.console import Console
 
+    from batchrun.foreseen import Foreseen
+    from batchrun.reports.cost import CostLine
+
 
 @dataclass(slots=True, kw_only=True)
 class Switches:
@@ -123,6 +126,45 @@ def cost_text(low: Decimal | None, high: Decimal | None, currency: str | None, *
     if unknown:
         return f"≥ {money_text(low)} {currency}"
     return f"{'' if low == high else '≤ '}{money_text(high)} {currency}"
+
+
+def estimate_text(estimate: Foreseen, low: Decimal | None, high: Decimal | None, currency: str | None) -> str:
+    """The estimate of a job's cost, and what it came to; `-` stands between a low and a high end."""
+    from batchrun.output.visible import money_text
+
+    if estimate.cost is None or estimate.currency != currency or low is None or high is None:
+        return ""
+    least, most = estimate.cost
+    span = f"at least {money_text(least)}" if most is None else f"{money_text(least)}-{money_text(most)}"
+    came = money_text(high) if low == high else f"{money_text(low)}-{money_text(high)}"
+    return f"estimated {span} {currency}, came to {came} {currency}"
+
+
+def foreseen_tokens_text(
+    estimate: Foreseen, input_tokens: int | None, output_tokens: int | None, *, answered: int
+) -> str:
+    """The same of the tokens; it says where not all items are `answered`."""
+    spans = [
+        f"at least {low:,}" if high is None else f"{low:,}-{high:,}"
+        for low, high in (estimate.input_tokens, estimate.output_tokens)
+    ]
+    came = [count_text(tokens) for tokens in (input_tokens, output_tokens)]
+    return f"estimated {spans[0]} tokens in and {spans[1]} out, came to {came[0]} and {came[1]}" + (
+        f" with {answered:,} of {estimate.items:,} items answered" if answered < estimate.items else ""
+    )
+
+
+def foreseen_document(estimate: Foreseen | None) -> dict[str, object] | None:
+    return None if estimate is None else dict(estimate.stored())
+
+
+def shared_text(line: CostLine) -> str:
+    """A sentence about the calls that duplicates didn't need; empty where there are none."""
+    if not line.shared:
+        return ""
+    saved = cost_text(line.saved_low, line.saved_high, line.currency, unknown=line.unknown_saved)
+    about = "an unknown amount" if saved == "unknown" else f"about {saved}"
+    return f"{line.calls:,} calls for {line.items:,} items: {line.shared:,} shared an answer, saved {about}"
 
 
 def between_text(low: Decimal | None, high: Decimal | None, currency: str | None) -> str:

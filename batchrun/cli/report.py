@@ -12,7 +12,18 @@ import typer
 from batchrun import api
 from batchrun.cli.completing import job_names
 from batchrun.cli.options import AsJson, Database
-from batchrun.cli.render import Column, Screen, between_text, cost_text, count_text, screen
+from batchrun.cli.render import (
+    Column,
+    Screen,
+    between_text,
+    cost_text,
+    count_text,
+    estimate_text,
+    foreseen_document,
+    foreseen_tokens_text,
+    screen,
+    shared_text,
+)
 from batchrun.errors import UsageError
 from batchrun.reports.cost import CostLine, totals
 from batchrun.showing import clean
@@ -95,6 +106,11 @@ def print_block(shell: Screen, by: By, lines: Sequence[CostLine]) -> None:
         Column(title="COST", justify="right"),
     )
     shell.table(columns, shown)
+    for line in lines:
+        if line.estimate is not None:
+            money = estimate_text(line.estimate, line.cost_low, line.cost_high, line.currency)
+            tokens = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens, answered=line.items)
+            shell.line(f"  {line.key}: {'; '.join(text for text in (money, tokens) if text)}")
     for line in sums:
         for note in notes(line):
             shell.line(f"  {note}")
@@ -122,7 +138,9 @@ def notes(line: CostLine) -> list[str]:
         ("calls whose cost was settled by hand", line.settled),
     )
     between = between_text(line.cost_low, line.cost_high, line.currency)
-    return [text for text in (between,) if text] + [f"{text}: {count_text(count)}" for text, count in counted if count]
+    return [text for text in (shared_text(line), between) if text] + [
+        f"{text}: {count_text(count)}" for text, count in counted if count
+    ]
 
 
 def document(by: By, since: date | None, until: date | None, lines: Sequence[CostLine]) -> dict[str, object]:
@@ -157,4 +175,9 @@ def as_record(line: CostLine) -> dict[str, object]:
         "video_tokens": line.video_tokens,
         "unknown_usage": line.unknown_usage,
         "settled": line.settled,
+        "estimate": foreseen_document(line.estimate),
+        "shared": line.shared,
+        "saved_low": line.saved_low,
+        "saved_high": line.saved_high,
+        "unknown_saved": line.unknown_saved,
     }

@@ -101,9 +101,12 @@ def fitted(text: str, width: int) -> str:
 def print_item(item: ItemResult) -> None:
     heading = f"{visible(item.custom_id)}: {item.state.value}"
     reason = f" ({visible(item.finish_reason)})" if item.finish_reason not in (None, "stop") else ""
-    lines = [heading + reason]
+    shared = "" if item.shared_with is None else f", shares the answer of {visible(item.shared_with)}"
+    lines = [heading + reason + shared]
     if item.error_kind is not None:
         lines += [f"  {line}" for line in visible_lines(f"{item.error_kind}: {item.error or ''}")]
+    if item.answered is not None and item.answered.note is not None:
+        lines += [f"  {line}" for line in visible_lines(f"({item.answered.note})")]
     if item.reasoning:
         lines += ["  reasoning:", *(f"    {line}" for line in visible_lines(item.reasoning)), "  answer:"]
     if item.text is not None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batchrun.brakes import span_of
-from batchrun.cli.render import command_text
+from batchrun.cli.render import command_text, estimate_text, foreseen_document, foreseen_tokens_text, shared_text
 from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading import Loaded
@@ -44,6 +44,8 @@ def print_loaded(loaded: Sequence[Loaded]) -> None:
             parts.append(f"{job.unchanged:,} known")
         if job.updated:
             parts.append(f"{job.updated:,} changed before they were called")
+        if job.duplicates:
+            parts.append(f"{job.duplicates:,} ask the same as another and wait for its answer")
         if job.changed:
             parts.append("now in effect: " + ", ".join(job.changed))
         sys.stderr.write(f"{title(job.name, job.simulated)}: {', '.join(parts)}\n")
@@ -59,6 +61,7 @@ def loaded_document(job: Loaded) -> dict[str, object]:
         "added": job.added,
         "unchanged": job.unchanged,
         "updated": job.updated,
+        "duplicates": job.duplicates,
         "changed": job.changed,
         "notes": job.notes,
     }
@@ -78,6 +81,7 @@ def print_summary(engine: Engine, end: RunEnd, *, as_json: bool) -> None:
             "calls": end.tally.calls,
             "seconds": round(end.seconds, 3),
             "interrupted": end.interrupted,
+            "made_anew": end.tally.made_anew,
             "maybe_billed": end.tally.maybe_billed,
             "exit_code": end.exit_code,
         }
@@ -94,7 +98,8 @@ def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) ->
     if job.outside_sample:
         of = f"of a sample of {job.total:,} of {job.total + sum(job.outside_sample.values()):,}"
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} {of}"]
-    lines += [f"  {cost_line(line)}" for line in costs]
+    for line in costs:
+        lines += [f"  {text}" for text in (cost_line(line), shared_text(line), *estimate_lines(line)) if text]
     if job.unfit:
         lines.append(f"  answers that don't fit the schema: {job.unfit:,} of the done ones")
         again = command_text("retry", job.name, "--state", "done", simulated=job.simulated)
@@ -124,6 +129,14 @@ def cost_line(line: CostLine) -> str:
         cost = f"{amount_of((line.cost_low, line.cost_high))} {line.currency}"
         cost += f" and {line.unknown_cost:,} calls without a known price" if line.unknown_cost else ""
     return f"{tokens} · {cost} for {line.calls:,} calls" + (" (simulated money)" if line.simulated else "")
+
+
+def estimate_lines(line: CostLine) -> list[str]:
+    if line.estimate is None:
+        return []
+    money_line = estimate_text(line.estimate, line.cost_low, line.cost_high, line.currency)
+    tokens_line = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens, answered=line.items)
+    return [text for text in (money_line, tokens_line) if text]
 
 
 def count(tokens: int | None) -> str:
@@ -156,6 +169,10 @@ def this_run(end: RunEnd) -> str:
         rate = ended / end.seconds if end.seconds else 0.0
         done, made = counted(ended, "item"), counted(end.tally.calls, "call")
         text = f"{done} and {made} in {span_of(end.seconds)}, {rate:.1f} items/s"
+    if end.tally.made_anew:
+        text += (
+            f"; {counted(end.tally.made_anew, 'call')} with pictures made anew: `batchrun results JOB --full` says how"
+        )
     if end.tally.reaped:
         text += f"; {end.tally.reaped:,} calls of a process that died were taken over and may have been billed"
     if end.interrupted:
@@ -188,6 +205,11 @@ def job_document(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None)
                 "calls": line.calls,
                 "input_tokens": line.input_tokens,
                 "output_tokens": line.output_tokens,
+                "estimate": foreseen_document(line.estimate),
+                "shared": line.shared,
+                "saved_low": money(line.saved_low),
+                "saved_high": money(line.saved_high),
+                "unknown_saved": line.unknown_saved,
             }
             for line in costs
         ],

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from batchrun.answer import Delta
 from batchrun.errors import ProviderError
+from batchrun.media.rules import PictureRules
 from batchrun.messages import ChatRequest
-
-if TYPE_CHECKING:
-    from batchrun.media import OpenMedia
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +30,26 @@ class ModelRules:
     """Whether the server fetches pictures from http(s) addresses; else they go as data (contract 8.5, T24)."""
     max_tokens_as: str = "max_tokens"
     """The name under which `max_tokens` is sent in the compat form."""
+    pictures: PictureRules = field(default_factory=PictureRules)
+    """What is taken of a picture."""
+
+
+class Streamed(Protocol):
+    """An opened file as a piece of a body, such as one that goes out as base64 of its own bytes."""
+
+    @property
+    def encoded_size(self) -> int:
+        """Bytes on the wire."""
+
+    def read_encoded(self) -> Iterator[bytes]:
+        """These bytes, a block at a time. Raises MediaError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """A request body in pieces, in order: bytes, or an opened file that goes out as base64 of its own bytes."""
+    """A request body in pieces, in order: bytes and opened files."""
 
-    pieces: tuple[bytes | OpenMedia, ...]
+    pieces: tuple[bytes | Streamed, ...]
 
     @property
     def length(self) -> int:

@@ -11,8 +11,9 @@ from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media import OpenMedia
+from batchrun.media.rules import PictureRules
 from batchrun.media.url import check_image_url
-from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart
+from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, Uploaded
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
 """Parameters that stand in each image part, beside the image (contract 2.6)."""
@@ -40,6 +41,9 @@ LONG_URL = 65_536
 class Placeholders:
     """The addresses of a request's images; a word that nobody can guess stands where long ones will go."""
 
+    def __init__(self, rules: PictureRules) -> None:
+        self.rules = rules
+
     @cached_property
     def word(self) -> str:
         """Made for the requests that need it only."""
@@ -47,9 +51,11 @@ class Placeholders:
 
     def address(self, source: Source) -> str:
         """Raises MediaError for a URL of no use."""
+        if isinstance(source, Uploaded):
+            return source.url
         if not isinstance(source, str):
             return f"data:{source.mime};base64,{self.word}"
-        check_image_url(source)
+        check_image_url(source, self.rules)
         return self.word if _is_long(source) else source
 
     def body(self, fields: Mapping[str, JsonValue], request: ChatRequest) -> Body:
@@ -113,12 +119,13 @@ def _is_long(source: str) -> bool:
 
 def _apart(request: ChatRequest) -> list[bytes | OpenMedia]:
     """What goes out between the pieces of the request, in the order of the parts: local files, long data URLs."""
-    sources = [source for message in request.messages for source in message.images]
-    return [
-        source.encode() if isinstance(source, str) else source
-        for source in sources
-        if not isinstance(source, str) or _is_long(source)
-    ]
+    apart: list[bytes | OpenMedia] = []
+    for source in (source for message in request.messages for source in message.images):
+        if isinstance(source, str):
+            apart += [source.encode()] if _is_long(source) else []
+        elif not isinstance(source, Uploaded):
+            apart.append(source)
+    return apart
 
 
 def _interleave(texts: Sequence[bytes], apart: Sequence[bytes | OpenMedia]) -> Iterator[bytes | OpenMedia]:

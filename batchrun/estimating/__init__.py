@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 from batchrun.catalogue import Catalogue, Endpoint, Limits
 from batchrun.database import reading
 from batchrun.estimating.duration import Duration, Load, duration
-from batchrun.estimating.needs import Needs
 from batchrun.estimating.outcome import BudgetOutlook, Enough, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.loading import prepared_all
+from batchrun.needs import Needs
 from batchrun.plan import Plan
 from batchrun.pricing import MONEY_UNIT
 from batchrun.reports.cost import CostLine, cost_by

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from batchrun.catalogue import Limits
 from batchrun.database import reading
 from batchrun.errors import TemplateError
-from batchrun.estimating.needs import Need, Needs
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
 from batchrun.loading import Earlier, asked, batches, checked_rows, media_of
+from batchrun.needs import Need, Needs
 from batchrun.reports.measured import Measured, limits_of, measured, open_items
 from batchrun.states import OPEN, State
 from batchrun.store.jobs import last_item

@@ -249,9 +249,39 @@ class ThinkingSpec(Section):
 
 
 class MediaSpec(Section):
-    """How media are prepared. In this version pictures are sent as they are, so there is nothing to set."""
+    """How media are prepared and sent. Files are never changed themselves. Pictures that are named by http(s) addresses
+    are fetched by the vendor, so nothing is done to them."""
 
-    LATER = frozenset(["max_pixels", "min_pixels", "fps", "max_frames", "split", "strip", "oversize", "detail"])
+    LATER = frozenset(["fps", "max_frames", "split", "detail"])
+    oversize: Literal["fail", "shrink"] = "fail"
+    """What becomes of a picture that is too large for the vendor, in bytes or pixels: `fail` refuses it before any
+    call; `shrink` sends a smaller one of the same ratio, within 7680×4320, as JPEG, or as PNG where it has
+    transparent parts, and `results` says so."""
+    strip: bool = False
+    """Whether metadata are left out, such as place, camera and comments; the orientation stays. JPEG, PNG, WEBP and BMP
+    keep their pixels as they are, other formats are written anew as JPEG or PNG."""
+    max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """The vendor scales larger pictures down to so many pixels; fewer cost less. Only for models that take it."""
+    min_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """The vendor scales smaller pictures up to so many pixels. Only for models that take it."""
+
+    check_urls: bool = False
+    """Whether this machine asks the server of each URL, before a call is paid for, if a picture of the right type and
+    size is there. Only public addresses are asked, and those in `BATCHRUN_ALLOW_HOSTS`. Without it URLs are passed on
+    as they are."""
+    upload: Literal["never", "large", "always"] = "never"
+    """Whether local files go to the vendor's temporary storage first: `large` those that are too large to stand in a
+    request, `always` all of them. The same file is uploaded once for many items. DashScope's native protocol alone."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise refusal("`min_pixels` is above `max_pixels`", "Write the smaller number into `min_pixels`")
+        return self
+
+    def sent(self) -> dict[str, JsonValue]:
+        """What stands beside each picture in a request."""
+        return self.model_dump(include={"max_pixels", "min_pixels"}, exclude_none=True)
 
 
 class LimitsSpec(Section):

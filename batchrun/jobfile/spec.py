@@ -53,6 +53,8 @@ __all__ = [
 
 OF_A_REQUEST = ("system", "messages", "prompt", "parameters", "thinking", "response_schema", "tools", "output")
 """Fields that a job of whole requests doesn't have."""
+HOW_MEDIA_TRAVEL = ("check_urls", "upload")
+"""Fields of `media` that change nothing in what the model sees."""
 ASKED_LATER = ("messages", "response_schema", "tools", "tool_choice")
 """Parts of the identity of those jobs that have them."""
 
@@ -100,6 +102,9 @@ class JobSpec(Section):
     on_truncated: Literal["keep", "continue"] = "keep"
     """The same for an answer that `max_tokens` cut: `keep` ends the item as `truncated`, `continue` asks for the rest,
     as often as `retry.attempts` allows."""
+    deduplicate: bool = True
+    """Whether items with the same request and the same pictures share one answer, bought once. Turn it off where
+    several different answers to one question are wanted, as with a high temperature."""
     timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
     budget: BudgetSpec | None = None
     window: WindowSpec | None = None
@@ -174,9 +179,10 @@ class JobSpec(Section):
         """What makes an answer of this job the answer to this request; all else may change while the job runs.
 
         Plain JSON values. `stream`, limits, retry, timeouts, budget, window, output, tags and priority aren't part of
-        it.
+        it, nor what of `media` says how files travel.
         """
-        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking", "media"})
+        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking"})
+        parts["media"] = self.media.model_dump(mode="json", exclude_defaults=True, exclude={*HOW_MEDIA_TRAVEL})
         dumped = self.model_dump(mode="json", include={*ASKED_LATER})
         added = {name: value for name, value in dumped.items() if value is not None}
         return {**parts, **added, "params": dict(self.params)}

@@ -205,6 +205,7 @@ def record(item: ItemResult) -> Fields:
         "tool_calls": item.tool_calls,
         "error": None if item.error_kind is None else {"kind": item.error_kind, "message": item.error},
         "request_id": item.request_id,
+        "shared_with": item.shared_with,
         "usage": {**item.tokens, "unknown_attempts": item.unknown_usage},
         "cost": {
             "low": item.cost_low,
@@ -233,6 +234,7 @@ def _attempt_record(attempt: AttemptResult, *, is_answer: bool) -> Fields:
         if attempt.error_kind is None
         else {"kind": attempt.error_kind, "message": attempt.error, "vendor_code": attempt.vendor_code},
         "request_id": attempt.request_id,
+        "note": attempt.note,
         "usage": None if attempt.usage is None else _usage_record(attempt.usage),
         "cost": None
         if not attempt.billed
@@ -269,6 +271,7 @@ COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "error_kind": lambda item: item.error_kind,
     "error": lambda item: item.error,
     "request_id": lambda item: item.request_id,
+    "shared_with": lambda item: item.shared_with,
     "attempts": lambda item: len(item.attempts),
     **{name: _tokens_column(name) for name in TOKENS},
     "unknown_usage_attempts": lambda item: item.unknown_usage,

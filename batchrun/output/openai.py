@@ -15,7 +15,8 @@ _WORDS = {State.CANCELLED: "cancelled before there was an answer"}
 
 
 def answer_line(item: ItemResult, attempt: AttemptResult) -> Line:
-    """The line of an item that `attempt` has answered. Its usage is that of this attempt, as the vendor counts too."""
+    """The line of an item that `attempt` has answered. Its usage is that of this attempt, as the vendor counts too;
+    none where it stands at the item that shares its answer."""
     body: Line = {
         "id": attempt.request_id or f"chatcmpl-{attempt.id}",
         "object": "chat.completion",
@@ -24,9 +25,10 @@ def answer_line(item: ItemResult, attempt: AttemptResult) -> Line:
         "choices": [
             {"index": 0, "message": _message(item), "finish_reason": item.finish_reason, "logprobs": None},
         ],
-        "usage": None if attempt.usage is None else _usage(attempt.usage),
+        "usage": None if attempt.usage is None or item.shared is not None else _usage(attempt.usage),
     }
-    return _line(item, attempt, response=_response(200, attempt, body), error=None)
+    own = None if item.shared is not None else attempt
+    return _line(item, own, response=_response(200, attempt, body), error=None)
 
 
 def error_line(item: ItemResult) -> Line:

@@ -6,6 +6,7 @@ sum, never taken as zero. Real and simulated money are never added, nor are two 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -15,6 +16,8 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, Connection
 
+from batchrun.foreseen import Foreseen, stored_foreseen
+from batchrun.states import State
 from batchrun.tables import EPOCH, MONEY_DIGITS, Record, answers, attempts, items, jobs, usage
 
 By = Literal["job", "model", "provider", "day"]
@@ -62,13 +65,22 @@ class CostLine:
     """Answers that `max_tokens` cut and that stand at the beginning of a later one."""
     settled: int = 0
     """Attempts whose cost was left open and settled by hand."""
+    estimate: Foreseen | None = None
+    """What the job was estimated at when its items were loaded. None where the line isn't all that a job has cost."""
+    shared: int = 0
+    """Items that share an answer of these calls, each of which would have been one more call."""
+    saved_low: Decimal | None = None
+    """What those calls would have cost, by the cost of the shared answers; None where nothing of it is known."""
+    saved_high: Decimal | None = None
+    unknown_saved: int = 0
+    """Shared answers whose cost isn't known, and isn't in `saved`."""
     items: int = field(init=False)
     """Items that got their answer from these calls."""
     exact: bool = field(init=False)
     """Whether the bill is known to the last digit."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "items", self.calls - self.failed - self.spare - self.continued)
+        object.__setattr__(self, "items", self.calls - self.failed - self.spare - self.continued + self.shared)
         object.__setattr__(self, "exact", self.unknown_cost == 0 and self.cost_low == self.cost_high)
 
 
@@ -89,16 +101,35 @@ def cost_by(
     scope = _scope(job_ids, since, until)
     grouping = _GROUPINGS[by]
     outcomes = _outcomes(connection, grouping.columns, scope)
+    saved = _saved(connection, grouping.columns, scope)
     rows = connection.execute(_sums(grouping.columns, scope))
     name = grouping.namer(connection)
     width = len(grouping.columns)
-    lines = [_line(name(row[:width]), row, outcomes.get(tuple(row[: width + 2]), Odd())) for row in rows]
-    return _merge_unpriced(lines)
+    lines = [
+        _line(name(row[:width]), row, outcomes.get(key, Odd()), saved.get(key, Saved()))
+        for row in rows
+        for key in [tuple(row[: width + 2])]
+    ]
+    merged = _merge_unpriced(lines)
+    return _with_estimates(connection, merged) if by == "job" and since is None and until is None else merged
+
+
+def _with_estimates(connection: Connection, lines: Sequence[CostLine]) -> list[CostLine]:
+    known = {
+        (row.name, row.simulated): stored_foreseen(row.estimate)
+        for row in connection.execute(sa.select(jobs.c.name, jobs.c.simulated, jobs.c.estimate))
+    }
+    alone = Counter((line.key, line.simulated) for line in lines)
+    # A job that was paid in two currencies has two lines, and neither is all of it.
+    return [
+        replace(line, estimate=known.get((line.key, line.simulated))) if alone[line.key, line.simulated] == 1 else line
+        for line in lines
+    ]
 
 
 def totals(lines: Iterable[CostLine]) -> list[CostLine]:
     """One line per currency, real and simulated apart."""
-    return _merge_unpriced([replace(line, key="total") for line in lines])
+    return _merge_unpriced([replace(line, key="total", estimate=None) for line in lines])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +204,7 @@ class Odd(NamedTuple):
     continued: int = 0
 
 
+shares_answer = sa.and_(items.c.waits_for.is_not(None), items.c.state.in_([State.DONE.value, State.TRUNCATED.value]))
 _continued = sa.exists().where(answers.c.continues == attempts.c.id)
 
 
@@ -207,8 +239,38 @@ def _outcomes(
     return {tuple(row[:-3]): Odd(*map(int, row[-3:])) for row in rows}
 
 
-def _line(key: str, row: Record, odd: Odd) -> CostLine:
-    tokens = {name: getattr(row, name) for name in _TOKENS}
+class Saved(NamedTuple):
+    """What duplicates would have cost."""
+
+    shared: int = 0
+    low: Decimal | None = None
+    high: Decimal | None = None
+    unknown: int = 0
+
+
+def _saved(
+    connection: Connection, columns: Sequence[Key], scope: Sequence[ColumnElement[bool]]
+) -> dict[tuple[object, ...], Saved]:
+    """Items that share the answer of another one, by the keys of the call that brought it."""
+    keys = (*columns, usage.c.simulated, usage.c.currency)
+    rows = connection.execute(
+        sa.select(*keys, sa.func.count(), *_halves("cost_low"), *_halves("cost_high"), sa.func.count(usage.c.cost_high))
+        .select_from(
+            items.join(attempts, attempts.c.id == items.c.answer_id).join(usage, usage.c.attempt_id == attempts.c.id)
+        )
+        .where(shares_answer, attempts.c.item_id != items.c.id, *scope)
+        .group_by(*keys)
+    )
+    return {
+        tuple(row[:-6]): Saved(
+            shared=row[-6], low=_whole(*row[-5:-3]), high=_whole(*row[-3:-1]), unknown=row[-6] - row[-1]
+        )
+        for row in rows
+    }
+
+
+def _line(key: str, row: Record, odd: Odd, saved: Saved) -> CostLine:
+    tokens = {name: None if (count := getattr(row, name)) is None else int(count) for name in _TOKENS}
     return CostLine(
         key=key,
         simulated=row.simulated,
@@ -222,7 +284,16 @@ def _line(key: str, row: Record, odd: Odd) -> CostLine:
         unknown_cost=row.calls - row.priced,
         unknown_usage=row.calls - row.counted,
         settled=row.settled,
-        **{name: None if count is None else int(count) for name, count in tokens.items()},
+        input_tokens=tokens["input_tokens"],
+        cached_tokens=tokens["cached_tokens"],
+        output_tokens=tokens["output_tokens"],
+        reasoning_tokens=tokens["reasoning_tokens"],
+        image_tokens=tokens["image_tokens"],
+        video_tokens=tokens["video_tokens"],
+        shared=saved.shared,
+        saved_low=saved.low,
+        saved_high=saved.high,
+        unknown_saved=saved.unknown,
     )
 
 
@@ -266,6 +337,10 @@ def _added(one: CostLine, other: CostLine) -> CostLine:
         unknown_usage=one.unknown_usage + other.unknown_usage,
         continued=one.continued + other.continued,
         settled=one.settled + other.settled,
+        shared=one.shared + other.shared,
+        saved_low=_plus(one.saved_low, other.saved_low),
+        saved_high=_plus(one.saved_high, other.saved_high),
+        unknown_saved=one.unknown_saved + other.unknown_saved,
     )
 
 

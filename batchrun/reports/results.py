@@ -43,6 +43,8 @@ class AttemptResult:
     error: str | None
     vendor_code: str | None
     request_id: str | None
+    note: str | None
+    """What was done to the pictures before they were sent."""
     billed: bool
     """Whether it may have cost money; the fields below are None where it can't have."""
     usage: Usage | None
@@ -54,6 +56,8 @@ class AttemptResult:
     text: str | None
     """Of an attempt that isn't the item's answer: what arrived before it broke, or a second answer."""
     reasoning: str | None
+    item: str
+    """The `custom_id` of the item that it was made for."""
     continues: int | None
     """The attempt whose text was sent along; what this one brought stands behind it in the answer."""
 
@@ -108,6 +112,10 @@ class ItemResult:
     answer_id: int | None
     """The attempt that brought the answer."""
     attempts: Sequence[AttemptResult]
+    """Its own, and their tokens and cost; an item that shares an answer needed none."""
+    shared: AttemptResult | None = None
+    """The attempt of another item with the same request that brought this one its answer too. What it cost is that
+    item's."""
 
     def __post_init__(self) -> None:
         answered = self.answered
@@ -136,7 +144,13 @@ class ItemResult:
 
     @property
     def answered(self) -> AttemptResult | None:
-        return next((attempt for attempt in self.attempts if attempt.id == self.answer_id), None)
+        """The attempt that brought the answer, of this item or of the one that it shares it with."""
+        return self.shared or next((attempt for attempt in self.attempts if attempt.id == self.answer_id), None)
+
+    @property
+    def shared_with(self) -> str | None:
+        """The `custom_id` of the item that was called for this one."""
+        return None if self.shared is None else self.shared.item
 
     @property
     def tokens(self) -> dict[str, int | None]:
@@ -176,7 +190,6 @@ def results(
 
 
 def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[ItemResult]:
-    tried = _attempts(connection, ids)
     rows = connection.execute(
         sa.select(
             items,
@@ -190,7 +203,11 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
         .select_from(items.outerjoin(answers, _is_answer(answers.c.attempt_id)))
         .where(items.c.id.in_(ids))
         .order_by(items.c.id)
-    )
+    ).all()
+    tried = _attempts(connection, attempts.c.item_id.in_(ids))
+    own = {(item_id, attempt.id) for item_id, made in tried.items() for attempt in made}
+    foreign = {row.id: row.attempt_id for row in rows if row.attempt_id and (row.id, row.attempt_id) not in own}
+    shared = {} if not foreign else _by_id(_attempts(connection, attempts.c.id.in_({*foreign.values()})))
     for row in rows:
         yield ItemResult(
             id=row.id,
@@ -211,6 +228,7 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             media=row.media,
             answer_id=row.attempt_id,
             attempts=tried.get(row.id, []),
+            shared=shared.get(foreign.get(row.id, 0)),
         )
 
 
@@ -219,8 +237,12 @@ def _is_answer(attempt: ColumnElement[int]) -> ColumnElement[bool]:
     return sa.and_(items.c.answer_id == attempt, items.c.state.in_([State.DONE.value, State.TRUNCATED.value]))
 
 
-def _attempts(connection: Connection, ids: Sequence[int]) -> dict[int, list[AttemptResult]]:
-    """The attempts of these items in their order."""
+def _by_id(found: Mapping[int, Sequence[AttemptResult]]) -> dict[int, AttemptResult]:
+    return {attempt.id: attempt for made in found.values() for attempt in made}
+
+
+def _attempts(connection: Connection, which: ColumnElement[bool]) -> dict[int, list[AttemptResult]]:
+    """Attempts in their order, by item."""
     prefix = answers.alias("prefix")
     is_answer = _is_answer(attempts.c.id)
     behind = sa.func.coalesce(sa.func.length(prefix.c.text), 0) + 1
@@ -228,6 +250,7 @@ def _attempts(connection: Connection, ids: Sequence[int]) -> dict[int, list[Atte
         sa.select(
             attempts,
             usage,
+            items.c.custom_id,
             sa.case((is_answer, None), else_=sa.func.substr(answers.c.text, behind)).label("text"),
             sa.case((is_answer, None), else_=answers.c.reasoning).label("reasoning"),
             answers.c.continues,
@@ -238,7 +261,7 @@ def _attempts(connection: Connection, ids: Sequence[int]) -> dict[int, list[Atte
             .outerjoin(answers, answers.c.attempt_id == attempts.c.id)
             .outerjoin(prefix, prefix.c.attempt_id == answers.c.continues)
         )
-        .where(attempts.c.item_id.in_(ids))
+        .where(which)
         .order_by(attempts.c.item_id, attempts.c.fence)
     )
     found: dict[int, list[AttemptResult]] = defaultdict(list)
@@ -262,6 +285,7 @@ def _attempt(row: Record) -> AttemptResult:
         error=row.error,
         vendor_code=row.vendor_code,
         request_id=row.request_id,
+        note=row.note,
         billed=billed,
         usage=Usage(**{name: getattr(row, name) for name in TOKENS}, raw=row.raw or {}) if counted else None,
         cost_low=row.cost_low,
@@ -270,5 +294,6 @@ def _attempt(row: Record) -> AttemptResult:
         settled=row.settled,
         text=row.text,
         reasoning=row.reasoning,
+        item=row.custom_id,
         continues=row.continues,
     )

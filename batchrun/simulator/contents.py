@@ -3,6 +3,7 @@
 import binascii
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,9 +55,19 @@ class Contents:
 class ContentsReader:
     """Walks over the messages of one request once."""
 
-    def __init__(self, model: Model, *, high_resolution: bool, seed: bytes, max_frames: bool = False) -> None:
-        """`max_frames` says whether a video part may have a member of that name; without it none is looked at."""
+    def __init__(
+        self,
+        model: Model,
+        *,
+        high_resolution: bool,
+        seed: bytes,
+        stored: Callable[[str], tuple[str, bytes]],
+        max_frames: bool = False,
+    ) -> None:
+        """`stored` gives type and bytes of an uploaded file; `max_frames` says whether a video part may have a member
+        of that name; without it none is looked at."""
         self.model = model
+        self.stored = stored
         self.max_frames = max_frames
         self.high_resolution = high_resolution
         self.contents = Contents()
@@ -123,8 +134,17 @@ class ContentsReader:
         self.hash.update(b"\0")
         return text
 
+    def inline(self, url: str) -> tuple[str, bytes] | None:
+        """Type and bytes of what an address holds or of a file that was uploaded; None for a public one. The answer
+        depends on the bytes of an uploaded file, not on the name that it got."""
+        if url.startswith("oss://"):
+            mime, data = self.stored(url)
+            self.hash.update(hashlib.sha256(data).digest())
+            return mime, data
+        return data_url(self.note(url))
+
     def read_picture(self, part: Fields, where: str) -> None:
-        picture = look_at(self.note(address(part, "image_url", where)))
+        picture = look_at(self.inline(address(part, "image_url", where)))
         model = self.model
         highest = whole(part, "max_pixels", model.factor**2, model.settable_pixels) or model.max_pixels
         lowest = whole(part, "min_pixels", model.factor**2, model.settable_pixels)
@@ -142,7 +162,7 @@ class ContentsReader:
         )
 
     def read_video(self, part: Fields, where: str) -> None:
-        video = watch(self.note(address(part, "video_url", where)))
+        video = watch(self.inline(address(part, "video_url", where)))
         fps = frames_per_second(part)
         most = self.model.max_frames
         if self.max_frames:
@@ -156,7 +176,7 @@ class ContentsReader:
             raise invalid(f"The video of {where} must be a list of picture addresses.")
         if not FEWEST_FRAMES <= len(urls) <= self.model.max_frames:
             raise invalid(f"The image sequence must have {FEWEST_FRAMES} to {self.model.max_frames} images.")
-        pictures = [look_at(self.note(url)) for url in urls]
+        pictures = [look_at(self.inline(url)) for url in urls]
         seconds = len(urls) / frames_per_second(part)
         first = pictures[0]
         self.add_video(Video(width=first.width, height=first.height, frames=len(urls), seconds=seconds), len(urls))
@@ -214,9 +234,8 @@ def data_url(url: str) -> tuple[str, bytes] | None:
         raise invalid(f"The base64 data of a data URL is not valid: {error}.", param="url") from error
 
 
-def look_at(url: str) -> Picture:
-    """The picture of an address, after the rules of contract 5.1."""
-    inline = data_url(url)
+def look_at(inline: tuple[str, bytes] | None) -> Picture:
+    """The picture of an address, after the rules of contract 5.1; None stands for a public address."""
     if inline is None:
         return REMOTE_PICTURE
     mime, data = inline
@@ -244,8 +263,7 @@ def check_size(picture: Picture) -> None:
         raise invalid(f"A {picture.format} image must not be larger than 3840 by 2160 pixels.")
 
 
-def watch(url: str) -> Video:
-    inline = data_url(url)
+def watch(inline: tuple[str, bytes] | None) -> Video:
     if inline is None:
         return ASSUMED
     mime, data = inline

@@ -24,6 +24,7 @@ from batchrun.simulator.refusals import Refusal, invalid, malformed, no_such_mod
 from batchrun.simulator.script import Script, plain_script, stream_script
 from batchrun.simulator.stats import Counts
 from batchrun.simulator.targets import Target
+from batchrun.simulator.uploads import Uploads
 
 EARLY = ("reset", "close", "stall", "bad-http")
 """Faults that break the connection before a status line."""
@@ -37,6 +38,7 @@ class Simulation:
     keys: dict[str, str]
     book: Book
     limits: Limits
+    uploads: Uploads
     pacer: Pacer = field(default_factory=Pacer)
     counts: Counts = field(default_factory=Counts)
     memory: FaultMemory = field(default_factory=FaultMemory)
@@ -117,7 +119,11 @@ class Exchange:
         asked, parameters = self.dialect.read(fields, headers, model)
         seed = f"{self.options.seed} {name} {parameters.seed} {parameters.thinking}".encode()
         reader = ContentsReader(
-            model, high_resolution=parameters.high_resolution, seed=seed, max_frames=parameters.max_frames
+            model,
+            high_resolution=parameters.high_resolution,
+            seed=seed,
+            stored=self.simulation.uploads.resolver(self.target.region, name, headers),
+            max_frames=parameters.max_frames,
         )
         contents = reader.read(asked)
         if contents.prefix is not None and parameters.thinking:

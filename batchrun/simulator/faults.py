@@ -146,6 +146,12 @@ FAULTS: Final[Mapping[str, Kind]] = {
     "cached": Kind(help="so many percent of the input came from the cache", values=int),
     "ttft": Kind(help="seconds to the first token", values=float),
     "tps": Kind(help="tokens per second; 0 is as fast as possible", values=float),
+    # Temporary uploads.
+    "policy-429": Kind(help="uploads: the policy is refused with 429"),
+    "policy-500": Kind(help="uploads: the policy is refused with 500"),
+    "policy-host": Kind(help="uploads: the policy names another host; value: a port on localhost", values=int),
+    "upload-503": Kind(help="uploads: the storage answers 503"),
+    "upload-403": Kind(help="uploads: the storage says that the policy has expired"),
 }
 
 MODIFIER: Final = re.compile(r"-(?=(?:every|first|pct|seed|retry-after|retry-after-ms)=|once(?:-|$))")

@@ -94,6 +94,9 @@ class Options:
         default=180.0,
         metadata=says("seconds after which an answer without streaming is stopped", type=nonnegative),
     )
+    upload_lifetime: float = field(
+        default=172_800.0, metadata=says("seconds for which an uploaded file may be named in calls", type=nonnegative)
+    )
     exit_on_stdin_eof: bool = field(
         default=False, metadata=says("stop when standard input closes, so as not to outlive the parent")
     )
@@ -125,10 +128,11 @@ base URLs, with singapore, virginia or beijing as the region:
                                                   .../services/aigc/multimodal-generation/generation
   /acedata/kimi                   AceData    POST .../chat/completions
   /moonshot/v1                    Moonshot   POST .../chat/completions
+  /<region>/api/v1                uploads    GET .../uploads?action=getPolicy&model=...
 with faults: /<region>/fault/<spec>/compatible-mode/v1 and so on
   example: /singapore/fault/429-every=20+usage=late/compatible-mode/v1
   --list-faults shows them all
-pages: GET /book, GET /stats, GET /healthz
+pages: GET /book, GET /stats, GET /uploads, GET /healthz
 keys: sk-sim-<region>, sk-sim-acedata and sk-sim-moonshot, or only the value of
   {KEY_VARIABLE} when the environment has it
 """

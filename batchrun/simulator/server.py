@@ -21,7 +21,8 @@ from batchrun.simulator.keys import accepted_keys
 from batchrun.simulator.limits import Limits
 from batchrun.simulator.line import Line
 from batchrun.simulator.options import Options
-from batchrun.simulator.targets import chat_target, path_of
+from batchrun.simulator.targets import chat_target, path_of, uploads_place
+from batchrun.simulator.uploads import STORAGE, Uploads
 
 BACKLOG: Final = 4_096
 LINGER: Final = 2.0
@@ -29,10 +30,12 @@ LINGER: Final = 2.0
 
 
 def make_simulation(options: Options, book: Book, environment: Mapping[str, str]) -> Simulation:
+    keys = accepted_keys(environment)
     return Simulation(
         options=options,
-        keys=accepted_keys(environment),
+        keys=keys,
         book=book,
+        uploads=Uploads(keys=keys, lifetime=options.upload_lifetime, limits=options.limits, clock=time.monotonic),
         limits=Limits(enforced=options.limits, rpm=options.rpm, tpm=options.tpm, clock=time.monotonic),
     )
 
@@ -98,13 +101,23 @@ class Server:
         return request.keep_alive
 
     def page(self, request: HttpRequest, path: str) -> Reply:
+        if path == STORAGE or path.startswith(f"{STORAGE}/"):
+            return (
+                self.simulation.uploads.storage_reply(request, path)
+                if request.method == "POST"
+                else not_allowed("POST")
+            )
         match path:
+            case "/uploads":
+                body = self.simulation.uploads.to_json()
             case "/book":
                 body = self.simulation.book.to_json()
             case "/stats":
                 body = json.dumps(self.simulation.counts.stats().to_dict())
             case "/healthz":
                 body = '{"status": "ok"}'
+            case _ if (place := uploads_place(path)) is not None and request.method == "GET":
+                return self.simulation.uploads.policy_reply(request, *place)
             case _:
                 return problem(404, "There is nothing at this address; see batchrun simulate --help")
         if request.method not in ("GET", "HEAD"):

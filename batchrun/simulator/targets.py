@@ -82,6 +82,16 @@ def chat_target(path: str) -> Target | None:
     return None
 
 
+def uploads_place(path: str) -> tuple[str, str] | None:
+    """Region and fault spec of an address that gives policies for uploads; None for any other."""
+    match path.removeprefix("/").split("/"):
+        case [region, "api", "v1", "uploads"] if region in REGIONS:
+            return region, ""
+        case [region, "fault", spec, "api", "v1", "uploads"] if region in REGIONS:
+            return region, spec
+    return None
+
+
 def target_of(api: Api, before: list[str]) -> Target | None:
     match before:
         case []:

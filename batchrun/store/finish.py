@@ -17,6 +17,7 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from batchrun.alike import KEY_LENGTH, READ
 from batchrun.answer import Answer, Usage
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
@@ -29,11 +30,23 @@ from batchrun.tables import MOST_MONEY, Record, answers, attempts, items, jobs, 
 
 Outcome = Literal["complete", "failed", "unsent", "lost"]
 
-OURS = frozenset({ErrorKind.LOCAL, ErrorKind.LOST, ErrorKind.INTERNAL, ErrorKind.MEDIA, ErrorKind.TEMPLATE})
+OURS = frozenset(
+    {
+        ErrorKind.LOCAL,
+        ErrorKind.LOST,
+        ErrorKind.INTERNAL,
+        ErrorKind.MEDIA,
+        ErrorKind.MEDIA_UNAVAILABLE,
+        ErrorKind.TEMPLATE,
+        ErrorKind.PARTS,
+    }
+)
 """Ends of a call that say nothing about the provider."""
 
 SAME_ERRORS = 10
 """Equal errors of items in a row, before anything has succeeded, that pause a job."""
+SAME_MEDIA_ERRORS = 100
+"""The same for pictures that can't be sent: they fail for nothing, and before the first answers can be there."""
 UNREACHED_TRIES = 4
 """Of one item, so that a job of few items doesn't wait minutes to say that the address is wrong."""
 
@@ -70,7 +83,10 @@ class Result:
     error: str | None = None
     vendor_code: str | None = None
     request_id: str | None = None
-    request_hash: str | None = None
+    contents: str | None = None
+    """Names what was in the local files that were sent, see `alike`; None for none, and where it isn't known."""
+    note: str | None = None
+    """What was done to the pictures before they were sent."""
     answer: Answer | None = None
     charge: Charge | None = None
     pauses: str | None = None
@@ -141,6 +157,7 @@ ATTEMPT_COLUMNS = (
     "error",
     "vendor_code",
     "request_id",
+    "note",
 )
 TOKEN_COLUMNS = (
     "input_tokens",
@@ -184,8 +201,17 @@ def close_attempts_statement() -> Bulk:
 ENDED = ("state", "error_kind", "error")
 
 
+def sent_name(given: Given) -> sa.ColumnElement[str]:
+    """The name of the request by what was sent: a file may have changed since it was loaded. An item without a name has
+    no duplicates."""
+    key = sa.func.substr(items.c.request_hash, 1, KEY_LENGTH)
+    return sa.case(
+        (given.c["contents"].is_not(None), key.concat(READ).concat(given.c["contents"])), else_=items.c.request_hash
+    )
+
+
 def keep_answers_statement() -> Bulk:
-    given = Given({name: items.c[name].type for name in ("id", "answer_id", "request_hash", *ENDED)})
+    given = Given({name: items.c[name].type for name in ("id", "answer_id", *ENDED)} | {"contents": sa.Text()})
     answerable = items.c.state.in_(sources(State.DONE))
     kept = sa.update(items).where(items.c.id == given.c["id"])
     return Bulk(
@@ -195,7 +221,7 @@ def keep_answers_statement() -> Bulk:
             answer_id=sa.case(
                 (answerable, given.c["answer_id"]), else_=sa.func.coalesce(items.c.answer_id, given.c["answer_id"])
             ),
-            request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
+            request_hash=sent_name(given),
             state=sa.case((answerable, given.c["state"]), else_=items.c.state),
             owner=sa.case((answerable, sa.null()), else_=items.c.owner),
             error_kind=sa.case((answerable, given.c["error_kind"]), else_=items.c.error_kind),
@@ -241,14 +267,14 @@ def go_on_statement() -> Bulk:
 
 
 def keep_cut_statement() -> Bulk:
-    given = Given({name: items.c[name].type for name in ("id", "answer_id", "request_hash")})
+    given = Given({name: items.c[name].type for name in ("id", "answer_id")} | {"contents": sa.Text()})
     gave_up = items.c.state.in_([State.FAILED.value, State.CANCELLED.value])
     kept = sa.update(items).where(items.c.id == given.c["id"], items.c.state.in_(sources(State.DONE)))
     return Bulk(
         given=given,
         statement=kept.values(
             answer_id=sa.func.coalesce(items.c.answer_id, given.c["answer_id"]),
-            request_hash=sa.func.coalesce(given.c["request_hash"], items.c.request_hash),
+            request_hash=sent_name(given),
             state=sa.case((gave_up, State.TRUNCATED.value), else_=items.c.state),
             error_kind=sa.case((gave_up, sa.null()), else_=items.c.error_kind),
             error=sa.case((gave_up, sa.null()), else_=items.c.error),
@@ -413,7 +439,7 @@ def move_items(connection: Connection, results: Sequence[Result]) -> None:
             {
                 "id": item_id,
                 "answer_id": result.call.attempt_id,
-                "request_hash": result.request_hash,
+                "contents": result.contents,
                 **{name: getattr(result, name) for name in ENDED},
             }
             for item_id, result in first.items()
@@ -453,7 +479,7 @@ def keep_cut(connection: Connection, results: Sequence[Result]) -> None:
     KEEP_CUT.run(
         connection,
         [
-            {"id": item_id, "answer_id": result.call.attempt_id, "request_hash": result.request_hash}
+            {"id": item_id, "answer_id": result.call.attempt_id, "contents": result.contents}
             for item_id, result in first.items()
         ],
     )
@@ -511,7 +537,8 @@ def error_streak(job: Record, results: Sequence[Result]) -> tuple[int, str | Non
             streak = streak + 1 if result.error_kind == kind else 1
             kind = result.error_kind
             unreached = result.error_kind is ErrorKind.NOT_SENT and result.free_tries >= UNREACHED_TRIES
-            if streak >= SAME_ERRORS or unreached:
+            most = SAME_MEDIA_ERRORS if kind is ErrorKind.MEDIA else SAME_ERRORS
+            if streak >= most or unreached:
                 pause, message = reason_to_pause(streak, result)
     return (0, None, pause, message) if pause else (streak, kind, "", "")
 
@@ -533,7 +560,7 @@ def settle(bucket: Bucket, results: Sequence[Result], now: datetime) -> None:
 
 def update_profile(connection: Connection, pool: Pool, results: Sequence[Result], now: datetime) -> None:
     settle(pool.bucket, results, now)
-    told = [seen(result) for result in results if result.sent_at is not None and result.error_kind not in OURS]
+    told = [seen(result) for result in results if told_by_provider(result)]
     observe(pool.health, told, now)
     refused = next((result for result in results if result.error_kind in PROFILE_IS_REFUSED), None)
     broke = next((result for result in results if result.pauses), None)
@@ -554,6 +581,12 @@ def update_profile(connection: Connection, pool: Pool, results: Sequence[Result]
     )
     if pause is not None and not pool.paused:
         connection.execute(sa.update(profiles).where(profiles.c.id == pool.id).values(pause))
+
+
+def told_by_provider(result: Result) -> bool:
+    """Whether it says something about the provider. A key or a model may be refused before the call, by an upload."""
+    sent = result.sent_at is not None and result.error_kind not in OURS
+    return sent or result.error_kind in PROFILE_IS_REFUSED
 
 
 def seen(result: Result) -> Seen:

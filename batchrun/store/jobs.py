@@ -12,10 +12,11 @@ from sqlalchemy import Connection
 from batchrun.catalogue import Limits
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
+from batchrun.foreseen import Foreseen, stored_foreseen
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
 from batchrun.states import State
-from batchrun.tables import EPOCH, Record, audit, items, jobs, prices, profiles
+from batchrun.tables import EPOCH, Record, attempts, audit, items, jobs, prices, profiles
 from batchrun.windows import stored_window
 
 LIMIT_NAMES = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrency")
@@ -31,6 +32,8 @@ class NewItem:
     media: Sequence[Mapping[str, JsonValue]]
     input_bound: int | None
     """Most input tokens that it can have; None where that isn't known."""
+    request_hash: str | None = None
+    """Names the request, see `alike`; None where it is bought whatever others ask."""
 
 
 def profile(connection: Connection, *, provider: str, region: str, model: str, key_env: str, limits: Limits) -> int:
@@ -63,6 +66,10 @@ def price_ids(connection: Connection, rows: Sequence[PriceRow], now: datetime) -
 
 def job_named(connection: Connection, name: str, *, simulated: bool) -> Record | None:
     return connection.execute(sa.select(jobs).where(jobs.c.name == name, jobs.c.simulated == simulated)).one_or_none()
+
+
+def estimate_of(connection: Connection, job_id: int) -> Foreseen | None:
+    return stored_foreseen(connection.execute(sa.select(jobs.c.estimate).where(jobs.c.id == job_id)).scalar())
 
 
 def lock(connection: Connection, ids: Iterable[int]) -> None:
@@ -102,9 +109,17 @@ BY_USER = "user"
 """The pause of a person, that only `resume` lifts."""
 REFUSED = frozenset({"refused", "arrears"})
 """Pauses of a profile."""
-TRIED_AT_ONCE = frozenset({ErrorKind.NOT_SENT, ErrorKind.ACCOUNT, ErrorKind.NOT_FOUND, ErrorKind.LOCAL})
-"""What whoever runs a job again has mended: the address, the key, the model, this machine. Hints of a server still
-count."""
+TRIED_AT_ONCE = frozenset(
+    {
+        ErrorKind.NOT_SENT,
+        ErrorKind.ACCOUNT,
+        ErrorKind.NOT_FOUND,
+        ErrorKind.LOCAL,
+        ErrorKind.MEDIA_UNAVAILABLE,
+    }
+)
+"""What whoever runs a job again has mended: the address, the key, the model, this machine, the server of the media.
+Hints of the vendor still count."""
 
 
 def lift_pauses(connection: Connection, ids: Iterable[int], *, reasons: Iterable[str] = MENDED) -> None:
@@ -182,6 +197,7 @@ def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> No
                     "variables": item.variables,
                     "media": item.media,
                     "input_bound": item.input_bound,
+                    "request_hash": item.request_hash,
                     "state": State.PENDING.value,
                 }
                 for item in new
@@ -189,12 +205,30 @@ def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> No
         )
 
 
-def replace_item(connection: Connection, item_id: int, item: NewItem) -> None:
-    """Only for an item that was never tried."""
+def never_sent(connection: Connection, item: Record) -> bool:
+    """Whether no request of this row of `items_named` has left or is under way, and it shares no answer: it wasn't
+    tried yet, or its picture couldn't be sent."""
+    if item.state in (State.CLAIMED, State.DONE, State.TRUNCATED):
+        return False
+    sent = sa.exists().where(attempts.c.item_id == item.id, attempts.c.outcome != "unsent")
+    return item.fence == 0 or not connection.execute(sa.select(sent)).scalar_one()
+
+
+def replace_item(connection: Connection, before: Record, item: NewItem) -> None:
+    """Only for an item that was never sent, and has no answer. It waits for no other one any longer."""
+    shares = sa.and_(items.c.state == State.BLOCKED.value, items.c.waits_for.is_not(None))
     connection.execute(
         sa.update(items)
-        .where(items.c.id == item_id, items.c.fence == 0)
-        .values(row_hash=item.row_hash, variables=item.variables, media=item.media, input_bound=item.input_bound)
+        .where(items.c.id == before.id, items.c.fence == before.fence, items.c.state != State.CLAIMED.value)
+        .values(
+            row_hash=item.row_hash,
+            variables=item.variables,
+            media=item.media,
+            input_bound=item.input_bound,
+            request_hash=item.request_hash,
+            state=sa.case((shares, State.PENDING.value), else_=items.c.state),
+            waits_for=None,
+        )
     )
 
 
@@ -221,7 +255,10 @@ def has_open_items(connection: Connection, only: frozenset[int]) -> bool:
 def has_due_items(connection: Connection, only: frozenset[int] | None) -> bool:
     """Whether any item could be called now: of these jobs, or of all; not what waits, nor jobs outside their window."""
     now = clock(connection)
-    due = sa.or_(any_in(State.PENDING), any_in(State.WAITING, items.c.next_at <= now))
+    # Items that wait for others which have all ended are let go by whoever looks.
+    left = sa.or_(any_in(State.PENDING), any_in(State.WAITING), any_in(State.CLAIMED))
+    let_go = sa.and_(any_in(State.BLOCKED), sa.not_(left))
+    due = sa.or_(any_in(State.PENDING), any_in(State.WAITING, items.c.next_at <= now), let_go)
     wanted = sa.select(jobs.c.window).join(profiles, profiles.c.id == jobs.c.profile_id).where(GOES_ON, due)
     if only is not None:
         wanted = wanted.where(jobs.c.id.in_(only))

@@ -16,7 +16,9 @@ from sqlalchemy import ColumnElement, Connection
 
 from batchrun.errors import ErrorKind
 from batchrun.states import OPEN, State, sources
+from batchrun.store import sharing
 from batchrun.store.jobs import BY_USER, MENDED, lift_pauses, lock
+from batchrun.store.release import block_again
 from batchrun.tables import EPOCH, Record, attempts, items, jobs, profiles
 
 PART = 500
@@ -103,7 +105,9 @@ def retry(
     now: datetime,
 ) -> Retaken:
     """Items in one of `states`, of these kinds of error and names, become pending as if they had never been tried;
-    waiting ones stay so and are due at once. Of done ones only those whose answer doesn't fit the job's schema."""
+    waiting ones stay so and are due at once. Of done ones only those whose answer doesn't fit the job's schema.
+
+    An item that merges any of them waits for its parts again."""
     where = [items.c.job_id == job_id, items.c.state.in_(sorted(states)), MAY_BE_ASKED_AGAIN]
     if kinds is not None:
         where.append(items.c.error_kind.in_(sorted(kinds)))
@@ -115,6 +119,8 @@ def retry(
         counts.update(taken.counts)
         bounds.update(taken.bounds)
         in_flight += taken.in_flight
+    sharing.block(connection, job_id, takes={State.DONE})  # an answer that was asked for again isn't shared again
+    block_again(connection, job_id)
     return Retaken(counts=counts, bounds=bounds, in_flight=in_flight)
 
 
@@ -155,6 +161,7 @@ def _take_again(connection: Connection, job_id: int, where: Collection[ColumnEle
             # Its old answer becomes a spare of its attempt, which reports look for where there was a second claim.
             fence=sa.case((items.c.answer_id.is_not(None), items.c.fence + 1), else_=items.c.fence),
             answer_id=None,
+            waits_for=None,
         )
     )
     connection.execute(sa.update(jobs).where(jobs.c.id == job_id, jobs.c.errors_in_row > 0).values(errors_in_row=0))

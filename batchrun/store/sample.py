@@ -2,7 +2,7 @@
 
 That is as good as drawing lots, and it draws the same lots every time: the same sample is never bought twice, a larger
 one contains it, and rows that are added later change it only by their own small hashes. Items that have ended are part
-of it, cancelled ones aren't.
+of it; cancelled ones aren't, nor are those that share the answer of another one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PART = 1_000
 
 DRAW = (
     sa.select(items.c.id)
-    .where(items.c.job_id == sa.bindparam("job"), items.c.state != State.CANCELLED)
+    .where(items.c.job_id == sa.bindparam("job"), items.c.state != State.CANCELLED, items.c.waits_for.is_(None))
     .order_by(items.c.row_hash, items.c.id)
     .limit(sa.bindparam("size"))
 )

@@ -192,6 +192,7 @@ class Bench:
         order = {
             "url": self.url,
             "simulator": self.simulator.url,
+            "like": self.like,
             "faults": list(self.faults()),
             "jobs": list(ids),
         }
@@ -265,7 +266,8 @@ def check(bench: Bench, *job_ids: int, after_kills: int = 0) -> None:
 
 
 def check_items(bench: Bench, job_ids: Iterable[int]) -> None:
-    """Every item has come to its end, and has one complete answer of its own exactly if it is done or truncated."""
+    """Every item has come to its end, and has one complete answer exactly if it is done or truncated: its own, or that
+    of the item that it waited for."""
     owner = {row.id: row for row in bench.rows(attempts)}
     complete = {row.attempt_id for row in bench.rows(answers, answers.c.complete)}
     for job_id in job_ids:
@@ -277,7 +279,7 @@ def check_items(bench: Bench, job_ids: Iterable[int]) -> None:
             assert (item.answer_id is not None) is answered, (item.custom_id, item.state, item.answer_id)
             if answered:
                 assert item.answer_id in complete
-                assert owner[item.answer_id].item_id == item.id
+                assert owner[item.answer_id].item_id in (item.id, item.waits_for)
                 assert owner[item.answer_id].outcome == "complete"
 
 
@@ -392,13 +394,14 @@ def main(order: str, out: IO[str] = sys.stdout) -> None:
     simulator_url = asked["simulator"]
 
     def address(fault: str) -> str:
-        return f"{simulator_url}/{REGION}{f'/fault/{fault}' if fault else ''}/compatible-mode/v1"
+        base = "api/v1" if asked["like"] == NATIVE else "compatible-mode/v1"
+        return f"{simulator_url}/{REGION}{f'/fault/{fault}' if fault else ''}/{base}"
 
     engine = connect(asked["url"])
     settings = Settings(database_url=asked["url"], catalogue=None, environment={KEY_VARIABLE: KEY})
     stop = Stop()
     with signals(stop.ask):
-        end = run(engine, asked["jobs"], catalogue_at(address, asked["faults"]), settings, stop=stop)
+        end = run(engine, asked["jobs"], catalogue_at(address, asked["faults"], asked["like"]), settings, stop=stop)
     engine.dispose()
     json.dump({"calls": end.tally.calls, "reaped": end.tally.reaped, "exit": end.exit_code}, out)
 

@@ -13,8 +13,11 @@ from batchrun.database import connect_to_tables, reading, writing
 from batchrun.drain import Stop
 from batchrun.estimating import estimate_all
 from batchrun.estimating.outcome import JobEstimate
+from batchrun.foreseeing import LOOKED_INTO
 from batchrun.jobfile.spec import JobFile, JobSpec
+from batchrun.reports.cost import cost_by
 from batchrun.running import run
+from batchrun.store.jobs import estimate_of, job_named
 from batchrun.store.sample import draw
 from batchrun.tables import items, jobs, profiles
 from tests.integration.running import NATIVE, REAL, Bench, fresh, job, wait_until
@@ -64,6 +67,55 @@ def test_the_final_bill_lies_in_the_range_that_a_sample_narrowed(bench: Bench, f
         assert found.cost.high is not None
         assert found.cost.low <= bill(bench) <= found.cost.high
     assert fault or width(after) < width(before)  # what a failed call was billed may never be known
+
+
+def test_the_report_tells_what_the_job_was_estimated_at_beside_what_it_came_to(bench: Bench) -> None:
+    spec = job("compared", TEXTS)
+    (before,) = estimated(bench, spec)
+    bench.go(spec)
+    with reading(bench.engine) as connection:
+        (line,) = cost_by(connection, "job")
+    assert line.estimate is not None
+    assert before.to_come is not None
+    assert line.estimate.cost == (before.to_come.low, before.to_come.high)
+    assert (line.estimate.items, line.estimate.currency) == (40, "USD")
+    assert list(line.estimate.input_tokens) == [before.input_tokens.low, before.input_tokens.high]
+    assert before.to_come.low <= bill(bench) <= (before.to_come.high or 0)
+
+
+def test_the_estimate_grows_with_the_rows_that_are_added_and_not_with_those_that_are_known(bench: Bench) -> None:
+    bench.load(job("grows", TEXTS[:10]))
+    bench.load(job("grows", TEXTS))
+    bench.load(job("grows", TEXTS))
+    (whole,) = bench.load(job("at-once", TEXTS))
+    with reading(bench.engine) as connection:
+        grown = job_named(connection, "grows", simulated=False) or job_named(connection, "grows", simulated=True)
+        assert grown is not None
+        assert estimate_of(connection, grown.id) == estimate_of(connection, whole)
+
+
+def test_a_job_whose_rows_came_without_an_estimate_gets_none_for_a_few_of_them(bench: Bench) -> None:
+    (old,) = bench.load(job("old", TEXTS[:10]))
+    with writing(bench.engine) as connection:
+        connection.execute(sa.update(jobs).values(estimate=None))
+    bench.load(job("old", TEXTS))
+    with reading(bench.engine) as connection:
+        assert estimate_of(connection, old) is None
+
+
+def test_beyond_the_first_rows_of_a_load_the_bill_still_lies_in_the_estimate(bench: Bench) -> None:
+    (many,) = bench.load(job("many", ["row 1"] * (LOOKED_INTO + 200)))
+    (one,) = bench.load(job("one", ["row 1"]))
+    with reading(bench.engine) as connection:
+        rough, exact = estimate_of(connection, many), estimate_of(connection, one)
+    assert rough is not None
+    assert exact is not None
+    assert rough.cost is not None
+    assert exact.cost is not None
+    assert exact.cost[1] is not None
+    assert rough.cost[0] <= exact.cost[0] * rough.items
+    assert rough.cost[1] is not None
+    assert rough.cost[1] >= exact.cost[1] * rough.items
 
 
 def test_what_was_spent_is_told_exactly_and_in_the_end_it_is_all(bench: Bench) -> None:

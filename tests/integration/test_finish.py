@@ -152,12 +152,6 @@ def test_the_attempt_says_how_it_went(engine: Engine) -> None:
     assert (row.sent_at, row.first_token_at, row.ended_at) == (at, at, at)
 
 
-def test_an_item_remembers_the_hash_of_what_was_sent(engine: Engine) -> None:
-    call = call_of(engine)
-    store_results(engine, replace(answered(call), request_hash="h"))
-    assert item_of(engine, call.item_id).request_hash == "h"
-
-
 # A failed attempt
 
 

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from batchrun.call import opened_request
+from batchrun.call import Tools, opened_request
 from batchrun.catalogue import Catalogue
 from batchrun.dialects.base import Body
 from batchrun.jobfile.spec import JobSpec
+from batchrun.linkcheck import LinkCheck
+from batchrun.media.decoder import Decoder
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan, prepare
 from batchrun.store.claim import Call
+from batchrun.store.uploads import UploadKey
 from batchrun.tables import EPOCH
+from batchrun.transport import Transport
+from batchrun.uploading import Uploader
+
+
+@dataclass(kw_only=True)
+class Shelf:
+    """Remembers uploads without a database."""
+
+    kept: dict[UploadKey, tuple[str, datetime]] = field(default_factory=dict)
+
+    async def find(self, key: UploadKey, *, until: datetime) -> str | None:
+        url, expires_at = self.kept.get(key, ("", EPOCH))
+        return url if expires_at >= until and url else None
+
+    async def keep(self, key: UploadKey, *, url: str, expires_at: datetime) -> None:
+        self.kept[key] = url, expires_at
+
+    async def forget(self, keys: Collection[UploadKey]) -> None:
+        self.kept = {key: value for key, value in self.kept.items() if key not in keys}
 
 
 def wire(body: Body) -> bytes:
@@ -42,5 +68,21 @@ async def body_of(plan: Plan, images: list[str]) -> Body:
         reserved=None,
         expected_tokens=1,
     )
-    async with opened_request(call, plan) as (made, _):
-        return plan.dialect.encode(made, plan.model.rules)
+    with Decoder() as decoder:
+        async with opened_request(call, plan, tools_of(decoder)) as (made, _):
+            return plan.dialect.encode(made, plan.model.rules)
+
+
+def tools_of(decoder: Decoder) -> Tools:
+    """Good for making requests, not for sending them."""
+    transport = Transport()
+    return Tools(
+        transport=transport,
+        decoder=decoder,
+        links=LinkCheck(monotonic=time.monotonic),
+        uploader=Uploader(transport=transport, shelf=Shelf(), now=lambda: EPOCH, monotonic=time.monotonic),
+        now=lambda: EPOCH,
+        monotonic=time.monotonic,
+        sleep=asyncio.sleep,
+        random=lambda: 0.5,
+    )

@@ -14,18 +14,20 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from batchrun.answer import Answer
-from batchrun.call import continued, joined, opened_request, request_hash
+from batchrun.call import continued, joined, opened_request
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.errors import ErrorKind, UsageError
 from batchrun.fold import MAX_ANSWER
 from batchrun.jobfile.spec import JobSpec
+from batchrun.media.decoder import Decoder
 from batchrun.messages import ChatRequest
 from batchrun.plan import ENVELOPE_TOKENS, Plan, prepare
 from batchrun.retries import Policy, Tries, after_cut
 from batchrun.states import State
 from batchrun.store.claim import Call
 from batchrun.tables import EPOCH
+from tests.unit.sending import tools_of
 
 SAMPLES = sorted((Path(__file__).parent.parent / "requests" / "partial").glob("*.json"))
 BOTH, BROKEN, CUT = (Continuing(broken=b, cut=c) for b, c in ((True, True), (True, False), (False, True)))
@@ -61,8 +63,9 @@ async def made(plan: Plan, images: list[str]) -> ChatRequest:
         reserved=None,
         expected_tokens=1,
     )
-    async with opened_request(call, plan) as (request, _):
-        return request
+    with Decoder() as decoder:
+        async with opened_request(call, plan, tools_of(decoder)) as (request, _):
+            return request
 
 
 # The wire
@@ -81,19 +84,6 @@ def test_a_call_without_a_text_so_far_is_sent_as_ever(catalogue: Catalogue) -> N
     plan = plan_of(catalogue, json.loads(SAMPLES[0].read_text(encoding="utf-8"))["job"])
     request = asyncio.run(made(plan, []))
     assert continued(request, None) == request
-
-
-def test_the_name_of_the_request_is_that_of_the_one_that_a_job_without_continuing_makes(catalogue: Catalogue) -> None:
-    job: dict[str, JsonValue] = {
-        "provider": "model-studio/singapore",
-        "model": "qwen3-vl-plus",
-        "prompt": "Describe it.",
-    }
-    plain, continuing = (
-        request_hash(asyncio.run(made(plan_of(catalogue, asked), [])), [])
-        for asked in (job, {**job, "on_incomplete": "continue", "on_truncated": "continue"})
-    )
-    assert plain == continuing
 
 
 # The join

@@ -9,12 +9,12 @@ from batchrun.states import MOVES, OPEN, TERMINAL, State, sources
 
 @pytest.mark.parametrize("state", [State.DONE, State.TRUNCATED])
 def test_a_retry_is_the_only_way_out_of_an_answer(state: State) -> None:
-    assert MOVES[state] == {State.PENDING}
+    assert MOVES[state] == {State.PENDING, State.BLOCKED}
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
 def test_an_item_that_ended_without_an_answer_is_tried_again_or_gets_a_late_one(state: State) -> None:
-    assert MOVES[state] == {State.PENDING, State.DONE, State.TRUNCATED}
+    assert MOVES[state] - {State.BLOCKED} == {State.PENDING, State.DONE, State.TRUNCATED}
 
 
 @pytest.mark.parametrize("state", sorted(OPEN))
@@ -40,8 +40,8 @@ def test_a_late_answer_ends_an_item_that_was_taken_from_its_worker(target: State
     assert sources(target) == ["cancelled", "claimed", "failed", "pending", "waiting"]
 
 
-def test_only_a_claimed_item_fails() -> None:
-    assert sources(State.FAILED) == ["claimed"]
+def test_only_a_claimed_item_fails_or_one_whose_parts_have() -> None:
+    assert sources(State.FAILED) == ["blocked", "claimed"]
 
 
 def test_a_state_is_its_own_text_in_the_database() -> None:

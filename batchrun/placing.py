@@ -1,0 +1,54 @@
+"""A request's media on their way to the vendor: URLs are looked at and files uploaded, where the job asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from batchrun.dialects.writing import is_web
+from batchrun.linkcheck import LinkCheck
+from batchrun.messages import ChatRequest, ImagePart, Message, Part, Source, Uploaded, WrittenMessage
+from batchrun.plan import Plan
+from batchrun.uploading import Uploader
+
+
+async def placed(
+    request: ChatRequest, profile_id: int, plan: Plan, links: LinkCheck, uploader: Uploader
+) -> ChatRequest:
+    """The request as it will be sent. Raises MediaError where a medium is of no use, ProviderError where it may be
+    later; nothing was billed then."""
+    if plan.checked_hosts is None and plan.uploads is None:
+        return request
+    place = Place(profile_id=profile_id, plan=plan, links=links, uploader=uploader)
+    return replace(request, messages=tuple([await place.message(message) for message in request.messages]))
+
+
+def uploads_in(request: ChatRequest) -> list[Uploaded]:
+    return [image for message in request.messages for image in message.images if isinstance(image, Uploaded)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    profile_id: int
+    plan: Plan
+    links: LinkCheck
+    uploader: Uploader
+
+    async def message(self, message: Message | WrittenMessage) -> Message | WrittenMessage:
+        if isinstance(message, WrittenMessage):
+            return replace(message, images=tuple([await self.source(image) for image in message.images]))
+        return replace(message, parts=tuple([await self.part(part) for part in message.parts]))
+
+    async def part(self, part: Part) -> Part:
+        return replace(part, source=await self.source(part.source)) if isinstance(part, ImagePart) else part
+
+    async def source(self, source: Source) -> Source:
+        if isinstance(source, str):
+            if self.plan.checked_hosts is not None and is_web(source):
+                await self.links.check(source, self.plan.checked_hosts)
+            return source
+        rules = self.plan.uploads
+        if rules is None or isinstance(source, Uploaded):
+            return source
+        if rules.which == "large" and source.encoded_size <= self.plan.model.rules.pictures.max_encoded:
+            return source
+        return await self.uploader.uploaded(source, rules, self.profile_id)
