@@ -109,6 +109,12 @@ class DatabaseError(BatchrunError):
         self.exit_code = EXIT_USAGE if code in self.MISUSES else EXIT_UNREACHABLE
 
 
+class WorkerError(BatchrunError):
+    """The workers of a run are gone before its work was done."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
 class MediaError(BatchrunError):
     """A picture that can't be sent. The item fails before any call; the others go on."""
 

@@ -48,8 +48,8 @@ class Roster:
 
     catalogue: Catalogue
     settings: Settings
-    names: frozenset[str] = frozenset()
-    """Only jobs of these names; empty for all."""
+    only: frozenset[int] | None = None
+    """The ids of the only jobs; None for all."""
     known: dict[int, Known] = field(default_factory=dict)
     chosen: frozenset[int] = frozenset()
     told: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Roster:
         if self.looked_at is not None and now - self.looked_at < LOOK_EVERY:
             return self.chosen
         self.looked_at = now
-        found = {job.id: job for job in store.jobs_with_work(connection) if not self.names or job.name in self.names}
+        found = {job.id: job for job in store.jobs_with_work(connection) if self.only is None or job.id in self.only}
         new = {key: job for key, job in found.items() if self.is_news(job, now)}
         if new:
             lock_loading(connection)  # two workers at once must not both append a price

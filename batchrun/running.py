@@ -196,11 +196,11 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
 
 
 def work(
-    engine: Engine, catalogue: Catalogue, settings: Settings, *, names: frozenset[str], stop: Stop, grace: float
+    engine: Engine, catalogue: Catalogue, settings: Settings, *, only: frozenset[int] | None, stop: Stop, grace: float
 ) -> Tally:
-    """Drain whatever is due in the database, or in the jobs of these `names`, as far as this machine can do it: what a
-    worker's process does when it is told to look. Raises DatabaseError where the database stays away."""
-    roster = Roster(catalogue=catalogue, settings=settings, names=names)
+    """Drain whatever is due in the database, or in the jobs `only`, as far as this machine can do it: what a worker's
+    process does when it is told to look. Raises DatabaseError where the database stays away."""
+    roster = Roster(catalogue=catalogue, settings=settings, only=only)
     restore(engine, spill_folder(engine))
     with telemetry(settings.environment) as record:
         draining = drain(

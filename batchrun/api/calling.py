@@ -71,6 +71,7 @@ def run(
     *,
     sample: int | None = None,
     now: bool = False,
+    workers: int | None = None,
     database: Place = None,
     catalogue: str | Path | None = None,
     progress: bool = False,
@@ -81,20 +82,25 @@ def run(
     on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
     stop: Stop | None = None,
 ) -> RunEnd:
-    """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
+    """Load a job file, make its calls, store the answers; returns where the jobs stand then.
+
+    The calls are made in this process, or by so many `workers`: processes that are started for this run, with a broker
+    of their own, and are gone after it.
 
     `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
     sample is never bought twice, and a later run goes on with the others. A job whose window is closed is waited for,
-    unless `now`. `progress` shows how far it is on standard
-    error; `alarm` is for how long nothing may end before a line there says why. `grace` is how many seconds calls in
-    flight get after the first Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills.
-    `stop` ends the run from another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is
-    stored.
+    unless `now`. `progress` shows how far it is on standard error; `alarm` is for how long nothing may end before a
+    line there says why. `grace` is how many seconds calls in flight get after the first Ctrl-C. `simulator_book` is
+    where a simulator that is started here writes its bills. `stop` ends the run from another thread; without it, Ctrl-C
+    does, and KeyboardInterrupt is raised once everything is stored.
 
     Raises what `load` raises, UsageError where a key is missing, and DatabaseError where the database stays away.
     """
     check_sample(sample)
+    check_workers(workers, sample=sample, now=now)
     settings = settings_for(database)
+    if catalogue is not None:
+        settings = replace(settings, catalogue=Path(catalogue))
     jobs, base = read_jobs(job_file)
     known = catalogue_for(catalogue, settings)
     prepared_all(jobs, known)
@@ -113,6 +119,7 @@ def run(
             settings,
             sample=sample,
             now=now,
+            workers=workers,
             grace=grace,
             progress=progress,
             alarm=alarm,
@@ -128,6 +135,15 @@ def check_sample(size: int | None) -> None:
         )
 
 
+def check_workers(workers: int | None, *, sample: int | None, now: bool) -> None:
+    if workers is not None and (workers < 1 or sample is not None or now):
+        raise UsageError(
+            f"{workers} workers can't be had" if workers < 1 else "workers keep to windows, and make no samples",
+            code="workers",
+            remedy="take one at least; a sample, or a job that can't wait, is run without them",
+        )
+
+
 def drained(
     engine: Engine,
     loaded: Sequence[Loaded],
@@ -136,6 +152,7 @@ def drained(
     *,
     sample: int | None,
     now: bool,
+    workers: int | None,
     grace: float,
     progress: bool,
     alarm: timedelta | None,
@@ -160,17 +177,22 @@ def drained(
             os.write(2, (shown.notes[0] + "\n").encode())
 
     with signals(interrupt), showing(shown, engine, quiet=not progress, alarm=alarm):
-        end = drain_jobs(
-            engine,
-            ids,
-            catalogue,
-            settings,
-            sample=drawn,
-            stop=asked,
-            tally=shown.tally,
-            grace=grace,
-            at_any_time=now,
-        )
+        if workers is not None:
+            from batchrun.worker.run import run_with_workers  # Celery is imported where it is needed alone
+
+            end = run_with_workers(engine, ids, settings, processes=workers, stop=asked, tally=shown.tally, grace=grace)
+        else:
+            end = drain_jobs(
+                engine,
+                ids,
+                catalogue,
+                settings,
+                sample=drawn,
+                stop=asked,
+                tally=shown.tally,
+                grace=grace,
+                at_any_time=now,
+            )
     if stop is None and asked.level:
         raise KeyboardInterrupt
     return end
@@ -233,6 +255,7 @@ def estimate(
 def demo(
     folder: str | Path = FOLDER,
     *,
+    workers: int | None = None,
     progress: bool = False,
     on_loaded: Callable[[Sequence[Loaded]], None] = lambda _: None,
     stop: Stop | None = None,
@@ -242,6 +265,7 @@ def demo(
     lay_out(place)
     return run(
         place / "jobs.yaml",
+        workers=workers,
         database=place / DEFAULT_DATABASE,
         progress=progress,
         grace=10.0,

@@ -47,14 +47,14 @@ def submit(
 def serve(
     *,
     processes: int = 1,
-    jobs: Sequence[str] = (),
+    only: frozenset[int] | None = None,
     hostname: str | None = None,
     grace: float = 120.0,
     level: str = "info",
     database: Place = None,
 ) -> int:
-    """Be a worker with so many processes until told to stop; returns the exit code. `jobs` are the only ones that it
-    works on, all if there are none.
+    """Be a worker with so many processes until told to stop; returns the exit code. `only` has the ids of the only
+    jobs that it works on.
 
     Raises UsageError where no broker is named, DatabaseError.
     """
@@ -64,7 +64,7 @@ def serve(
     from batchrun.worker import app
     from batchrun.worker.app import Own
 
-    app.conf.batchrun = Own(settings=settings, names=frozenset(jobs), grace=grace)
+    app.conf.batchrun = Own(settings=settings, only=only, grace=grace)
     named = [] if hostname is None else ["--hostname", hostname]
     options = ["--concurrency", str(processes), "--pool", "prefork", "--loglevel", level, *named]
     try:

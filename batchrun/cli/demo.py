@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from batchrun.cli.options import Workers
+
 CAPTIONS_SHOWN = 3
 
 
@@ -20,6 +22,7 @@ def command(
     folder: Annotated[Path, typer.Option(help="Where the pictures, captions and the database go.")] = Path(
         "batchrun-demo"
     ),
+    workers: Workers = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress on standard error.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON document.")] = False,
 ) -> None:
@@ -37,7 +40,13 @@ def command(
     from batchrun.settings import DEFAULT_DATABASE
 
     silent = quiet or screen(context).quiet
-    end = demo(folder, progress=not silent, on_loaded=(lambda _: None) if silent else print_loaded, stop=Stop())
+    end = demo(
+        folder,
+        workers=workers,
+        progress=not silent,
+        on_loaded=(lambda _: None) if silent else print_loaded,
+        stop=Stop(),
+    )
     with opened(folder / DEFAULT_DATABASE) as engine:
         print_summary(engine, end, as_json=as_json)
     if not as_json:

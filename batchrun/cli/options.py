@@ -45,6 +45,9 @@ AlarmAfter = Annotated[
         "--alarm", metavar="TIME", help="Say why when nothing has finished for so long, as 90s or 5m; 0: never."
     ),
 ]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, max=256, help="Let N processes make the calls.")
+]
 DEFAULT_ALARM = "5m"
 Interval = Annotated[str, typer.Option("--interval", metavar="TIME", help="Time between two looks, such as 2s or 1m.")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, CatalogueFile, Database, JobFilePath, alarm_after
+from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, CatalogueFile, Database, JobFilePath, Workers, alarm_after
 from batchrun.cli.render import screen
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def command(
         ),
     ] = None,
     now: Annotated[bool, typer.Option("--now", help="Don't wait for the jobs' windows.")] = False,
+    workers: Workers = None,
     grace: Annotated[
         float, typer.Option(metavar="SECONDS", help="What calls in flight get after Ctrl-C.", min=0.0)
     ] = 120.0,
@@ -49,6 +50,9 @@ def command(
 
     A job with a `window` waits until it opens, and starts no call after it has closed.
 
+    One process holds hundreds of calls at once. With --workers N, N processes share the work, for calls that come to
+    more than what one core can follow; nothing needs to be installed or started for them.
+
     With --sample, a few items of each job are called and the others stay as they are: look at the answers, then run
     the same command without it to go on with the rest.
 
@@ -59,6 +63,7 @@ def command(
             job_file,
             sample=sample,
             now=now,
+            workers=workers,
             catalogue=catalogue,
             database=database,
             grace=grace,
@@ -75,6 +80,7 @@ def execute(
     *,
     sample: int | None = None,
     now: bool = False,
+    workers: int | None = None,
     catalogue: Path | None,
     database: str | None,
     grace: float,
@@ -100,6 +106,7 @@ def execute(
             path,
             sample=sample,
             now=now,
+            workers=workers,
             database=database,
             catalogue=catalogue,
             progress=not quiet,

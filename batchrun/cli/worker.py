@@ -13,9 +13,9 @@ def command(
     processes: Annotated[
         int, typer.Option("-c", "--concurrency", metavar="N", min=1, max=256, help="Processes: one for each core.")
     ] = 1,
-    job: Annotated[
-        list[str] | None, typer.Option("--job", metavar="NAME", help="Only this job; may be repeated.")
-    ] = None,
+    only: Annotated[
+        str, typer.Option("--only", hidden=True, help="Ids of the only jobs, for a run that brings us.")
+    ] = "",
     name: Annotated[
         str | None, typer.Option("-n", "--hostname", metavar="NAME", help="As Celery writes it, such as w1@%h.")
     ] = None,
@@ -43,7 +43,7 @@ def command(
     raise typer.Exit(
         serve(
             processes=processes,
-            jobs=job or [],
+            only=frozenset(map(int, only.split(","))) if only else None,
             hostname=name,
             grace=grace,
             level=level,

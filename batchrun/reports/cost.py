@@ -196,6 +196,47 @@ def _halves(name: str) -> tuple[ColumnElement[int], ColumnElement[int]]:
     return sa.func.sum(units // split).label(f"{name}_upper"), sa.func.sum(units % split).label(f"{name}_lower")
 
 
+class Made(NamedTuple):
+    """What calls came to."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    unpriced: int
+    cost: dict[str, tuple[Decimal, Decimal]]
+    """A low and a high end by currency."""
+
+
+def last_attempt(connection: Connection) -> int:
+    """The highest id of an attempt so far."""
+    return int(connection.execute(sa.select(sa.func.max(attempts.c.id))).scalar() or 0)
+
+
+def made_since(connection: Connection, job_ids: Iterable[int], attempt_id: int) -> Made:
+    """The calls of these jobs after this attempt that have ended."""
+    rows = connection.execute(
+        sa.select(
+            usage.c.currency,
+            sa.func.count().label("calls"),
+            sa.func.sum(usage.c.input_tokens).label("input"),
+            sa.func.sum(usage.c.output_tokens).label("output"),
+            sa.func.count(usage.c.cost_high).label("priced"),
+            *_halves("cost_low"),
+            *_halves("cost_high"),
+        )
+        .where(usage.c.job_id.in_(sorted(job_ids)), usage.c.attempt_id > attempt_id)
+        .group_by(usage.c.currency)
+    ).all()
+    known = {row.currency: (_whole(row[5], row[6]), _whole(row[7], row[8])) for row in rows}
+    return Made(
+        calls=sum(row.calls for row in rows),
+        input_tokens=sum(int(row.input or 0) for row in rows),
+        output_tokens=sum(int(row.output or 0) for row in rows),
+        unpriced=sum(row.calls - row.priced for row in rows),
+        cost={key: (low, high) for key, (low, high) in known.items() if key and low is not None and high is not None},
+    )
+
+
 class Odd(NamedTuple):
     """Numbers of attempts that are no item's answer."""
 

@@ -25,7 +25,8 @@ class Own:
     """What `batchrun worker` adds to the settings of the environment. Set before the pool is made, and inherited."""
 
     settings: Settings
-    names: frozenset[str] = frozenset()
+    only: frozenset[int] | None = None
+    """The ids of the only jobs; None for all."""
     grace: float = 120.0
 
 

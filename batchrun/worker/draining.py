@@ -57,7 +57,7 @@ def drained(own: Own, stop: Stop) -> None:
         catalogue = with_address(load_catalogue(own.settings.catalogue), own.settings.simulator_url)
         engine = connect(own.settings.database_url)
         try:
-            tally = work(engine, catalogue, own.settings, names=own.names, stop=stop, grace=own.grace)
+            tally = work(engine, catalogue, own.settings, only=own.only, stop=stop, grace=own.grace)
         finally:
             engine.dispose()
     except BatchrunError as error:

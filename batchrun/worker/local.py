@@ -28,9 +28,9 @@ HURRY = 10.0
 class LocalWorkers:
     """The processes of one run, as the run sees them."""
 
-    def __init__(self, processes: int, *, jobs: Iterable[str], grace: float, environment: Mapping[str, str]) -> None:
-        named = [word for job in jobs for word in ("--job", job)]
-        worker = [sys.executable, "-m", "batchrun", "worker", "-c", str(processes), f"--grace={grace}", *named]
+    def __init__(self, processes: int, *, only: Iterable[int], grace: float, environment: Mapping[str, str]) -> None:
+        worker = [sys.executable, "-m", "batchrun", "worker", f"--concurrency={processes}", f"--grace={grace}"]
+        worker.append(f"--only={','.join(map(str, sorted(only)))}")
         self.process = subprocess.Popen(  # noqa: S603 - our own module, with options that were checked
             [sys.executable, "-m", __name__, *worker, "--loglevel=warning"],
             stdin=subprocess.PIPE,
@@ -51,6 +51,10 @@ class LocalWorkers:
     @property
     def ended(self) -> bool:
         return self.process.poll() is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.process.returncode
 
     def stop(self) -> None:
         """Once: no new calls, those in flight finish. Again: at once."""

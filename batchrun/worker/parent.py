@@ -70,7 +70,7 @@ class Parent(bootsteps.StartStopStep):  # type: ignore[misc]
             with reading(engine) as connection:
                 silent = pulse.silent(workers.beats(connection), time.monotonic())
                 dead = [*workers.dead_here(connection), *silent]
-                due = has_due_items(connection, None)
+                due = has_due_items(connection, own.only)
             if dead:
                 with writing(engine) as connection:
                     reaped = workers.reap(connection, dead)

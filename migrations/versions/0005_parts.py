@@ -1,4 +1,4 @@
-"""Parts that a merge waits for, estimates of jobs, what a worker can't do, and files that a vendor keeps for a while."""
+"""Parts of a merge, estimates of jobs, notes on media, what a worker can't do, and files that a vendor keeps."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -101,7 +101,7 @@ def placed(catalogue: Catalogue, simulator: Running) -> Catalogue:
     for name, endpoint in catalogue.endpoints.items():
         if endpoint.simulated:
             models = {key: replace(model, limits=Limits()) for key, model in endpoint.models.items()}
-            added[name] = replace(endpoint, models=models).at(address_of(simulator, endpoint))
+            added[name] = replace(endpoint, models=models).at(address_of(simulator.url, endpoint))
     return replace(catalogue, endpoints={**catalogue.endpoints, **added})
 
 

@@ -174,7 +174,7 @@ def test_cancelling_the_job_cancels_what_merges(engine: Engine) -> None:
     with writing(engine) as connection:
         job = operate.locked(connection, [1])[1]
         operate.cancel(connection, job, names=None)
-        assert not has_open_items(connection, None)
+        assert not has_open_items(connection, frozenset([1]))
     assert merging(engine).state == State.CANCELLED
 
 
