@@ -230,6 +230,7 @@ def test_a_record_holds_everything_on_both_databases(database_url: str) -> None:
                 "http_status": 200,
                 "error": None,
                 "request_id": "r-1",
+                "note": None,
                 "usage": {**tokens, "raw": {"total_tokens": 110}},
                 "cost": {"low": "0.25", "high": "0.25", "currency": "USD", "settled": None},
                 "text": None,
