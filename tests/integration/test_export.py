@@ -208,6 +208,7 @@ def test_a_record_holds_everything_on_both_databases(database_url: str) -> None:
         "tool_calls": None,
         "error": None,
         "request_id": "r-1",
+        "shared_with": None,
         "usage": {**tokens, "unknown_attempts": 0},
         "cost": {
             "low": "0.25",
@@ -230,6 +231,7 @@ def test_a_record_holds_everything_on_both_databases(database_url: str) -> None:
                 "http_status": 200,
                 "error": None,
                 "request_id": "r-1",
+                "note": None,
                 "usage": {**tokens, "raw": {"total_tokens": 110}},
                 "cost": {"low": "0.25", "high": "0.25", "currency": "USD", "settled": None},
                 "text": None,
