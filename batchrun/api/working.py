@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +63,11 @@ def serve(
     require_broker(settings)
     connect(settings.database_url).dispose()
     from batchrun.worker import app
-    from batchrun.worker.app import Own
+    from batchrun.worker.app import Own, SecurityWarning
 
     app.conf.batchrun = Own(settings=settings, only=only, grace=grace)
+    # Root is usual in containers, and hints carry nothing that could be run.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     named = [] if hostname is None else ["--hostname", hostname]
     options = ["--concurrency", str(processes), "--pool", "prefork", "--loglevel", level, *named]
     try:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from kombu.exceptions import OperationalError
 
 from batchrun.settings import Settings
+
+__all__ = ["Own", "SecurityWarning", "configured", "hint"]
 
 QUEUE = "batchrun"
 TASK = "batchrun.drain"

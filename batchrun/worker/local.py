@@ -34,6 +34,7 @@ class LocalWorkers:
         self.process = subprocess.Popen(  # noqa: S603 - our own module, with options that were checked
             [sys.executable, "-m", __name__, *worker, "--loglevel=warning"],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # Celery tells there that it stops; what matters goes to standard error
             env=dict(environment),
             start_new_session=True,  # Ctrl-C is for the run, which tells them
         )

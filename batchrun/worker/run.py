@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 
 from sqlalchemy import Connection, Engine
@@ -14,10 +15,13 @@ from batchrun.reports.cost import last_attempt, made_since
 from batchrun.reports.facts import facts
 from batchrun.running import RunEnd, ends
 from batchrun.settings import Settings
+from batchrun.states import State
 from batchrun.store import jobs as store
 from batchrun.store.workers import dead_here, reap
 from batchrun.worker.local import LocalWorkers
 
+CALLED = frozenset({State.DONE, State.TRUNCATED, State.FAILED})
+"""States that a call leads to."""
 LOOK = 0.25
 READ_SHARE = 20
 """Reading the database takes no more than one part in so many of the time."""
@@ -42,6 +46,7 @@ def run_with_workers(
     with writing(engine) as connection:
         store.lift_pauses(connection, job_ids)
         before = last_attempt(connection)
+        started_with = ended(connection, job_ids)
     with LocalWorkers(processes, only=job_ids, grace=grace, environment=environment_of(settings)) as workers:
         told = 0
         while not workers.ended:
@@ -58,6 +63,7 @@ def run_with_workers(
     with writing(engine) as connection:
         reap(connection, dead_here(connection))
         count(connection, job_ids, before, tally)
+        tally.states.update(ended(connection, job_ids) - started_with)
         left = store.has_open_items(connection, job_ids)
     if left and not stop.level:
         raise WorkerError(
@@ -66,6 +72,14 @@ def run_with_workers(
             remedy="nothing is lost: run the same command again, or without --workers",
         )
     return RunEnd(jobs=ends(engine, job_ids), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0)
+
+
+def ended(connection: Connection, job_ids: frozenset[int]) -> Counter[str]:
+    """Items that have ended, by state."""
+    states: Counter[str] = Counter()
+    for job_id in job_ids:
+        states.update(store.count_states(connection, job_id))
+    return Counter({state: number for state, number in states.items() if state in CALLED})
 
 
 def count(connection: Connection, job_ids: frozenset[int], before: int, tally: Tally) -> None:
