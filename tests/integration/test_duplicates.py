@@ -331,7 +331,8 @@ def test_exports_have_a_line_for_each_item(shared: tuple[Bench, int], tmp_path: 
     lines = [json.loads(line) for line in (tmp_path / "openai").read_text().splitlines()]
     assert len({line["id"] for line in lines}) == 4
     assert [line["response"]["body"]["usage"] is None for line in lines] == [False, False, True, True]
-    assert [json.loads(line)["shared_with"] for line in (tmp_path / "jsonl").open()] == [None, None, "0", "0"]
+    records = [json.loads(line) for line in (tmp_path / "jsonl").read_text().splitlines()]
+    assert [record["shared_with"] for record in records] == [None, None, "0", "0"]
 
 
 def test_each_copy_gets_its_text_file(sqlite_bench: Bench) -> None:

@@ -45,6 +45,7 @@ def looking(urls: Sequence[str], **media: object) -> JobSpec:
             "prompt": "Describe it.",
             "inputs": {"items": rows},
             "media": {"check_urls": True, **media},
+            "deduplicate": False,
         }
     )
 

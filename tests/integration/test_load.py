@@ -150,7 +150,7 @@ def test_an_item_has_the_variables_of_its_row(desk: Desk) -> None:
 
 def test_items_stand_in_the_order_of_their_rows(desk: Desk) -> None:
     names = [f"row-{number}" for number in (5, 3, 9, 1)]
-    desk.write([{"id": name, "x": "x"} for name in names])
+    desk.write([{"id": name, "x": name} for name in names])
     desk.load(FREE)
     assert [call.custom_id for call in take(desk.engine, add_worker(desk.engine)).calls] == names
 
@@ -425,7 +425,7 @@ def test_a_row_that_changed_after_it_was_called_is_refused_and_shown(desk: Desk)
 
 
 def test_of_many_changed_rows_a_few_are_shown(desk: Desk) -> None:
-    desk.write([{"id": str(number), "x": "old"} for number in range(9)])
+    desk.write([{"id": str(number), "x": f"old {number}"} for number in range(9)])
     desk.load(FREE)
     desk.answer()
     desk.write([{"id": str(number), "x": "new"} for number in range(9)])

@@ -36,8 +36,10 @@ def test_a_blocked_item_is_never_claimed_directly() -> None:
 
 
 @pytest.mark.parametrize("target", [State.DONE, State.TRUNCATED])
-def test_a_late_answer_ends_an_item_that_was_taken_from_its_worker(target: State) -> None:
-    assert sources(target) == ["cancelled", "claimed", "failed", "pending", "waiting"]
+def test_a_late_answer_ends_an_item_that_was_taken_from_its_worker_and_a_shared_one_an_item_that_waited(
+    target: State,
+) -> None:
+    assert sources(target) == ["blocked", "cancelled", "claimed", "failed", "pending", "waiting"]
 
 
 def test_only_a_claimed_item_fails_or_one_whose_parts_have() -> None:
