@@ -388,11 +388,8 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
 
 
 def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
-    """The references to a row's pictures, as they are stored."""
-    return [
-        {key: value for key in ("kind", "path", "url", "size") if (value := getattr(reference, key)) is not None}
-        for reference in row.media
-    ]
+    """The references to a row's pictures and videos, as they are stored."""
+    return [reference.stored() for reference in row.media]
 
 
 def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:

@@ -24,6 +24,9 @@ MAX_DATA_URL = 10_485_760
 """Characters of a data URL, the vendor's own bound (contract 5.1)."""
 MAX_ID_BYTES = 256
 
+MediaKind = Literal["image", "video", "frames"]
+"""A picture; a video; a video as a list of pictures."""
+
 _DATA = re.compile(r"data:image/[A-Za-z0-9.+-]{1,50};base64,", re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 _SCHEME = re.compile(
@@ -50,15 +53,35 @@ class ReferenceProblem(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaRef:
-    """One picture of a row. Exactly one of `path` and `url` is set."""
+    """One picture or video of a row. Exactly one of `path`, `url` and `frames` is set; `frames` goes with its kind."""
 
-    kind: Literal["image"] = "image"
+    kind: MediaKind = "image"
     path: str | None = None
     """Relative to the media root, with `/`."""
     url: str | None = None
     """An http(s) URL, or a data URL."""
     size: int | None = None
     """Bytes of a local file when the rows were read."""
+    frames: tuple[MediaRef, ...] | None = None
+    """The pictures of a video that is given as a list of them, in their order."""
+    start: float | None = None
+    """Seconds from the beginning of a local video at which the part that is meant begins; None for its beginning."""
+    end: float | None = None
+    """Seconds at which that part ends; None for the video's end."""
+
+    @property
+    def files(self) -> tuple[MediaRef, ...]:
+        """What has a path or a URL of its own: itself, or its frames."""
+        return (self,) if self.frames is None else self.frames
+
+    def stored(self) -> dict[str, JsonValue]:
+        """As it stands in an item's row: what isn't set is left out."""
+        named: dict[str, JsonValue] = {
+            name: value
+            for name in ("kind", "path", "url", "size", "start", "end")
+            if (value := getattr(self, name)) is not None
+        }
+        return named if self.frames is None else {**named, "frames": [frame.stored() for frame in self.frames]}
 
 
 class MediaRoot:
