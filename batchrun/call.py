@@ -25,6 +25,7 @@ from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
 from batchrun.media import OpenMedia, open_media
+from batchrun.merging import ANSWERS, answers_text
 from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, WrittenMessage
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
@@ -174,6 +175,10 @@ def worded(error: MediaError | TemplateError) -> str:
 async def opened_request(call: Call, plan: Plan) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
     """The request of an item, with its local files opened, on a thread: a disk may be slow. Raises MediaError,
     TemplateError."""
+    if plan.merges(call.variables):
+        said = answers_text(call.parts, plan.input_limit)
+        yield plan.request({**call.variables, ANSWERS: said}, []), []
+        return
     with ExitStack() as stack:
         opened: list[OpenMedia] = []
         images: list[Source] = []
@@ -300,8 +305,9 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
         state = State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED
         decision = Decision(state=state, next_at=call.send_at, tries=tries_of(call))
     fit = Fit()
-    if plan.shape is not None:
-        fit = fit_of(joined(fold.answer(), call.prefix), plan.shape, plan.secrets)
+    shape = plan.shape_of(call.variables)
+    if shape is not None:
+        fit = fit_of(joined(fold.answer(), call.prefix), shape, plan.secrets)
     unfit = ProviderError(ErrorKind.INVALID_ANSWER, f"the answer doesn't fit: {fit.problem}") if fit.problem else None
     if unfit is not None and plan.on_invalid != "keep":
         return failed(call, plan, exchange, tools, unfit)

@@ -261,6 +261,7 @@ class Worker:
                 reserve=self.reserve,
                 sample=self.sample,
                 continuing=self.continuing,
+                merges=self.merges,
                 at_any_time=self.at_any_time,
             )
 
@@ -277,6 +278,9 @@ class Worker:
             live.task = asyncio.create_task(self.carry(call, plan, live))
         self.tally.in_flight = len(self.live)
         return claimed
+
+    def merges(self, job_id: int, item: Record) -> bool:
+        return self.plans(job_id).merges(item.variables)
 
     def continuing(self, job_id: int, item: Record) -> Continuing | None:
         return self.plans(job_id).continuing_of(item.variables)

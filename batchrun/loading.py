@@ -13,7 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
 from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
+from batchrun.splitting import LengthOf, split_row, unknown_length
 from batchrun.store import jobs as store
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
@@ -97,8 +98,10 @@ def load(
     *,
     base: Path,
     on_rows: Callable[[int], None] = lambda _: None,
+    length_of: LengthOf = unknown_length,
 ) -> list[Loaded]:
-    """Load every job of `job_file`; `base` is its folder. `on_rows` hears how many rows were read so far.
+    """Load every job of `job_file`; `base` is its folder. `on_rows` hears how many rows were read so far, `length_of`
+    tells how long local videos are.
 
     Raises SpecError, CatalogueError, UsageError, ChangedError; then nothing was written.
     """
@@ -106,7 +109,7 @@ def load(
     with writing(engine) as connection:
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
-        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
+        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, length_of=length_of)
         return [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
 
 
@@ -180,6 +183,10 @@ class Earlier:
         self.named[place] |= bit
         return bool(before)
 
+    def is_left_out(self, item_id: int) -> bool:
+        """Whether this item was there before, and no row of this load has named it."""
+        return item_id <= self.last and not self.named[item_id // 8] & 1 << item_id % 8
+
 
 @dataclass(slots=True, kw_only=True)
 class Loader:
@@ -189,6 +196,7 @@ class Loader:
     now: datetime
     base: Path
     on_rows: Callable[[int], None]
+    length_of: LengthOf
     rows: int = 0
 
     def load(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
@@ -196,11 +204,12 @@ class Loader:
         last = store.last_item(self.connection)
         earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
         changed: list[str] = []
+        replaced: list[int] = []
         most: Decimal | None = Decimal(0)
         capped = loaded.cap is not None
-        for batch in batches(checked_rows(job, plan, self.base, capped=capped)):
+        for batch in batches(checked_rows(job, plan, self.base, capped=capped, length_of=self.length_of)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
-            self.add(loaded, made, batch, earlier, changed)
+            self.add(loaded, made, batch, earlier, changed, replaced)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
             most = None if most is None or not capped else dearest(plan, most, made)
@@ -208,6 +217,8 @@ class Loader:
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
+        gone = [part for part in store.parts_never_called(self.connection, replaced) if earlier.is_left_out(part)]
+        store.remove_parts(self.connection, gone)
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
@@ -301,9 +312,16 @@ class Loader:
         }
 
     def add(
-        self, loaded: Loaded, made: Sequence[NewItem], rows: Sequence[Row], earlier: Earlier, changed: list[str]
+        self,
+        loaded: Loaded,
+        made: Sequence[NewItem],
+        rows: Sequence[Row],
+        earlier: Earlier,
+        changed: list[str],
+        replaced: list[int],
     ) -> None:
-        """Add what is new of a batch, pass over what is known, note what has changed since it was called."""
+        """Add what is new of a batch, pass over what is known, note what has changed since it was called, and which
+        items were replaced."""
         known = store.items_named(self.connection, loaded.job_id, [item.custom_id for item in made])
         new: dict[str, NewItem] = {}
         for item, row in zip(made, rows, strict=True):
@@ -319,7 +337,8 @@ class Loader:
             elif before.row_hash == item.row_hash or only_readable(before, item):
                 loaded.unchanged += 1
             elif before.fence == 0:
-                store.replace_item(self.connection, before.id, item)
+                store.replace_item(self.connection, before, item)
+                replaced.append(before.id)
                 loaded.updated += 1
             else:
                 changed.append(f"{clean(row.place)}: {difference(before, item)}" if len(changed) < SHOWN else "")
@@ -327,9 +346,23 @@ class Loader:
         loaded.added += len(new)
 
 
-def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:
-    """The rows of the source. Raises SpecError where one of them can't be asked."""
-    return read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
+def checked_rows(
+    job: JobSpec, plan: Plan, base: Path, *, capped: bool, length_of: LengthOf = unknown_length
+) -> Iterator[Row]:
+    """The rows of the source, long videos as their parts. Raises SpecError where one of them can't be asked."""
+    rows = read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
+    split = job.media.split
+    if split is None:
+        return rows
+    return split_rows(rows, split, media_root(job, base), length_of)
+
+
+def split_rows(rows: Iterator[Row], split: timedelta, root: Path, length_of: LengthOf) -> Iterator[Row]:
+    for row in rows:
+        try:
+            yield from split_row(row, split, lambda path: length_of(root, path))
+        except ReferenceProblem as problem:
+            raise bad_row(row, problem.message, problem.remedy) from problem
 
 
 def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -377,7 +410,7 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
     if not plan.model.rules.media_urls and any(reference.url and is_web(reference.url) for reference in row.media):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
-    bound = plan.input_bound(texts, len(row.media))
+    bound = plan.merged_bound(row.variables) if row.merges else plan.input_bound(texts, len(row.media))
     if bound is None and capped:
         raise bad_row(
             row,
@@ -403,6 +436,8 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
         variables=row.variables,
         media=media,
         input_bound=bound,
+        part_of=row.part_of,
+        merges=row.merges,
     )
 
 

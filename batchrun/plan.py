@@ -22,6 +22,7 @@ from batchrun.errors import ProviderError, UsageError
 from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
+from batchrun.merging import ANSWERS, is_merged
 from batchrun.messages import (
     ChatRequest,
     ImagePart,
@@ -47,6 +48,8 @@ TOOL_TOKENS = 512
 """Room for what a chat template says about tools before it names them."""
 READ = ("tools", "response_format")
 """Parameters whose text the model may read."""
+HEADING_TOKENS = 64
+"""Room for the times above an answer that is merged."""
 _NOTHING: Mapping[str, JsonValue] = {}
 
 
@@ -64,6 +67,15 @@ class Said:
 
     role: Role
     template: Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merging:
+    """The request of an item that merges answers: of text alone."""
+
+    said: tuple[Said, ...]
+    params: Mapping[str, JsonValue]
+    """Those of the job, without tools and the form of the answers about the parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +107,8 @@ class Plan:
     """Texts that must not be stored or shown."""
     shape: Shape | None = None
     """The form that answers are to have."""
+    merging: Merging | None = None
+    """How the answers about the parts of a video become one; None where no video is split."""
     on_invalid: OnInvalid = "keep"
     notes: tuple[str, ...] = ()
     """What the user should know of what isn't sent."""
@@ -109,7 +123,21 @@ class Plan:
         and fields of a written request. Raises TemplateError."""
         if self.written:
             return written_texts(variables)
+        if self.merging is not None and is_merged(variables):  # the answers to come are no part of its prompt
+            return [said.template.render({ANSWERS: "", **variables}) for said in self.merging.said]
         return [*(said.template.render(variables) for said in self.said), *self.beside]
+
+    def merges(self, variables: Mapping[str, JsonValue]) -> bool:
+        """Whether the item with these variables merges the answers about the parts of a video."""
+        return self.merging is not None and is_merged(variables)
+
+    def said_of(self, variables: Mapping[str, JsonValue]) -> tuple[Said, ...]:
+        """The messages of the item with these variables, to be filled in."""
+        return self.merging.said if self.merging is not None and is_merged(variables) else self.said
+
+    def shape_of(self, variables: Mapping[str, JsonValue]) -> Shape | None:
+        """The form that the answer to the request with these variables is to have."""
+        return None if self.merges(variables) else self.shape
 
     @property
     def beside(self) -> list[str]:
@@ -128,17 +156,20 @@ class Plan:
     def messages(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> list[Message]:
         """Pictures stand in the last message, before its text. Raises TemplateError."""
         pictures: tuple[Part, ...] = tuple(ImagePart(source=image) for image in images)
-        last = len(self.said) - 1
+        said_here = self.said_of(variables)
+        last = len(said_here) - 1
         return [
             Message(
                 role=said.role,
                 parts=(*(pictures if number == last else ()), TextPart(text=said.template.render(variables))),
             )
-            for number, said in enumerate(self.said)
+            for number, said in enumerate(said_here)
         ]
 
     def asked(self, variables: Mapping[str, JsonValue]) -> tuple[Mapping[str, JsonValue], Thinking | None]:
         """The parameters of an item's request, and what it says about thinking."""
+        if self.merging is not None and is_merged(variables):
+            return self.merging.params, self.thinking
         if not self.written:
             return self.params, self.thinking
         return written_params(variables), written_thinking(variables, by_default=self.model.thinks_by_default)
@@ -182,6 +213,19 @@ class Plan:
             return limit
         bound = words + images * (self.model.max_image_tokens or 0)
         return bound if limit is None else min(bound, limit)
+
+    def merged_bound(self, variables: Mapping[str, JsonValue]) -> int | None:
+        """Most input tokens of an item that merges: of its prompt, and for each part a heading and the longest answer
+        that it can have, which is one token in for each out. None where that isn't known. Raises TemplateError."""
+        parts, longest = variables.get("parts"), self.output_bound()
+        if not isinstance(parts, int) or longest is None:
+            return self.input_limit
+        if self.continuing is not None:
+            longest *= self.policy.attempts
+        prompt = self.input_bound(self.texts(variables), 0)
+        mentions = sum(said.template.source.count(ANSWERS) for said in self.said_of(variables))
+        bound = (prompt or 0) + mentions * parts * (longest + HEADING_TOKENS)
+        return bound if self.input_limit is None else min(bound, self.input_limit)
 
     def continued_bound(self, input_bound: int | None, prefix: Prefix | None) -> int | None:
         """The same with a text sent along, which is input too (contract 8.7)."""
@@ -250,6 +294,7 @@ def prepare(
         key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
         shape=shape_of(spec),
+        merging=merging_of(spec),
         on_invalid=spec.on_invalid,
         notes=tuple(asked.notes),
     )
@@ -263,6 +308,16 @@ def said_in(spec: JobSpec) -> tuple[Said, ...]:
         return tuple(Said(role=message.role, template=Template(message.content)) for message in spec.messages)
     written: tuple[tuple[Role, str | None], ...] = (("system", spec.system), ("user", spec.prompt))
     return tuple(Said(role=role, template=Template(text)) for role, text in written if text is not None)
+
+
+def merging_of(spec: JobSpec) -> Merging | None:
+    """Its instructions are the system's; what a conversation shows of the answers about parts isn't said here."""
+    if spec.merging is None:
+        return None
+    system = tuple(said for said in said_in(spec) if said.role == "system")
+    prompt = Said(role="user", template=Template(spec.merging))
+    params = {name: value for name, value in spec.params.items() if name != "response_format"}
+    return Merging(said=(*system, prompt), params=params)
 
 
 def shape_of(spec: JobSpec) -> Shape | None:

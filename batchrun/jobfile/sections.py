@@ -248,10 +248,18 @@ class ThinkingSpec(Section):
         return self
 
 
-class MediaSpec(Section):
-    """How media are prepared. In this version pictures are sent as they are, so there is nothing to set."""
+def _long_enough(split: timedelta) -> timedelta:
+    return check_duration(split, shortest=timedelta(seconds=2), longest=timedelta(days=1))
 
-    LATER = frozenset(["max_pixels", "min_pixels", "fps", "max_frames", "split", "strip", "oversize", "detail"])
+
+class MediaSpec(Section):
+    """How media are prepared. Pictures are sent as they are."""
+
+    LATER = frozenset(["max_pixels", "min_pixels", "fps", "max_frames", "strip", "oversize", "detail"])
+    split: Annotated[Duration, AfterValidator(_long_enough)] | None = None
+    """A local video that is longer is asked for in parts of this length, each of them an item, and one more item merges
+    their answers by `merge_prompt`. The prompt may then use `start`, `end`, `part` and `parts`. A rest that is short is
+    joined to the part before it."""
 
 
 class LimitsSpec(Section):

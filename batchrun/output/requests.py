@@ -49,6 +49,8 @@ def request_lines(stream: Iterator[ItemResult], plan: Plan, left_out: LeftOut) -
 
 
 def _line(item: ItemResult, plan: Plan) -> bytes:
+    if plan.merges(item.variables):
+        raise MediaError("it merges what its parts say, which isn't known yet", code="media-reference")
     with ExitStack() as stack:
         images = [_opened(media.get("url"), media.get("path"), plan, stack) for media in item.media]
         request = replace(plan.request(item.variables, images), stream=False)

@@ -46,6 +46,10 @@ class Row:
     """Where the row stands, for messages: `rows.jsonl:17`, or the path of the picture."""
     line: int | None = None
     """In its file; None where there is none."""
+    part_of: str | None = None
+    """The id of the row that merges the answers of its parts, of which this is one."""
+    merges: bool = False
+    """Whether it merges the answers of its parts."""
 
 
 def no_check(_row: Row) -> None:

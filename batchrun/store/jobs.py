@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from batchrun.catalogue import Limits
 from batchrun.errors import ErrorKind
+from batchrun.merging import is_merged
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
 from batchrun.states import State
@@ -29,6 +30,10 @@ class NewItem:
     media: Sequence[Mapping[str, JsonValue]]
     input_bound: int | None
     """Most input tokens that it can have; None where that isn't known."""
+    part_of: str | None = None
+    """The `custom_id` of the item that merges it and others."""
+    merges: bool = False
+    """Whether it merges others, and waits for them."""
 
 
 def profile(connection: Connection, *, provider: str, region: str, model: str, key_env: str, limits: Limits) -> int:
@@ -169,6 +174,16 @@ def items_named(connection: Connection, job_id: int, names: Iterable[str]) -> di
 
 
 def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> None:
+    """Parts are added behind the items that merge them, which are among the new ones or were there before."""
+    _insert(connection, job_id, [item for item in new if item.part_of is None], {})
+    names = {item.part_of for item in new if item.part_of is not None}
+    if names:
+        wholes = {name: row.id for name, row in items_named(connection, job_id, sorted(names)).items()}
+        _insert(connection, job_id, [item for item in new if item.part_of is not None], wholes)
+
+
+def _insert(connection: Connection, job_id: int, new: Sequence[NewItem], wholes: Mapping[str, int]) -> None:
+    """`wholes` are the ids of the items that merge these."""
     if new:
         connection.execute(
             sa.insert(items),
@@ -180,20 +195,35 @@ def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> No
                     "variables": item.variables,
                     "media": item.media,
                     "input_bound": item.input_bound,
-                    "state": State.PENDING.value,
+                    "state": first_state(item).value,
+                    "part_of": None if item.part_of is None else wholes[item.part_of],
                 }
                 for item in new
             ],
         )
 
 
-def replace_item(connection: Connection, item_id: int, item: NewItem) -> None:
-    """Only for an item that was never tried."""
-    connection.execute(
-        sa.update(items)
-        .where(items.c.id == item_id, items.c.fence == 0)
-        .values(row_hash=item.row_hash, variables=item.variables, media=item.media, input_bound=item.input_bound)
-    )
+def first_state(item: NewItem) -> State:
+    return State.BLOCKED if item.merges else State.PENDING
+
+
+def replace_item(connection: Connection, before: Record, item: NewItem) -> None:
+    """Only for an item that was never tried. `before` is its row as `items_named` gives it."""
+    values = {name: getattr(item, name) for name in ("row_hash", "variables", "media", "input_bound")}
+    if item.merges != is_merged(before.variables):  # the video has another length now
+        values |= {"state": first_state(item).value, "error_kind": None, "error": None}
+    connection.execute(sa.update(items).where(items.c.id == before.id, items.c.fence == 0).values(values))
+
+
+def parts_never_called(connection: Connection, wholes: Iterable[int]) -> list[int]:
+    """The parts of these items for which no call was ever made."""
+    wanted = sa.select(items.c.id).where(items.c.part_of.in_(sorted(wholes)), items.c.fence == 0)
+    return list(connection.execute(wanted).scalars())
+
+
+def remove_parts(connection: Connection, ids: Sequence[int]) -> None:
+    """Only of parts for which no call was ever made."""
+    connection.execute(sa.delete(items).where(items.c.id.in_(ids), items.c.fence == 0, items.c.part_of.is_not(None)))
 
 
 def count_states(connection: Connection, job_id: int) -> dict[str, int]:
