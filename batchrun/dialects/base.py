@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from batchrun.answer import Delta
 from batchrun.errors import ProviderError
-from batchrun.messages import ChatRequest
-
-if TYPE_CHECKING:
-    from batchrun.media import OpenMedia
+from batchrun.messages import ChatRequest, Encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +35,7 @@ class ModelRules:
 class Body:
     """A request body in pieces, in order: bytes, or an opened file that goes out as base64 of its own bytes."""
 
-    pieces: tuple[bytes | OpenMedia, ...]
+    pieces: tuple[bytes | Encoded, ...]
 
     @property
     def length(self) -> int:
