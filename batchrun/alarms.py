@@ -120,5 +120,6 @@ def remedy_for(job: JobFacts, kind: BrakeKind) -> str:
         BrakeKind.BREAKER: "nothing is lost and no try counts; look at the provider's status page",
         BrakeKind.NO_WORKER: "run the job file again: batchrun run JOBS.yaml",
         BrakeKind.WAITING: f"their last errors: {kinds}" if kinds else "they go on by themselves",
+        BrakeKind.WINDOW: "it goes on by itself then; `batchrun run --now` doesn't wait",
         BrakeKind.CAP: "raise budget.max_cost in the job file and run it again",
     }.get(kind, "raise the limit if the provider grants more: batchrun set")

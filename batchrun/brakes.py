@@ -1,8 +1,8 @@
 """What holds a job back at a moment, in words. No I/O: facts in, words out.
 
-A brake is looked for from the outside in: nobody may work (paused), nobody can (database, outage, no worker), nothing
-is due (waiting items), a limit says so (calls at once, budget, rate), and where none of these holds, the provider
-itself takes its time.
+A brake is looked for from the outside in: nobody may work (paused, window), nobody can (database, outage, no worker),
+nothing is due (waiting items), a limit says so (calls at once, budget, rate), and where none of these holds, the
+provider itself takes its time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from batchrun.limits import BREAKER_FIRST, BREAKER_LAST, Bucket
 from batchrun.pace import Pace
 from batchrun.showing import clean
 from batchrun.states import OPEN, TERMINAL, State
+from batchrun.windows import Window
 
 STOPPED_WORDS = 200
 """Characters of a foreign message that are repeated."""
@@ -26,6 +27,7 @@ class BrakeKind(StrEnum):
     PAUSE = "pause"
     DATABASE = "database"
     BREAKER = "breaker"
+    WINDOW = "window"
     NO_WORKER = "no worker"
     WAITING = "waiting"
     JOB_CONCURRENCY = "job concurrency"
@@ -36,7 +38,7 @@ class BrakeKind(StrEnum):
     """Nothing limits; the calls take as long as the provider takes."""
 
 
-STANDSTILL = frozenset({BrakeKind.PAUSE, BrakeKind.DATABASE, BrakeKind.BREAKER, BrakeKind.NO_WORKER})
+STANDSTILL = frozenset({BrakeKind.PAUSE, BrakeKind.DATABASE, BrakeKind.BREAKER, BrakeKind.WINDOW, BrakeKind.NO_WORKER})
 """Brakes under which no past rate says anything about the time that is left."""
 
 
@@ -86,6 +88,8 @@ class JobFacts:
     """Live workers on this database."""
     held_by_dead: int = 0
     """Items whose worker is known to be gone."""
+    window: Window | None = None
+    """When its calls may start; None for at any time."""
     breaker_until: datetime | None = None
     breaker_step: int = 0
     concurrency: int | None = None
@@ -131,6 +135,8 @@ class Calls:
     longest_silence: float = 0.0
     trouble: str = ""
     """Why nothing is stored at the moment; empty when all is well."""
+    at_any_time: bool = False
+    """Whether this process passes over the windows of its jobs."""
 
 
 def brake_of(job: JobFacts, *, claimed: str | None = None, calls: Calls | None = None) -> Brake | None:
@@ -150,12 +156,21 @@ def stopped_by(job: JobFacts, calls: Calls | None) -> Brake | None:
         return Brake(
             kind=BrakeKind.PAUSE, text=f"a pause ({job.paused}): {clean(job.pause_message or '', STOPPED_WORDS)}"
         )
+    if job.window is not None and not job.window.is_open(job.now) and not (calls is not None and calls.at_any_time):
+        return Brake(kind=BrakeKind.WINDOW, text=window_text(job.window, job))
     if job.breaker_until is not None:
         return Brake(kind=BrakeKind.BREAKER, text=outage_text(job.breaker_until, job))
     if calls is None and not job.live_workers:
         held = f"; {job.held_by_dead:,} are held by a process that died" if job.held_by_dead else ""
         return Brake(kind=BrakeKind.NO_WORKER, text=f"nobody working on it{held}")
     return None
+
+
+def window_text(window: Window, job: JobFacts) -> str:
+    opens = window.opens_at(job.now)
+    flying = f"; {job.in_flight:,} in flight finish" if job.in_flight else ""
+    wait = span_of((opens - job.now).total_seconds())
+    return f"its window of {window}, which opens at {clock_text(opens)}, in {wait}{flying}"
 
 
 def outage_text(until: datetime, job: JobFacts) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -22,9 +22,13 @@ from batchrun import transport
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
 from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.dialects.base import Body
+from batchrun.dialects.writing import is_web
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
-from batchrun.media import OpenMedia, open_media
+from batchrun.media import OpenMedia
+from batchrun.media.decoder import Decoder
+from batchrun.media.making import open_prepared, open_prepared_data
+from batchrun.media.url import check_data_picture
 from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, WrittenMessage
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
@@ -58,6 +62,8 @@ LINGER = timedelta(milliseconds=250)
 """After the terminal marker the rest of the body is read for this long, so that the connection can be used again."""
 STALE = timedelta(seconds=30)
 """A claim that is this much later than its slot is given back unsent: others may have taken this worker for dead."""
+LOOK = 5.0
+"""Seconds between looks at whether this process stood still, while a picture is made."""
 PLAIN_WAIT = timedelta(seconds=330)
 """An answer that isn't streamed arrives at once; servers give up at 180 or 300 s (contract T17)."""
 ERROR_CHARS = 2_000
@@ -106,6 +112,8 @@ class Exchange:
     request_id: str | None = None
     """From the headers: all there is of an answer that breaks before it has named itself."""
     request_hash: str | None = None
+    note: str | None = None
+    """What was done to the pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +121,7 @@ class Tools:
     """What a call uses of its process."""
 
     transport: Transport
+    decoder: Decoder
     now: Callable[[], datetime]
     """By the clock that all processes share."""
     monotonic: Callable[[], float]
@@ -124,9 +133,10 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
     """Make the call and say what came of it. Raises nothing but CancelledError before the request has left."""
     exchange = Exchange()
     try:
-        async with opened_request(call, plan) as (request, opened):
+        async with opened_request(call, plan, tools) as (request, opened):
+            exchange.note = "; ".join(media.note for media in opened if media.note) or None
             body = plan.dialect.encode(continued(request, call.prefix), plan.model.rules)
-            await wait_for_slot(call, tools)
+            await wait_for_slot(call, tools, ready_at=tools.now() if exchange.note else call.send_at)
             live.started = tools.monotonic()
             exchange.sent_at = tools.now()
             try:
@@ -171,22 +181,75 @@ def worded(error: MediaError | TemplateError) -> str:
 
 
 @asynccontextmanager
-async def opened_request(call: Call, plan: Plan) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
+async def opened_request(call: Call, plan: Plan, tools: Tools) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
     """The request of an item, with its local files opened, on a thread: a disk may be slow. Raises MediaError,
-    TemplateError."""
+    TemplateError, and ProviderError where the process stood still meanwhile."""
+    check_counts(call.media, plan)
     with ExitStack() as stack:
         opened: list[OpenMedia] = []
         images: list[Source] = []
         for media in call.media:
-            url, path = media.get("url"), media.get("path")
-            if isinstance(url, str):
+            if (url := sent_as_it_is(media, plan)) is not None:
+                if not is_web(url):
+                    await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
                 images.append(url)
-            elif isinstance(path, str) and plan.media_root is not None:
-                opened.append(stack.enter_context(await asyncio.to_thread(open_media, plan.media_root, path)))
-                images.append(opened[-1])
-            else:
-                raise MediaError("a media reference without a path or a URL", code="media-reference")
+                continue
+            opened.append(stack.enter_context(await attentive(prepared(media, plan, tools), tools)))
+            images.append(opened[-1])
         yield plan.request(call.variables, images), opened
+
+
+def sent_as_it_is(media: Mapping[str, JsonValue], plan: Plan) -> str | None:
+    """The URL of a picture to which nothing is done here."""
+    url, preparation = media.get("url"), plan.preparation
+    if not isinstance(url, str) or ((preparation.strip or preparation.shrink) and not is_web(url)):
+        return None
+    return url
+
+
+async def prepared(media: Mapping[str, JsonValue], plan: Plan, tools: Tools) -> OpenMedia:
+    """Another picture, as it is to be sent. Raises MediaError."""
+    url, path = media.get("url"), media.get("path")
+    if isinstance(url, str):
+        return await open_prepared_data(url, plan.preparation, tools.decoder)
+    if isinstance(path, str) and plan.media_root is not None:
+        return await open_prepared(plan.media_root, path, plan.preparation, tools.decoder)
+    raise MediaError("a media reference without a path or a URL", code="media-reference")
+
+
+def check_counts(media: Sequence[Mapping[str, JsonValue]], plan: Plan) -> None:
+    """Raises MediaError where there are more pictures than a request may have."""
+    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in media)
+    plan.preparation.rules.check_count(len(media) - linked, linked)
+
+
+async def attentive(source: Coroutine[None, None, OpenMedia], tools: Tools) -> OpenMedia:
+    """The same, however long it takes. Raises ProviderError where this process stood still meanwhile: a picture that
+    takes long to make must not hide that others may have taken this worker for dead."""
+    task = asyncio.create_task(source)
+    try:
+        while True:
+            before = tools.monotonic()
+            await asyncio.wait({task}, timeout=LOOK)
+            if tools.monotonic() - before > STALE.total_seconds():
+                raise stood_still()  # noqa: TRY301 - the picture is given up below
+            if task.done():
+                return task.result()
+    except BaseException:
+        await give_up(task)
+        raise
+
+
+async def give_up(task: asyncio.Task[OpenMedia]) -> None:
+    """Cancel it and close what it has opened."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def stood_still() -> ProviderError:
+    return ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
 
 
 def continued(request: ChatRequest, prefix: Prefix | None) -> ChatRequest:
@@ -225,12 +288,15 @@ def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
     return hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()
 
 
-async def wait_for_slot(call: Call, tools: Tools) -> None:
+async def wait_for_slot(call: Call, tools: Tools, *, ready_at: datetime) -> None:
+    """`ready_at`: when the request was ready, where making its pictures took its time."""
     wait = (call.send_at - tools.now()).total_seconds()
     if wait > 0:
         await tools.sleep(wait)
-    if tools.now() - call.send_at > STALE:  # also after the sleep: the process may have been stopped in it
-        raise ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
+    if (
+        tools.now() - max(call.send_at, ready_at) > STALE
+    ):  # also after the sleep: the process may have been stopped in it
+        raise stood_still()
 
 
 async def converse(body: Body, plan: Plan, live: Live, exchange: Exchange, tools: Tools) -> None:
@@ -460,6 +526,7 @@ def ended(
         vendor_code=None if error is None else short(error.vendor_code, plan.secrets),
         request_id=short(request_id, plan.secrets),
         request_hash=exchange.request_hash,
+        note=None if exchange.note is None else storable(masked(exchange.note, plan.secrets)[:ERROR_CHARS]),
         answer=None if answer is None else replace(without_secrets(answer, plan.secrets), parsed=parsed),
         charge=charge(call, plan, exchange, maybe_billed=maybe_billed),
         pauses=pauses,

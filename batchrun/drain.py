@@ -22,6 +22,7 @@ from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.continuing import Continuing, Prefix
 from batchrun.errors import DatabaseError
+from batchrun.media.decoder import Decoder
 from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
@@ -131,10 +132,14 @@ async def drain(
     tally: Tally | None = None,
     streams: int = STREAMS,
     grace: float = GRACE,
+    at_any_time: bool = False,
+    on_result: Callable[[Plan, Result], None] = lambda _plan, _result: None,
 ) -> Tally:
     """Work until nothing is left to do in the jobs `only` (None: in all jobs), or `stop` is asked for.
 
     With a `sample` of these jobs, of each job that is in `only`, nothing but its items is called.
+    `at_any_time` passes over the windows of the jobs; else one whose window is closed is waited for.
+    `on_result` hears of each call that has ended, and must not take long.
     `plans(job_id)` prepares a job's calls; `reserve(job_id, input_bound, output_bound)` gives the most that one can
     cost. Raises DatabaseError when the database stays away or was replaced; results that it didn't take are kept in a
     file then.
@@ -151,12 +156,17 @@ async def drain(
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
 
-    with Beat(engine, note_reaped) as beat, Writer(engine, hurry=lambda: stop.urgent(grace)) as writer:
+    with (
+        Beat(engine, note_reaped) as beat,
+        Writer(engine, hurry=lambda: stop.urgent(grace)) as writer,
+        Decoder() as decoder,
+    ):
         async with Transport() as transport:
             worker = Worker(
                 beat=beat,
                 writer=writer,
                 transport=transport,
+                decoder=decoder,
                 plans=prepared,
                 reserve=most,
                 only=only,
@@ -165,6 +175,8 @@ async def drain(
                 tally=tally,
                 streams=streams,
                 grace=grace,
+                at_any_time=at_any_time,
+                on_result=on_result,
             )
             await worker.run()
     return tally
@@ -189,6 +201,7 @@ class Worker:
     beat: Beat
     writer: Writer
     transport: Transport
+    decoder: Decoder
     plans: Callable[[int], Plan]
     reserve: Reserve
     only: frozenset[int] | None
@@ -197,6 +210,8 @@ class Worker:
     tally: Tally
     streams: int
     grace: float
+    at_any_time: bool
+    on_result: Callable[[Plan, Result], None]
     clock: Clock = field(default_factory=Clock)
     live: dict[int, Live] = field(default_factory=dict)
     """Calls in flight by attempt."""
@@ -208,6 +223,7 @@ class Worker:
     def tools(self) -> Tools:
         return Tools(
             transport=self.transport,
+            decoder=self.decoder,
             now=self.clock.now,
             monotonic=time.monotonic,
             sleep=asyncio.sleep,
@@ -244,6 +260,7 @@ class Worker:
                 reserve=self.reserve,
                 sample=self.sample,
                 continuing=self.continuing,
+                at_any_time=self.at_any_time,
             )
 
         began, claimed = await self.writer.do(work)
@@ -271,6 +288,7 @@ class Worker:
             result = broken(call, plan, self.tools, error)
         self.writer.put(result)
         self.tally.add(result)
+        self.on_result(plan, result)
         del self.live[call.attempt_id]
         self.tally.in_flight = len(self.live)
         self.freed += 1

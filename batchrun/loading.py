@@ -44,6 +44,7 @@ from batchrun.showing import clean
 from batchrun.store import jobs as store
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
+from batchrun.windows import stored_window
 
 BATCH = 500
 HEAVY = 16 * 1024 * 1024
@@ -209,6 +210,7 @@ class Loader:
             raise rows_changed(job, changed)
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
+        note_window(loaded, job, self.now)
         loaded.notes += plan.notes
         loaded.notes += plan.advice
         return loaded
@@ -293,6 +295,7 @@ class Loader:
             "media_root": str(media_root(job, self.base)),
             "priority": job.priority,
             "tags": list(job.tags),
+            "window": None if job.window is None else job.window.model_dump(),
             "cap": None if job.budget is None else job.budget.max_cost,
             **{name: getattr(job.limits, name) for name in store.LIMIT_NAMES},
         }
@@ -553,6 +556,16 @@ def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, one: Decimal | None) -> N
 
 def money(amount: Decimal) -> str:
     return f"{amount.quantize(Decimal('0.0001'))}"
+
+
+def note_window(loaded: Loaded, job: JobSpec, now: datetime) -> None:
+    """Say when a job that would wait begins."""
+    if job.window is None:
+        return
+    window = stored_window(job.window.model_dump())
+    if window is not None and not window.is_open(now):
+        opens = window.opens_at(now).astimezone(window.zone)
+        loaded.notes.append(f"its window of {window} is closed until {opens:%Y-%m-%d %H:%M}; `run --now` doesn't wait")
 
 
 def note_retirement(loaded: Loaded, plan: Plan, now: datetime) -> None:

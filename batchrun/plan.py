@@ -22,6 +22,7 @@ from batchrun.errors import ProviderError, UsageError
 from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
+from batchrun.media.rules import Preparation
 from batchrun.messages import (
     ChatRequest,
     ImagePart,
@@ -69,6 +70,8 @@ class Said:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     name: str
+    provider: str
+    """Without its region, as in the catalogue."""
     dialect: Dialect
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -91,6 +94,8 @@ class Plan:
     """The environment variable that holds the key; None where none is sent."""
     secrets: tuple[str, ...] = field(repr=False)
     """Texts that must not be stored or shown."""
+    preparation: Preparation = field(default_factory=Preparation)
+    """What is done to pictures before they are sent."""
     shape: Shape | None = None
     """The form that answers are to have."""
     on_invalid: OnInvalid = "keep"
@@ -225,12 +230,13 @@ def prepare(
     asked = asked_of(spec, model, [message.template for message in said])
     plan = Plan(
         name=spec.name,
+        provider=endpoint.provider,
         dialect=dialect,
         url=endpoint.base_url + dialect.path(model.rules),
         headers=headers_of(endpoint, dialect, settings, stream=spec.stream),
         model=model,
         said=said,
-        params={**spec.params, **asked.params},
+        params={**spec.params, **asked.params, **spec.media.sent()},
         thinking=None if thinking is None else Thinking(enabled=thinking.enabled, budget=thinking.budget),
         stream=spec.stream,
         media_root=media_root,
@@ -246,9 +252,12 @@ def prepare(
         price_ids={} if price_ids is None else price_ids,
         key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
+        preparation=Preparation(
+            rules=model.rules.pictures, strip=spec.media.strip, shrink=spec.media.oversize == "shrink"
+        ),
         shape=shape_of(spec),
         on_invalid=spec.on_invalid,
-        notes=tuple(asked.notes),
+        notes=(*asked.notes, *notes_on_media(spec)),
     )
     check_request(spec, plan)
     return plan
@@ -295,9 +304,47 @@ def check_continuing(spec: JobSpec, plan: Plan) -> None:
         )
 
 
+def notes_on_media(spec: JobSpec) -> list[str]:
+    """What `media` asks for in vain."""
+    notes = []
+    if spec.inputs.kind == "urls" and (spec.media.strip or spec.media.oversize == "shrink"):
+        notes.append("the vendor fetches the pictures itself: they are neither shrunk nor stripped")
+    if spec.media.max_pixels is not None and spec.params.get("vl_high_resolution_images") is True:
+        notes.append("vl_high_resolution_images makes media.max_pixels ineffective")
+    return notes
+
+
+def check_media(spec: JobSpec, plan: Plan) -> None:
+    """The bounds of pixels belong to some models (contract 8.3.2). Raises UsageError."""
+    asked = spec.media.sent()
+    if not asked:
+        return
+    names, bounds = " and ".join(f"media.{name}" for name in asked), plan.model.pixel_bounds
+    if plan.written:
+        raise UsageError(
+            f"each line of `inputs.requests` says itself what stands beside its pictures, so {names} can't be given",
+            code="pixel-bounds",
+            remedy="write max_pixels and min_pixels into the image parts of the lines",
+        )
+    if bounds is None:
+        raise UsageError(
+            f"{spec.model} at {spec.provider} takes no {names}",
+            code="pixel-bounds",
+            remedy="delete it, or give the model `pixel_bounds` in a catalogue file of your own",
+        )
+    for name, value in asked.items():
+        if isinstance(value, int) and not bounds[0] <= value <= bounds[1]:
+            raise UsageError(
+                f"media.{name} is {value:,}; {spec.model} at {spec.provider} takes {bounds[0]:,} to {bounds[1]:,}",
+                code="pixel-bounds",
+                remedy=f"write a number between {bounds[0]} and {bounds[1]}",
+            )
+
+
 def check_request(spec: JobSpec, plan: Plan) -> None:
     """Refuse before any call what every call of the job would be refused for."""
     check_continuing(spec, plan)
+    check_media(spec, plan)
     if spec.inputs.kind in ("images", "urls") and not plan.model.images:
         raise UsageError(
             f"{spec.model} at {spec.provider} takes no pictures",

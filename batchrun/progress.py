@@ -78,6 +78,8 @@ class Progress:
     unread: str = ""
     """Why the last look failed."""
     pace: Pace = field(default_factory=Pace)
+    at_any_time: bool = False
+    """Whether the run passes over the windows of its jobs."""
     alarm: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -100,6 +102,7 @@ class Progress:
             answering=self.tally.answering,
             longest_silence=self.tally.longest_silence,
             trouble=self.tally.trouble or self.unread or silent,
+            at_any_time=self.at_any_time,
         )
 
     def brakes(self) -> dict[int, Brake]:
@@ -182,7 +185,7 @@ class Progress:
                 yield Text(visible(note), style="yellow")
 
 
-def progress_of(ends: Sequence[JobEnd]) -> Progress:
+def progress_of(ends: Sequence[JobEnd], *, at_any_time: bool = False) -> Progress:
     """What is known before the calls begin."""
     caps: dict[str, Decimal] = {}
     spent: dict[str, Decimal] = {}
@@ -202,6 +205,7 @@ def progress_of(ends: Sequence[JobEnd]) -> Progress:
         whole=not any(job.outside_sample for job in ends),
         cap=caps,
         spent_before=spent,
+        at_any_time=at_any_time,
     )
 
 

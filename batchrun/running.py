@@ -31,6 +31,7 @@ from batchrun.states import OPEN, State
 from batchrun.store import jobs as store
 from batchrun.store.sample import Sample, count_sample
 from batchrun.tables import Record
+from batchrun.telemetry import telemetry
 
 FILES = 65_536
 FILES_OF_A_CALL = 4
@@ -111,11 +112,13 @@ def run(
     stop: Stop | None = None,
     tally: Tally | None = None,
     grace: float = GRACE,
+    at_any_time: bool = False,
 ) -> RunEnd:
     """Drain these jobs, or a `sample` of each, in this process until nothing is left to do or `stop` is asked for.
 
-    A pause that an error caused is lifted first: whoever runs a job again has mended its cause. Raises UsageError
-    where a key is missing, DatabaseError where the database stays away.
+    Jobs whose window is closed are waited for, unless `at_any_time`. A pause that an error caused is lifted first:
+    whoever runs a job again has mended its cause. Raises UsageError where a key is missing, DatabaseError where the
+    database stays away.
     """
     only = frozenset(job_ids)
     stop, tally = stop or Stop(), tally or Tally()
@@ -128,18 +131,21 @@ def run(
     restore(engine, spill_folder(engine))
     with writing(engine) as connection:
         store.lift_pauses(connection, only)
-    draining = drain(
-        engine,
-        plans.__getitem__,
-        reserve=reserve,
-        only=only,
-        sample=sample,
-        stop=stop,
-        tally=tally,
-        streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
-        grace=grace,
-    )
-    finished(draining, stop)
+    with telemetry(settings.environment) as record:
+        draining = drain(
+            engine,
+            plans.__getitem__,
+            reserve=reserve,
+            only=only,
+            sample=sample,
+            stop=stop,
+            tally=tally,
+            streams=min(STREAMS, open_files() // FILES_OF_A_CALL),
+            grace=grace,
+            at_any_time=at_any_time,
+            on_result=record,
+        )
+        finished(draining, stop)
     return RunEnd(
         jobs=ends(engine, only, sample), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0
     )
@@ -190,7 +196,7 @@ def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, se
                 spec,
                 catalogue,
                 settings=settings,
-                media_root=None if job.media_root is None else Path(job.media_root),
+                media_root=None if job.media_root is None else settings.media_root(Path(job.media_root)),
                 price_ids={(row.valid_from, row.up_to): ids[row.digest] for row in rows},
             )
         return plans

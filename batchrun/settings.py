@@ -43,6 +43,18 @@ class Settings:
     database_url: str = field(repr=False)
     catalogue: Path | None
     environment: Mapping[str, str] = field(repr=False)
+    media_roots: tuple[tuple[Path | None, Path], ...] = ()
+    """Where folders of media lie on this machine: the folder of the machine that loaded a job, and the one here; None
+    for whatever folder it was there. The first that fits counts."""
+
+    def media_root(self, loaded: Path) -> Path:
+        """The folder on this machine for the one that a job was loaded with."""
+        for there, here in self.media_roots:
+            if there is None:
+                return here
+            if loaded.is_relative_to(there):
+                return here / loaded.relative_to(there)
+        return loaded
 
     def key(self, names: Iterable[str]) -> Secret | None:
         """The first of these variables that is set and not empty. Raises UsageError where it can't be a key."""
@@ -55,6 +67,22 @@ class Settings:
     def secrets(self, names: Iterable[str]) -> tuple[str, ...]:
         """The values of these variables, for masking."""
         return tuple(value for name in names if len(value := self.environment.get(name, "").strip()) >= SHORTEST_SECRET)
+
+
+def parse_media_roots(value: str) -> tuple[tuple[Path | None, Path], ...]:
+    """`/here`, or `/there=/here` for some folders only, several with colons between. Raises UsageError."""
+    found: list[tuple[Path | None, Path]] = []
+    for part in filter(None, (part.strip() for part in value.split(os.pathsep))):
+        there, equals, here = part.rpartition("=")
+        pair = (Path(there) if equals else None, Path(here))
+        if not all(folder is None or folder.is_absolute() for folder in pair):
+            raise UsageError(
+                f"BATCHRUN_MEDIA_ROOT has {part!r}, which isn't absolute",
+                code="media-root-relative",
+                remedy="write /folder/here, or /folder/where/it/was/loaded=/folder/here, with colons between several",
+            )
+        found.append(pair)
+    return tuple(found)
 
 
 def checked(name: str, value: str) -> str:
@@ -86,6 +114,7 @@ def read_settings(environment: Mapping[str, str], folder: Path) -> Settings:
     return Settings(
         database_url=url or f"sqlite:///{quote(str(folder / DEFAULT_DATABASE))}",
         catalogue=Path(os.path.expanduser(catalogue)) if catalogue else None,
+        media_roots=parse_media_roots(environment.get("BATCHRUN_MEDIA_ROOT", "")),
         environment=environment,
     )
 

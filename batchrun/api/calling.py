@@ -70,6 +70,7 @@ def run(
     job_file: Jobs,
     *,
     sample: int | None = None,
+    now: bool = False,
     database: Place = None,
     catalogue: str | Path | None = None,
     progress: bool = False,
@@ -83,7 +84,8 @@ def run(
     """Load a job file, make its calls in this process, store the answers; returns where the jobs stand then.
 
     `sample` makes the calls of only so many items of each job, chosen as if by lot, and always the same ones first: a
-    sample is never bought twice, and a later run goes on with the others. `progress` shows how far it is on standard
+    sample is never bought twice, and a later run goes on with the others. A job whose window is closed is waited for,
+    unless `now`. `progress` shows how far it is on standard
     error; `alarm` is for how long nothing may end before a line there says why. `grace` is how many seconds calls in
     flight get after the first Ctrl-C. `simulator_book` is where a simulator that is started here writes its bills.
     `stop` ends the run from another thread; without it, Ctrl-C does, and KeyboardInterrupt is raised once everything is
@@ -105,7 +107,16 @@ def run(
         loaded = load_jobs(engine, jobs, known, base=base, on_rows=on_rows)
         on_loaded(loaded)
         end = drained(
-            engine, loaded, known, settings, sample=sample, grace=grace, progress=progress, alarm=alarm, stop=stop
+            engine,
+            loaded,
+            known,
+            settings,
+            sample=sample,
+            now=now,
+            grace=grace,
+            progress=progress,
+            alarm=alarm,
+            stop=stop,
         )
         return replace(end, files=written_files(engine, loaded, jobs))
 
@@ -124,6 +135,7 @@ def drained(
     settings: Settings,
     *,
     sample: int | None,
+    now: bool,
     grace: float,
     progress: bool,
     alarm: timedelta | None,
@@ -135,7 +147,7 @@ def drained(
     if sample is not None:
         with reading(engine) as connection:
             drawn = draw(connection, ids, sample)
-    shown, asked = progress_of(ends(engine, ids, drawn)), stop or Stop()
+    shown, asked = progress_of(ends(engine, ids, drawn), at_any_time=now), stop or Stop()
 
     def interrupt() -> None:
         asked.ask()
@@ -148,7 +160,17 @@ def drained(
             os.write(2, (shown.notes[0] + "\n").encode())
 
     with signals(interrupt), showing(shown, engine, quiet=not progress, alarm=alarm):
-        end = drain_jobs(engine, ids, catalogue, settings, sample=drawn, stop=asked, tally=shown.tally, grace=grace)
+        end = drain_jobs(
+            engine,
+            ids,
+            catalogue,
+            settings,
+            sample=drawn,
+            stop=asked,
+            tally=shown.tally,
+            grace=grace,
+            at_any_time=now,
+        )
     if stop is None and asked.level:
         raise KeyboardInterrupt
     return end

@@ -31,6 +31,7 @@ def command(
             metavar="N", min=1, help="Only N items of each job; the same ones each time, chosen as if by lot."
         ),
     ] = None,
+    now: Annotated[bool, typer.Option("--now", help="Don't wait for the jobs' windows.")] = False,
     grace: Annotated[
         float, typer.Option(metavar="SECONDS", help="What calls in flight get after Ctrl-C.", min=0.0)
     ] = 120.0,
@@ -46,6 +47,8 @@ def command(
     Running it again does nothing twice: what is done stays done, new pictures and rows are added, what failed for a
     passing reason goes on. Ctrl-C once lets the calls in flight finish; twice stops at once.
 
+    A job with a `window` waits until it opens, and starts no call after it has closed.
+
     With --sample, a few items of each job are called and the others stay as they are: look at the answers, then run
     the same command without it to go on with the rest.
 
@@ -55,6 +58,7 @@ def command(
         execute(
             job_file,
             sample=sample,
+            now=now,
             catalogue=catalogue,
             database=database,
             grace=grace,
@@ -70,6 +74,7 @@ def execute(
     path: Path,
     *,
     sample: int | None = None,
+    now: bool = False,
     catalogue: Path | None,
     database: str | None,
     grace: float,
@@ -94,6 +99,7 @@ def execute(
         end = run(
             path,
             sample=sample,
+            now=now,
             database=database,
             catalogue=catalogue,
             progress=not quiet,

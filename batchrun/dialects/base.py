@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from batchrun.answer import Delta
 from batchrun.errors import ProviderError
+from batchrun.media.rules import PictureRules
 from batchrun.messages import ChatRequest, Encoded
 
 
@@ -29,6 +30,8 @@ class ModelRules:
     """Whether the server fetches pictures from http(s) addresses; else they go as data (contract 8.5, T24)."""
     max_tokens_as: str = "max_tokens"
     """The name under which `max_tokens` is sent in the compat form."""
+    pictures: PictureRules = field(default_factory=PictureRules)
+    """What is taken of a picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
     ProviderError(INVALID) for a parameter that may not be sent or can't be written, and MediaError for a URL of no use.
     """
     check_request(request, rules, REFUSED_FIELDS)
-    places, images = Placeholders(), image_fields(request)
+    places, images = Placeholders(rules.pictures), image_fields(request)
     fields: dict[str, JsonValue] = {
         "model": request.model,
         "messages": [_message(message, images, places) for message in request.messages],

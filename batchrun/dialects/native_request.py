@@ -42,7 +42,7 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
     text; MediaError for a URL of no use.
     """
     check_request(request, rules, REFUSED_FIELDS)
-    places = Placeholders()
+    places = Placeholders(rules.pictures)
     texts_only = rules.native_task == TEXT_TASK
     images = image_fields(request)
     fields: dict[str, JsonValue] = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
+from batchrun.media.rules import PictureRules
 from batchrun.media.url import check_image_url, check_video_url
 from batchrun.messages import ChatRequest, Encoded, JsonValue, Message, Source, TextPart
 
@@ -39,6 +40,9 @@ LONG_URL = 65_536
 class Placeholders:
     """The addresses of a request's media; a word that nobody can guess stands where long ones will go."""
 
+    def __init__(self, rules: PictureRules) -> None:
+        self.rules = rules
+
     @cached_property
     def word(self) -> str:
         """Made for the requests that need it only."""
@@ -46,16 +50,19 @@ class Placeholders:
 
     def address(self, source: Source) -> str:
         """Of a picture. Raises MediaError for a URL of no use."""
-        return self._checked(source, check_image_url)
+        if isinstance(source, str):
+            check_image_url(source, self.rules)
+        return self._placed(source)
 
     def video_address(self, source: Source) -> str:
         """Raises MediaError for a URL of no use."""
-        return self._checked(source, check_video_url)
+        if isinstance(source, str):
+            check_video_url(source)
+        return self._placed(source)
 
-    def _checked(self, source: Source, check: Callable[[str], None]) -> str:
+    def _placed(self, source: Source) -> str:
         if not isinstance(source, str):
             return f"data:{source.mime};base64,{self.word}"
-        check(source)
         return self.word if _is_long(source) else source
 
     def body(self, fields: Mapping[str, JsonValue], request: ChatRequest) -> Body:

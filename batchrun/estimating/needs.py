@@ -11,10 +11,11 @@ from pathlib import Path
 
 from batchrun.answer import Usage
 from batchrun.bodies import has_own_bounds, written_words
+from batchrun.dialects.writing import is_web
 from batchrun.errors import MediaError
 from batchrun.media import open_media
 from batchrun.media.header import Size
-from batchrun.media.url import size_of_data_url
+from batchrun.media.url import check_data_picture
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan
 from batchrun.pricing import Price, cost_of
@@ -85,11 +86,10 @@ class Needs:
         size: Size | None = None
         path, url = reference.get("path"), reference.get("url")
         if isinstance(path, str):
-            with open_media(self.root, path) as opened:
-                if opened.width is not None and opened.height is not None:
-                    size = opened.width, opened.height
-        elif isinstance(url, str):
-            size = size_of_data_url(url)
+            with open_media(self.root, path, self.plan.preparation) as opened:
+                size = opened.sides
+        elif isinstance(url, str) and not is_web(url):
+            size = check_data_picture(url, self.plan.model.rules.pictures)
         if formula is None:
             return Between(1, self.plan.model.max_image_tokens or self.plan.input_limit)
         return formula.tokens(size).within(self.plan.model.max_image_tokens)

@@ -72,6 +72,7 @@ def examine(settings: Settings, *, version: str, mend: bool, offline: bool) -> E
         *checking.check_versions(version),
         *checking.check_start_up(),
         *checking.check_proxies(settings.environment),
+        *checking.check_telemetry(settings.environment),
         *checking.check_memory(),
     ]
     found, catalogue = checking.check_catalogue(settings)
@@ -83,7 +84,7 @@ def examine(settings: Settings, *, version: str, mend: bool, offline: bool) -> E
             findings += [*where, *check_kept_answers(spill_folder(engine))]
             if mend:
                 mended = mend_rows(engine)
-            inside, used = look_inside(engine)
+            inside, used = look_inside(engine, settings)
             findings += inside
     except DatabaseError as error:
         if mend:
@@ -182,7 +183,7 @@ def mend_rows(engine: Engine) -> list[str]:
     return [act.what for act in made]
 
 
-def look_inside(engine: Engine) -> tuple[list[Finding], list[health.UsedProvider] | None]:
+def look_inside(engine: Engine, settings: Settings) -> tuple[list[Finding], list[health.UsedProvider] | None]:
     """What the rows say, and the providers of the jobs; None where the file is too damaged to be read."""
     findings = [] if engine.dialect.name == "sqlite" else check_server(engine)
     with database.reading(engine) as connection:
@@ -193,7 +194,7 @@ def look_inside(engine: Engine) -> tuple[list[Finding], list[health.UsedProvider
             *check_clock(connection),
             *check_workers(connection, dead),
             *check_rows(connection, dead),
-            *check_folders(connection),
+            *check_folders(connection, settings),
             *check_pauses(connection),
         ]
         return findings, health.providers(connection)
@@ -244,13 +245,15 @@ def check_rows(connection: Connection, dead: Sequence[str]) -> list[Finding]:
     return findings or [ok("rows", "items, calls, answers and costs agree")]
 
 
-def check_folders(connection: Connection) -> list[Finding]:
+def check_folders(connection: Connection, settings: Settings) -> list[Finding]:
     """Pictures that this machine can't see, and room for the files that jobs write."""
     findings, outputs = [], set()
     for job in health.folders(connection):
-        if job.has_work and job.has_files and job.media_root and not Path(job.media_root).is_dir():
-            found = f"{clean(job.job)}: its folder {clean(job.media_root, 200)} isn't here"
-            findings.append(bad("media", found, "mount it, or run on the machine that has it; calls would fail"))
+        here = settings.media_root(Path(job.media_root or "/"))
+        if job.has_work and job.has_files and job.media_root and not here.is_dir():
+            found = f"{clean(job.job)}: its folder {clean(str(here), 200)} isn't here"
+            remedy = "mount it, say in BATCHRUN_MEDIA_ROOT where it is, or run on the machine that has it"
+            findings.append(bad("media", found, remedy))
         if job.has_work and job.output:
             outputs.add(Path(job.output))
     return [*findings, *(check_space("output", folder) for folder in sorted(outputs))]

@@ -21,6 +21,7 @@ from batchrun.catalogue import Catalogue, Endpoint, load_catalogue
 from batchrun.errors import BatchrunError, UsageError
 from batchrun.settings import Settings
 from batchrun.showing import clean, listing
+from batchrun.telemetry import is_asked_for, is_installed
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 OLDEST_SQLITE = (3, 35, 0)
@@ -100,6 +101,13 @@ def check_proxies(environment: Mapping[str, str]) -> list[Finding]:
     return [
         warn("environment", f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} set, and not used", remedy)
     ]
+
+
+def check_telemetry(environment: Mapping[str, str]) -> list[Finding]:
+    if not is_asked_for(environment) or is_installed():
+        return []
+    found = "OTEL_EXPORTER_OTLP_ENDPOINT names a collector, and the extra `otel` is missing: nothing is sent there"
+    return [warn("environment", found, "pip install 'batchrun[otel]'")]
 
 
 def check_catalogue(settings: Settings) -> tuple[list[Finding], Catalogue]:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, ClassVar, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +29,7 @@ from pydantic import (
 from batchrun.errors import TemplateError
 from batchrun.jobfile.quantities import Money, check_duration, format_duration, parse_duration, parse_money, refusal
 from batchrun.jobfile.template import Template
-from batchrun.showing import SECRET, clean, listing
+from batchrun.showing import SECRET, clean, listing, shown
 
 SECRET_KEYS = frozenset(
     [
@@ -104,6 +105,18 @@ Stops = Annotated[
         }
     ),
 ]
+
+
+ClockTime = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["22:00"])]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, KeyError, OSError):  # no name at all; not in the database; a folder of it
+        remedy = "Write a name of the time zone database, such as `Europe/Berlin` or `UTC`"
+        raise refusal(f"{shown(name)} is no time zone", remedy) from None
+    return name
 
 
 class Section(BaseModel):
@@ -236,9 +249,31 @@ class ThinkingSpec(Section):
 
 
 class MediaSpec(Section):
-    """How media are prepared. In this version pictures are sent as they are, so there is nothing to set."""
+    """How media are prepared. Files are never changed themselves. Pictures that are named by http(s) addresses are
+    fetched by the vendor, so nothing is done to them."""
 
-    LATER = frozenset(["max_pixels", "min_pixels", "fps", "max_frames", "split", "strip", "oversize", "detail"])
+    LATER = frozenset(["fps", "max_frames", "split", "detail"])
+    oversize: Literal["fail", "shrink"] = "fail"
+    """What becomes of a picture that is too large for the vendor, in bytes or pixels: `fail` refuses it before any
+    call; `shrink` sends a smaller one of the same ratio, within 7680×4320, as JPEG, or as PNG where it has
+    transparent parts, and `results` says so."""
+    strip: bool = False
+    """Whether metadata are left out, such as place, camera and comments; the orientation stays. JPEG, PNG, WEBP and BMP
+    keep their pixels as they are, other formats are written anew as JPEG or PNG."""
+    max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """The vendor scales larger pictures down to so many pixels; fewer cost less. Only for models that take it."""
+    min_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """The vendor scales smaller pictures up to so many pixels. Only for models that take it."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise refusal("`min_pixels` is above `max_pixels`", "Write the smaller number into `min_pixels`")
+        return self
+
+    def sent(self) -> dict[str, JsonValue]:
+        """What stands beside each picture in a request."""
+        return self.model_dump(include={"max_pixels", "min_pixels"}, exclude_none=True)
 
 
 class LimitsSpec(Section):
@@ -287,6 +322,25 @@ class BudgetSpec(Section):
     @property
     def currency(self) -> str:
         return self.cap.currency
+
+
+class WindowSpec(Section):
+    """The hours of the day in which calls are started; those in flight at the end finish. `run --now` doesn't wait.
+
+    On a night on which clocks are changed it is an hour longer or shorter."""
+
+    start: ClockTime
+    """The time at which it opens, in 24 hours."""
+    end: ClockTime
+    """The time at which it closes; one before `start` is of the next day."""
+    timezone: Annotated[str, AfterValidator(_known_zone), Field(examples=["Asia/Tokyo"])]
+    """Whose time, as the time zone database names it."""
+
+    @model_validator(mode="after")
+    def _not_always(self) -> Self:
+        if self.start == self.end:
+            raise refusal("opens when it closes", "Delete `window`: without one, calls are made at any time")
+        return self
 
 
 class OutputSpec(Section):

@@ -26,6 +26,7 @@ from batchrun.jobfile.sections import (
     Text,
     ThinkingSpec,
     TimeoutsSpec,
+    WindowSpec,
     parsed,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "RetrySpec",
     "ThinkingSpec",
     "TimeoutsSpec",
+    "WindowSpec",
     "differences",
     "stored_spec",
 ]
@@ -58,7 +60,7 @@ ASKED_LATER = ("messages", "response_schema", "tools", "tool_choice")
 class JobSpec(Section):
     """One job: the same prompt for many items, each of them one call; or a file of whole requests."""
 
-    LATER = frozenset(["window", "mode", "depends_on"])
+    LATER = frozenset(["mode", "depends_on"])
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
     """What the other commands call it. Loading a job of the same name again adds what is new to it."""
     provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,2}$")]
@@ -100,6 +102,7 @@ class JobSpec(Section):
     as often as `retry.attempts` allows."""
     timeouts: TimeoutsSpec = Field(default_factory=TimeoutsSpec)
     budget: BudgetSpec | None = None
+    window: WindowSpec | None = None
     output: OutputSpec | None = None
     tags: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f]([^,\x00-\x1f]{0,98}[^\s,\x00-\x1f])?$")], ...],
@@ -170,9 +173,11 @@ class JobSpec(Section):
     def identity(self) -> dict[str, JsonValue]:
         """What makes an answer of this job the answer to this request; all else may change while the job runs.
 
-        Plain JSON values. `stream`, limits, retry, timeouts, budget, output, tags and priority aren't part of it.
+        Plain JSON values. `stream`, limits, retry, timeouts, budget, window, output, tags and priority aren't part of
+        it.
         """
-        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking", "media"})
+        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking"})
+        parts["media"] = self.media.model_dump(mode="json", exclude_defaults=True)
         dumped = self.model_dump(mode="json", include={*ASKED_LATER})
         added = {name: value for name, value in dumped.items() if value is not None}
         return {**parts, **added, "params": dict(self.params)}

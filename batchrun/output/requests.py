@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from batchrun.dialects.compat_request import encode
 from batchrun.errors import BatchrunError, MediaError
-from batchrun.media import open_media
+from batchrun.media.decoder import Decoder
+from batchrun.media.making import open_prepared_now
 from batchrun.messages import Source
 from batchrun.output.visible import safe_json
 from batchrun.plan import Plan
@@ -41,16 +42,17 @@ class LeftOut:
 
 def request_lines(stream: Iterator[ItemResult], plan: Plan, left_out: LeftOut) -> Iterator[bytes]:
     """A line for each item; those that can't have one are noted in `left_out`."""
-    for item in stream:
-        try:
-            yield _line(item, plan)
-        except BatchrunError as error:
-            left_out.add(item.custom_id, error.message)
+    with Decoder() as decoder:
+        for item in stream:
+            try:
+                yield _line(item, plan, decoder)
+            except BatchrunError as error:
+                left_out.add(item.custom_id, error.message)
 
 
-def _line(item: ItemResult, plan: Plan) -> bytes:
+def _line(item: ItemResult, plan: Plan, decoder: Decoder) -> bytes:
     with ExitStack() as stack:
-        images = [_opened(media.get("url"), media.get("path"), plan, stack) for media in item.media]
+        images = [_opened(media.get("url"), media.get("path"), plan, decoder, stack) for media in item.media]
         request = replace(plan.request(item.variables, images), stream=False)
         body = encode(request, plan.model.rules)
         head = {"custom_id": item.custom_id, "method": METHOD, "url": URL}
@@ -65,9 +67,9 @@ def _line(item: ItemResult, plan: Plan) -> bytes:
         return b"".join((*pieces, b"}\n"))
 
 
-def _opened(url: object, path: object, plan: Plan, stack: ExitStack) -> Source:
+def _opened(url: object, path: object, plan: Plan, decoder: Decoder, stack: ExitStack) -> Source:
     if isinstance(url, str):
         return url
     if isinstance(path, str) and plan.media_root is not None:
-        return stack.enter_context(open_media(plan.media_root, path))
+        return stack.enter_context(open_prepared_now(plan.media_root, path, plan.preparation, decoder))
     raise MediaError("a media reference without a path or a URL", code="media-reference")

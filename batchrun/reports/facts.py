@@ -15,6 +15,7 @@ from batchrun.database import clock
 from batchrun.limits import DEFAULT_CONCURRENCY, Bucket
 from batchrun.states import State
 from batchrun.tables import Record, attempts, items, jobs, profiles, workers
+from batchrun.windows import stored_window
 
 BUCKET = (
     *("requests_per_minute", "tokens_per_minute", "tokens_per_day"),
@@ -22,6 +23,7 @@ BUCKET = (
 )
 OF_JOB = (
     *("id", "name", "profile_id", "paused", "pause_message", "cap", "currency", "reserved", "spent", "concurrency"),
+    "window",
     *("expected_tokens", "calls_seen", "tokens_seen"),
     *BUCKET,
 )
@@ -112,6 +114,7 @@ def facts(connection: Connection, ids: Sequence[int], *, dead: Collection[str] =
             workers=holders[row.id].live,
             live_workers=alive,
             held_by_dead=holders[row.id].items_of_dead,
+            window=stored_window(row.window),
             breaker_until=row.profile_breaker_until,
             breaker_step=row.profile_breaker_step,
             concurrency=row.concurrency,

@@ -14,13 +14,14 @@ from sqlalchemy import ColumnElement, Connection
 
 from batchrun.continuing import Continuing, Prefix
 from batchrun.database import clock
-from batchrun.limits import DEFAULT_CONCURRENCY, Bucket, Health, breaker_allows, grant
+from batchrun.limits import DEFAULT_CONCURRENCY, LOOKAHEAD, Bucket, Health, breaker_allows, grant
 from batchrun.messages import JsonValue
 from batchrun.states import State
 from batchrun.store.bulk import insert
 from batchrun.store.prefixes import Rule, prefixes_of
 from batchrun.store.sample import NAMED, Sample, parts
 from batchrun.tables import Record, attempts, items, jobs, profiles
+from batchrun.windows import stored_window
 
 BUCKET_COLUMNS = ("next_slot_at", "tokens_at", "day", "day_tokens")
 LIMIT_COLUMNS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
@@ -89,15 +90,18 @@ def claim(
     reserve: Reserve,
     sample: Sample | None = None,
     continuing: Rule = nothing_continues,
+    at_any_time: bool = False,
 ) -> Claimed:
     """Claim up to `room` items for `worker`, by priority, then in equal shares.
 
     `only` names the jobs that may be claimed from (None: all), `sample` the items (None: all of these jobs),
-    `continuing` what of an item may be continued.
+    `continuing` what of an item may be continued; `at_any_time` passes over the windows of the jobs.
     """
     now = clock(connection)
     claimed = Claimed(now=now)
     candidates = runnable(connection, only, now)
+    if not at_any_time:
+        candidates = in_their_windows(candidates, claimed)
     if not candidates or room <= 0:
         return claimed
     pools = lock_profiles(connection, sorted({job.profile_id for job in candidates}))
@@ -132,7 +136,7 @@ def claim(
 JOB_COLUMNS = [
     jobs.c[name]
     for name in (
-        *("id", "profile_id", "provider", "region", "model", "simulated", "priority", "concurrency"),
+        *("id", "profile_id", "provider", "region", "model", "simulated", "priority", "concurrency", "window"),
         *("paused", "cap", "currency", "reserved", "spent", "expected_tokens", "calls_seen", "tokens_seen"),
         *("errors_in_row", "error_in_row"),
         *LIMIT_COLUMNS,
@@ -225,6 +229,18 @@ def runnable(connection: Connection, only: frozenset[int] | None, now: datetime)
     if only is None:
         return list(connection.execute(SELECT_RUNNABLE, {"now": now}))
     return list(connection.execute(SELECT_RUNNABLE_ONLY, {"now": now, "only": sorted(only)}))
+
+
+def in_their_windows(candidates: Sequence[Record], claimed: Claimed) -> list[Record]:
+    """Those that may start calls for as long as the slots of a claim reach; the others wait for their window."""
+    allowed = []
+    for job in candidates:
+        window = stored_window(job.window)
+        if window is None or (window.is_open(claimed.now) and window.is_open(claimed.now + LOOKAHEAD)):
+            allowed.append(job)
+        else:
+            claimed.brakes[job.id] = "window"
+    return allowed
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -287,3 +289,29 @@ def test_the_commands_are_functions_of_python_too(folder: Path) -> None:
     assert [job.calls for job in batchrun.settle("lines", rule="zero", database=place).jobs] == [0]
     with pytest.raises(BatchrunError, match=r"no job `line`; did you mean lines\?"):
         batchrun.cancel("line", database=place)
+
+
+# Windows
+
+
+def test_run_waits_for_the_window_of_a_job_and_says_when_it_opens_unless_it_is_told_not_to(
+    folder: Path, vendor: Running
+) -> None:
+    opens = datetime.now(UTC) + timedelta(hours=3)
+    window = f"    window: {{start: '{opens:%H:%M}', end: '{opens + timedelta(hours=1):%H:%M}', timezone: UTC}}\n"
+    (folder / "jobs.yaml").write_text(JOB + window, encoding="utf-8")
+    with subprocess.Popen(
+        [*BATCHRUN, "run", "jobs.yaml"], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "held back by" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        process.stderr.read()
+    assert process.returncode == 130
+    assert f"opens at {opens:%H:%M}:00Z" in line
+    assert states(folder) == {"pending": ROWS}
+    assert f"held back by its window of {opens:%H:%M} to" in done(folder, "status")
+    done(folder, "run", "jobs.yaml", "--now")
+    assert states(folder) == {"done": ROWS}

@@ -90,9 +90,17 @@ def take(
     *,
     only: frozenset[int] | None = None,
     reserve: Reserve | None = None,
+    at_any_time: bool = False,
 ) -> Claimed:
     with writing(engine) as connection:
-        return claim(connection, worker=worker, room=room, only=only, reserve=reserve or reserving())
+        return claim(
+            connection,
+            worker=worker,
+            room=room,
+            only=only,
+            reserve=reserve or reserving(),
+            at_any_time=at_any_time,
+        )
 
 
 def store_results(engine: Engine, *results: Result) -> None:

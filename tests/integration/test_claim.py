@@ -629,3 +629,29 @@ def explained(engine: Engine, statement: sa.Select[tuple[object]]) -> str:
     with reading(engine) as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", (0,) * text.count("?"))
         return "\n".join(str(row[-1]) for row in rows)
+
+
+# Windows
+
+
+def window_around(start: timedelta, end: timedelta) -> dict[str, str]:
+    """From and until so long from now."""
+    now = datetime.now(UTC)
+    return {"start": f"{now + start:%H:%M}", "end": f"{now + end:%H:%M}", "timezone": "UTC"}
+
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_job_outside_its_window_gets_nothing_and_others_go_on(engine: Engine, worker: str) -> None:
+    closed = make_job(engine, "night", size=3, window=window_around(2 * HOUR, 3 * HOUR))
+    make_job(engine, "day", size=2, window=window_around(-HOUR, HOUR))
+    claimed = take(engine, worker, room=10)
+    assert names(claimed) == ["0", "1"]
+    assert claimed.brakes == {closed: "window"}
+    assert states_of(engine, closed) == {"pending": 3}
+
+
+def test_a_worker_that_is_told_to_passes_over_windows(engine: Engine, worker: str) -> None:
+    make_job(engine, "night", size=3, window=window_around(2 * HOUR, 3 * HOUR))
+    assert len(take(engine, worker, room=10, at_any_time=True).calls) == 3

@@ -17,7 +17,7 @@ from batchrun.call import FREE_OF_CHARGE
 from batchrun.database import connect, reading, writing
 from batchrun.examining import Examination, examine
 from batchrun.examining.checking import Level
-from batchrun.settings import Settings
+from batchrun.settings import Settings, read_settings
 from batchrun.states import State
 from batchrun.store import health
 from batchrun.store.health import Damage
@@ -279,6 +279,23 @@ def test_a_damaged_file_is_named_and_its_rows_are_not_asked(sqlite_url: str) -> 
     )
     assert {finding.check for finding in found.findings if finding.level is Level.BAD} == {"integrity"}
     assert found.exit_code == 1
+
+
+def test_a_folder_that_lies_elsewhere_is_found_where_the_environment_says(sqlite_url: str, tmp_path: Path) -> None:
+    engine = connect(sqlite_url)
+    with writing(engine) as connection:
+        fill = Filling(connection)
+        fill.item(
+            fill.job("captions", spec={"inputs": {"images": "photos"}}, media_root="/home/somebody/photos"),
+            path="1.jpg",
+        )
+    engine.dispose()
+    here = tmp_path / "photos"
+    here.mkdir()
+    for roots, missing in (("", True), (f"/home/somebody={tmp_path}", False), (str(tmp_path / "none"), True)):
+        settings = read_settings({"DATABASE_URL": sqlite_url, "BATCHRUN_MEDIA_ROOT": roots}, tmp_path)
+        found = examine(settings, version="0", mend=False, offline=True)
+        assert ("media" in {finding.check for finding in found.findings}) is missing
 
 
 def test_after_a_run_with_faults_everything_agrees(bench: Bench) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 
-from batchrun.call import opened_request
+from batchrun.call import Tools, opened_request
 from batchrun.catalogue import Catalogue
 from batchrun.dialects.base import Body
 from batchrun.jobfile.spec import JobSpec
+from batchrun.media.decoder import Decoder
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan, prepare
 from batchrun.store.claim import Call
 from batchrun.tables import EPOCH
+from batchrun.transport import Transport
 
 
 def wire(body: Body) -> bytes:
@@ -42,5 +46,18 @@ async def body_of(plan: Plan, images: list[str]) -> Body:
         reserved=None,
         expected_tokens=1,
     )
-    async with opened_request(call, plan) as (made, _):
-        return plan.dialect.encode(made, plan.model.rules)
+    with Decoder() as decoder:
+        async with opened_request(call, plan, tools_of(decoder)) as (made, _):
+            return plan.dialect.encode(made, plan.model.rules)
+
+
+def tools_of(decoder: Decoder) -> Tools:
+    """Good for making requests, not for sending them."""
+    return Tools(
+        transport=Transport(),
+        decoder=decoder,
+        now=lambda: EPOCH,
+        monotonic=time.monotonic,
+        sleep=asyncio.sleep,
+        random=lambda: 0.5,
+    )

@@ -13,6 +13,7 @@ from batchrun.brakes import BrakeKind, Calls, JobFacts, Rate, brake_of, seconds_
 from batchrun.limits import Bucket
 from batchrun.pace import Pace
 from batchrun.states import State
+from batchrun.windows import window_of
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,6 +59,16 @@ BRAKES = {
         facts(breaker_until=NOON - seconds(1), breaker_step=1),
         BrakeKind.BREAKER,
         "an outage of the provider, which is being probed",
+    ),
+    "a closed window": (
+        facts(window=window_of("22:00", "06:00", "Asia/Tokyo")),
+        BrakeKind.WINDOW,
+        "its window of 22:00 to 06:00 Asia/Tokyo, which opens at 13:00:00Z, in 60 min; 10 in flight finish",
+    ),
+    "an open window": (
+        facts(window=window_of("20:00", "06:00", "Asia/Tokyo")),
+        BrakeKind.PROVIDER,
+        "nothing but the provider's own speed",
     ),
     "no worker": (facts(in_flight=0, live_workers=0), BrakeKind.NO_WORKER, "nobody working on it"),
     "a dead worker": (

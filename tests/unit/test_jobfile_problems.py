@@ -42,7 +42,7 @@ jobs:
     prompt: "Describe {{ filenam }}."
     params: {max_tokens: 2e2, temperature: hot, tempratur: 1}
     thinking: true
-    window: {start: "22:00"}
+    depends_on: others
     budget: {max_cost: 5}
     max_tokens: 6
   - name: b
@@ -67,7 +67,7 @@ jobs:
         "11:44: jobs[0].params.temperature: must be a number, not the text `hot`",
         "11:49: jobs[0].params.tempratur: unknown key `tempratur`",
         "12:15: jobs[0].thinking: must be a mapping, not true",
-        "13:5: jobs[0].window: `window` does not work yet in this version",
+        "13:5: jobs[0].depends_on: `depends_on` does not work yet in this version",
         "14:24: jobs[0].budget.max_cost: 5 names no currency",
         "15:5: jobs[0].max_tokens: unknown key `max_tokens`",
         "16:5: jobs[1].provider: `provider` is missing",
@@ -93,6 +93,15 @@ jobs:
         ("params: {seed: 12345678901234567890}", "must be at most 2,147,483,647, not 1.23457e+19"),
         ("media: {fps: 1}", "8:13: jobs[0].media.fps: `fps` does not work yet in this version"),
         ("depends_on: x", "`depends_on` does not work yet in this version"),
+        ("window: {start: '22:00', timezone: UTC}", "8:13: jobs[0].window.end: `end` is missing"),
+        ("window: {start: '22:00', end: '06:00'}", "`timezone` is missing"),
+        ("window: {start: '22:00', end: '22:00', timezone: UTC}", "8:13: jobs[0].window: opens when it closes"),
+        ("window: {start: '25:00', end: '06:00', timezone: UTC}", "8:21: jobs[0].window.start: "),
+        (
+            "window: {start: '22:00', end: '06:00', timezone: Mars}",
+            "`Mars` is no time zone. Write a name of the time zone database",
+        ),
+        ("window: {start: '22:00', end: '06:00', timezone: ../../etc/passwd}", "is no time zone. Write a name of"),
         ("limits: {concurrency: 1000000000}", "must be at most 10,000, not 1,000,000,000"),
         ("limits: {concurrency: '5'}", "must be a whole number, not the text `5`. Write the number in plain digits"),
         ("limits: [5]", "8:13: jobs[0].limits: must be a mapping, not a list"),

@@ -53,7 +53,7 @@ BAD = [
     JOB.replace("{images: x}", "{videos: x}"),
     JOB.replace("{images: x}", "{items: []}"),
     JOB.replace("{images: x}", "photos"),
-    JOB + "    window: {start: '22:00'}\n",
+    JOB + "    depends_on: others\n",
     JOB + "    budgett: {max_cost: 5 USD}\n",
     JOB + "    budget: {max_cost: 5}\n",
     JOB + "    budget: {max_cost: 0.00 USD}\n",

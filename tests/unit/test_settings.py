@@ -106,3 +106,30 @@ def test_a_text_without_keys_stays() -> None:
 
 def test_short_values_are_not_searched_for() -> None:
     assert settings(A="key", B=KEY, C="").secrets(["A", "B", "C", "D"]) == (KEY,)
+
+
+# Media roots
+
+LOADED = Path("/home/a/photos")
+
+
+@pytest.mark.parametrize(
+    ("value", "here"),
+    [
+        ("", "/home/a/photos"),
+        ("/mnt/photos", "/mnt/photos"),
+        ("/home/a=/mnt/a", "/mnt/a/photos"),
+        ("/home/a/photos=/mnt/p", "/mnt/p"),
+        ("/home/ab=/x:/home/a=/y:/other", "/y/photos"),
+        ("/srv=/x:/other", "/other"),
+        ("/home/a/pho=/x", "/home/a/photos"),
+    ],
+)
+def test_a_folder_of_media_lies_elsewhere_on_another_machine(value: str, here: str) -> None:
+    assert settings(BATCHRUN_MEDIA_ROOT=value).media_root(LOADED) == Path(here)
+
+
+@pytest.mark.parametrize("value", ["photos", "/a=b", "a=/b", "="])
+def test_a_media_root_that_is_not_absolute_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="which isn't absolute"):
+        settings(BATCHRUN_MEDIA_ROOT=value)
