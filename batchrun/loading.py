@@ -60,6 +60,10 @@ SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
+TOKENS_PER_FRAME = 300
+"""Two frames of a list share what a picture has."""
+TOKENS_PER_VIDEO = 60_000
+"""One of ten minutes and more has twice as many (contract 8.3.4)."""
 TOKENS_PER_ANSWER = 300
 """Guesses that pace a job under a limit of tokens until its first answers tell their mean."""
 
@@ -377,14 +381,20 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
     if not plan.model.rules.media_urls and any(reference.url and is_web(reference.url) for reference in row.media):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
-    bound = plan.input_bound(texts, len(row.media))
+    bound = plan.input_bound(texts, sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row))
     if bound is None and capped:
         raise bad_row(
             row,
-            f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
+            f"a budget needs a bound of the input, and how long a picture or video can be for {job.model} isn't known",
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
     return texts, bound
+
+
+def lengths_of_videos(row: Row) -> list[int | None]:
+    """Of each video how many pictures it is given as; None where it is one file."""
+    videos = [reference for reference in row.media if reference.kind != "image"]
+    return [None if video.frames is None else len(video.frames) for video in videos]
 
 
 def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
@@ -409,8 +419,10 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
 def expected(plan: Plan, rows: Sequence[Row]) -> int:
     """Tokens that a call of these rows is likely to use."""
     words = sum(len(text.encode()) for row in rows for text in plan.texts(row.variables)) // BYTES_PER_TOKEN
-    pictures = sum(len(row.media) for row in rows) * TOKENS_PER_PICTURE
-    return (words + pictures) // len(rows) + TOKENS_PER_ANSWER
+    pictures = sum(reference.kind == "image" for row in rows for reference in row.media) * TOKENS_PER_PICTURE
+    lengths = [length for row in rows for length in lengths_of_videos(row)]
+    videos = sum(TOKENS_PER_VIDEO if length is None else length * TOKENS_PER_FRAME for length in lengths)
+    return (words + pictures + videos) // len(rows) + TOKENS_PER_ANSWER
 
 
 def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]:

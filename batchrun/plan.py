@@ -173,18 +173,28 @@ class Plan:
         thinks = self.model.thinks_by_default if self.thinking is None else self.thinking.enabled
         return self.model.input_limit(thinks)
 
-    def input_bound(self, texts: list[str], images: int) -> int | None:
-        """Most input tokens of a request: a token is at least a byte of text; a picture has the model's maximum.
+    def input_bound(self, texts: list[str], images: int, videos: Sequence[int | None] = ()) -> int | None:
+        """Most input tokens of a request: a token is at least a byte of text; a picture or video has the model's
+        maximum. Of each video `videos` says how long its list of pictures is, None where it is one file.
 
         None where the model's limits aren't known.
         """
         words = sum(len(text.encode()) for text in texts) + ENVELOPE_TOKENS * (len(texts) + 1)
         words += TOOL_TOKENS if "tools" in self.params else 0
         limit = self.input_limit
-        if images and self.model.max_image_tokens is None:
+        media = [self.model.max_image_tokens] * images + [self.video_bound(frames) for frames in videos]
+        known = [tokens for tokens in media if tokens is not None]
+        if len(known) < len(media):
             return limit
-        bound = words + images * (self.model.max_image_tokens or 0)
+        bound = words + sum(known)
         return bound if limit is None else min(bound, limit)
+
+    def video_bound(self, frames: int | None) -> int | None:
+        """The most that a video can become, or a list of so many pictures; None where no formula is published."""
+        if self.model.video_tokens is None:
+            return None
+        formula = self.model.video_tokens.asked(self.params)
+        return (formula.any_video() if frames is None else formula.any_frames(frames)).high
 
     def continued_bound(self, input_bound: int | None, prefix: Prefix | None) -> int | None:
         """The same with a text sent along, which is input too (contract 8.7)."""

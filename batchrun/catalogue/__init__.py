@@ -28,6 +28,7 @@ from batchrun.catalogue.merge import (
     resolved,
 )
 from batchrun.catalogue.reader import read_catalogue_file, refuse
+from batchrun.clips import VideoFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
 from batchrun.media.rules import FORMAT_NAMES, PictureRules
@@ -91,6 +92,8 @@ class Model:
     """The most that one picture can become, marks included."""
     picture_tokens: PictureFormula | None = None
     """How pictures are counted; None where no formula is published."""
+    video_tokens: VideoFormula | None = None
+    """The same of videos and image lists."""
     pixel_bounds: tuple[int, int] | None = None
     """The lowest and the highest `min_pixels` and `max_pixels` that a request may ask for; None where it takes none."""
     structured: Structured | None = None
@@ -346,6 +349,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry, pictures: PicturesEn
         max_output=entry.max_output,
         max_image_tokens=entry.max_image_tokens,
         picture_tokens=_formula(entry),
+        video_tokens=_video_formula(entry),
         pixel_bounds=None if entry.pixel_bounds is None else (entry.pixel_bounds[0], entry.pixel_bounds[1]),
         structured=_structured(entry),
         tools=entry.tools,
@@ -385,6 +389,20 @@ def _pictures(entry: PicturesEntry | None) -> PictureRules:
         written["large"] = tuple(written["large"])
     needed = ("formats", "large_formats", "min_side", "max_encoded")
     return replace(PictureRules(), **{k: v for k, v in written.items() if v is not None or k not in needed})
+
+
+def _video_formula(entry: ModelEntry) -> VideoFormula | None:
+    written = entry.video_tokens
+    if written is None:
+        return None
+    bounds = [(low, high) for low, high in (written.min_pixels, written.frame_pixels, written.total_pixels)]
+    return VideoFormula(
+        factor=written.factor,
+        max_frames=written.max_frames,
+        min_pixels=bounds[0],
+        frame_pixels=bounds[1],
+        total_pixels=bounds[2],
+    )
 
 
 def _limits(entry: ModelEntry) -> Limits:

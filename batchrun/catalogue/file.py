@@ -176,6 +176,16 @@ class PicturesEntry(Entry):
     checked_on: Day | None = None
 
 
+class VideoTokensEntry(Entry):
+    factor: Annotated[int, Field(ge=1, le=1_000)]
+    max_frames: Annotated[int, Field(ge=1, le=100_000)]
+    min_pixels: PixelBounds
+    frame_pixels: PixelBounds
+    total_pixels: PixelBounds
+    source: str = ""
+    checked_on: Day | None = None
+
+
 class StructuredEntry(Entry):
     form: Literal["json_schema", "json_object", "none"]
     while_thinking: bool = False
@@ -206,6 +216,7 @@ class ModelEntry(Entry):
     max_output: Tokens | None = None
     max_image_tokens: Tokens | None = None
     picture_tokens: PictureTokensEntry | None = None
+    video_tokens: VideoTokensEntry | None = None
     pixel_bounds: PixelBounds | None = None
     pictures: PicturesEntry | None = None
     source: str = ""
