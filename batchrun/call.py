@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -29,7 +29,20 @@ from batchrun.media import OpenMedia
 from batchrun.media.decoder import Decoder
 from batchrun.media.making import open_prepared, open_prepared_data
 from batchrun.media.url import check_data_picture
-from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, WrittenMessage
+from batchrun.media.videos import OpenVideo, linked_video, open_video
+from batchrun.messages import (
+    ChatRequest,
+    FramesPart,
+    ImagePart,
+    JsonValue,
+    MediaPart,
+    Message,
+    Part,
+    Source,
+    TextPart,
+    VideoPart,
+    WrittenMessage,
+)
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
 from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Decision, Tries, after_cut, decide
@@ -44,6 +57,7 @@ from batchrun.transport import Transport
 if TYPE_CHECKING:
     from batchrun.shape import Shape
 
+Opened = TypeVar("Opened", OpenMedia, OpenVideo)
 FREE_OF_CHARGE = frozenset(
     {
         ErrorKind.RATE_LIMITED,
@@ -142,7 +156,7 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
             try:
                 await converse(body, plan, live, exchange, tools)
             finally:
-                exchange.request_hash = request_hash(request, opened)
+                exchange.request_hash = request_hash(request)
         return concluded(call, plan, exchange, tools)
     except (MediaError, TemplateError) as error:
         return failed(call, plan, exchange, tools, ProviderError(kind_of(error), worded(error)))
@@ -187,16 +201,47 @@ async def opened_request(call: Call, plan: Plan, tools: Tools) -> AsyncIterator[
     check_counts(call.media, plan)
     with ExitStack() as stack:
         opened: list[OpenMedia] = []
-        images: list[Source] = []
-        for media in call.media:
-            if (url := sent_as_it_is(media, plan)) is not None:
-                if not is_web(url):
-                    await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
-                images.append(url)
-                continue
-            opened.append(stack.enter_context(await attentive(prepared(media, plan, tools), tools)))
-            images.append(opened[-1])
-        yield plan.request(call.variables, images), opened
+        parts = [await opened_part(media, plan, tools, stack, opened) for media in call.media]
+        yield plan.request(call.variables, parts), opened
+
+
+async def opened_part(
+    media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> MediaPart:
+    """A picture or video of an item as a part of its request. Raises MediaError."""
+    if (frames := media.get("frames")) is not None:
+        return FramesPart(sources=await opened_frames(frames, plan, tools, stack, opened), fps=plan.sampling.fps)
+    if media.get("kind") != "video":
+        return ImagePart(source=await opened_picture(media, plan, tools, stack, opened))
+    url, path = media.get("url"), media.get("path")
+    if isinstance(url, str):
+        return linked_video(url, plan.sampling)
+    if not isinstance(path, str) or plan.media_root is None:
+        raise MediaError("a media reference without a path or a URL", code="media-reference")
+    start, end = (float(str(media[name])) if name in media else None for name in ("start", "end"))
+    opening = open_video(plan.media_root, path, plan.sampling, tools.decoder, start=start, end=end)
+    video = await attentive(opening, tools)
+    stack.callback(video.close)
+    return video.part
+
+
+async def opened_frames(
+    frames: JsonValue, plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> tuple[Source, ...]:
+    listed = [frame for frame in frames if isinstance(frame, Mapping)] if isinstance(frames, list) else []
+    plan.sampling.rules.check_list("the list of frames", len(listed))
+    return tuple([await opened_picture(frame, plan, tools, stack, opened) for frame in listed])
+
+
+async def opened_picture(
+    media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> Source:
+    if (url := sent_as_it_is(media, plan)) is not None:
+        if not is_web(url):
+            await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
+        return url
+    opened.append(stack.enter_context(await attentive(prepared(media, plan, tools), tools)))
+    return opened[-1]
 
 
 def sent_as_it_is(media: Mapping[str, JsonValue], plan: Plan) -> str | None:
@@ -219,11 +264,12 @@ async def prepared(media: Mapping[str, JsonValue], plan: Plan, tools: Tools) -> 
 
 def check_counts(media: Sequence[Mapping[str, JsonValue]], plan: Plan) -> None:
     """Raises MediaError where there are more pictures than a request may have."""
-    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in media)
-    plan.preparation.rules.check_count(len(media) - linked, linked)
+    pictures = [one for one in media if one.get("kind", "image") == "image"]
+    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in pictures)
+    plan.preparation.rules.check_count(len(pictures) - linked, linked)
 
 
-async def attentive(source: Coroutine[None, None, OpenMedia], tools: Tools) -> OpenMedia:
+async def attentive(source: Coroutine[None, None, Opened], tools: Tools) -> Opened:
     """The same, however long it takes. Raises ProviderError where this process stood still meanwhile: a picture that
     takes long to make must not hide that others may have taken this worker for dead."""
     task = asyncio.create_task(source)
@@ -240,7 +286,7 @@ async def attentive(source: Coroutine[None, None, OpenMedia], tools: Tools) -> O
         raise
 
 
-async def give_up(task: asyncio.Task[OpenMedia]) -> None:
+async def give_up(task: asyncio.Task[Opened]) -> None:
     """Cancel it and close what it has opened."""
     task.cancel()
     await asyncio.wait({task})
@@ -267,25 +313,32 @@ def joined(answer: Answer, prefix: Prefix | None) -> Answer:
     return replace(answer, text=prefix.text + answer.text, continues=prefix.attempt_id)
 
 
-def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
+def request_hash(request: ChatRequest) -> str | None:
     """Names the request by all that the model sees. None where a file wasn't read to its end."""
-    digests = iter([media.digest for media in opened])
     seen: list[JsonValue] = [request.model, dict(request.params)]
     if request.thinking is not None:
         seen.append([request.thinking.enabled, request.thinking.budget])
     for message in request.messages:
-        names = [image if isinstance(image, str) else next(digests) for image in message.images]
+        names = [source if isinstance(source, str) else source.digest for source in message.sources]
         if None in names:
             return None
         if isinstance(message, WrittenMessage):
             seen.append(["written", message.fields, names])
             continue
         rest = iter(names)
-        seen += [
-            [message.role, part.text] if isinstance(part, TextPart) else [message.role, "image", next(rest)]
-            for part in message.parts
-        ]
+        seen += [[message.role, *named(part, rest)] for part in message.parts]
     return hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()
+
+
+def named(part: Part, names: Iterator[str | None]) -> list[JsonValue]:
+    """What a part says, with the next of the `names` for its media."""
+    if isinstance(part, TextPart):
+        return [part.text]
+    if isinstance(part, ImagePart):
+        return ["image", next(names)]
+    if isinstance(part, VideoPart):
+        return ["video", next(names), part.fps, part.max_frames]
+    return ["frames", [next(names) for _ in part.sources], part.fps]
 
 
 async def wait_for_slot(call: Call, tools: Tools, *, ready_at: datetime) -> None:

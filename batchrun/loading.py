@@ -35,7 +35,7 @@ from batchrun.errors import (
 )
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.messages import JsonValue
+from batchrun.messages import ImagePart, JsonValue
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
@@ -377,9 +377,11 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         texts = plan.texts(row.variables)
     except TemplateError as error:
         raise bad_row(row, error.message, error.remedy) from error
-    if row.media and not plan.model.images:
+    check_videos(job, plan, row)
+    if any(reference.kind != "video" for reference in row.media) and not plan.model.images:
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
-    if not plan.model.rules.media_urls and any(reference.url and is_web(reference.url) for reference in row.media):
+    files = [file for reference in row.media for file in reference.files]
+    if not plan.model.rules.media_urls and any(file.url and is_web(file.url) for file in files):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
     bound = plan.input_bound(texts, sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row))
     if bound is None and capped:
@@ -389,6 +391,25 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
     return texts, bound
+
+
+def check_videos(job: JobSpec, plan: Plan, row: Row) -> None:
+    """Raises SpecError for videos that can't be sent so."""
+    videos = [reference for reference in row.media if reference.kind != "image"]
+    if videos and not plan.model.videos:
+        raise bad_row(row, f"{job.model} at {job.provider} takes no videos", "choose a model that does")
+    for video in videos:
+        if video.frames is not None:
+            try:
+                plan.sampling.rules.check_list("the list of frames", len(video.frames))
+            except MediaError as error:
+                raise bad_row(row, error.message.removesuffix("."), error.remedy) from error
+        elif video.url is not None and plan.sampling.max_frames is not None and not plan.sampling.sends_max_frames:
+            raise bad_row(
+                row,
+                f"media.max_frames can't be sent to {job.provider}, and this video is fetched by the server",
+                "delete it and lower media.fps, or use DashScope's native protocol: provider: dashscope/singapore",
+            )
 
 
 def lengths_of_videos(row: Row) -> list[int | None]:
@@ -429,7 +450,7 @@ def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]
     """Refuses a written request that the vendor would refuse, or that a budget can't hold. Raises ReferenceProblem."""
 
     def check(row: Row) -> None:
-        images = [reference.url for reference in row.media if reference.url is not None]
+        images = [ImagePart(source=reference.url) for reference in row.media if reference.url is not None]
         try:
             request = plan.request(row.variables, images)
             check_sizes(request, plan.model)

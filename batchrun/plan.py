@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,17 +24,17 @@ from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
 from batchrun.media.rules import Preparation
+from batchrun.media.videos import Sampling
 from batchrun.messages import (
     ChatRequest,
-    ImagePart,
     JsonValue,
+    MediaPart,
     Message,
-    Part,
     Role,
-    Source,
     TextPart,
     Thinking,
     WrittenMessage,
+    sources_of,
 )
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
@@ -48,6 +49,7 @@ TOOL_TOKENS = 512
 """Room for what a chat template says about tools before it names them."""
 READ = ("tools", "response_format")
 """Parameters whose text the model may read."""
+NO_SOUND = "models don't hear: the sound of the videos isn't part of what they are asked about"
 _NOTHING: Mapping[str, JsonValue] = {}
 
 
@@ -96,6 +98,8 @@ class Plan:
     """Texts that must not be stored or shown."""
     preparation: Preparation = field(default_factory=Preparation)
     """What is done to pictures before they are sent."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How videos are sent."""
     shape: Shape | None = None
     """The form that answers are to have."""
     on_invalid: OnInvalid = "keep"
@@ -119,23 +123,25 @@ class Plan:
         """What the model reads beside the messages."""
         return [json.dumps(self.params[name], ensure_ascii=False) for name in READ if name in self.params]
 
-    def request(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> ChatRequest:
+    def request(self, variables: Mapping[str, JsonValue], media: Sequence[MediaPart]) -> ChatRequest:
         """The request of an item. Raises TemplateError."""
         messages: Sequence[Message | WrittenMessage]
-        messages = written_messages(variables, images) if self.written else self.messages(variables, images)
+        if self.written:
+            messages = written_messages(variables, [source for part in media for source in sources_of(part)])
+        else:
+            messages = self.messages(variables, media)
         params, thinking = self.asked(variables)
         return ChatRequest(
             model=self.model.id, messages=tuple(messages), params=params, thinking=thinking, stream=self.stream
         )
 
-    def messages(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> list[Message]:
-        """Pictures stand in the last message, before its text. Raises TemplateError."""
-        pictures: tuple[Part, ...] = tuple(ImagePart(source=image) for image in images)
+    def messages(self, variables: Mapping[str, JsonValue], media: Sequence[MediaPart]) -> list[Message]:
+        """Media stand in the last message, before its text. Raises TemplateError."""
         last = len(self.said) - 1
         return [
             Message(
                 role=said.role,
-                parts=(*(pictures if number == last else ()), TextPart(text=said.template.render(variables))),
+                parts=(*(media if number == last else ()), TextPart(text=said.template.render(variables))),
             )
             for number, said in enumerate(self.said)
         ]
@@ -265,6 +271,7 @@ def prepare(
         preparation=Preparation(
             rules=model.rules.pictures, strip=spec.media.strip, shrink=spec.media.oversize == "shrink"
         ),
+        sampling=sampling_of(spec, endpoint, model),
         shape=shape_of(spec),
         on_invalid=spec.on_invalid,
         notes=(*asked.notes, *notes_on_media(spec)),
@@ -314,9 +321,28 @@ def check_continuing(spec: JobSpec, plan: Plan) -> None:
         )
 
 
+def sampling_of(spec: JobSpec, endpoint: Endpoint, model: Model) -> Sampling:
+    """How the videos of the job are sent."""
+    asked = spec.media
+    plain = Sampling(
+        how=asked.video,
+        fps=asked.fps,
+        max_frames=asked.max_frames,
+        sends_max_frames=endpoint.dialect == "native",
+        rules=model.video_rules,
+    )
+    formula = model.video_tokens
+    if formula is None:
+        return plain
+    frame, total = formula.frame_pixels[1], formula.total_pixels[1]
+    return replace(plain, factor=formula.factor, frame_pixels=frame, total_pixels=total)
+
+
 def notes_on_media(spec: JobSpec) -> list[str]:
-    """What `media` asks for in vain."""
+    """What `media` asks for in vain, and what no model does with a video."""
     notes = []
+    if spec.inputs.kind == "videos":
+        notes.append(NO_SOUND)
     if spec.inputs.kind == "urls" and (spec.media.strip or spec.media.oversize == "shrink"):
         notes.append("the vendor fetches the pictures itself: they are neither shrunk nor stripped")
     if spec.media.max_pixels is not None and spec.params.get("vl_high_resolution_images") is True:
@@ -361,6 +387,7 @@ def check_request(spec: JobSpec, plan: Plan) -> None:
             code="model-without-images",
             remedy="choose a model that does; `batchrun models` lists them",
         )
+    check_videos(spec, plan)
     parts = (TextPart(text="x"),)
     request = ChatRequest(
         model=spec.model,
@@ -374,6 +401,24 @@ def check_request(spec: JobSpec, plan: Plan) -> None:
         plan.dialect.encode(request, plan.model.rules)
     except ProviderError as error:
         raise UsageError(error.message, code="request-refused", remedy=error.remedy) from error
+
+
+def check_videos(spec: JobSpec, plan: Plan) -> None:
+    """Raises UsageError for videos that no call can be made with."""
+    if spec.inputs.kind != "videos":
+        return
+    if not plan.model.videos:
+        raise UsageError(
+            f"{spec.model} at {spec.provider} takes no videos",
+            code="model-without-videos",
+            remedy="choose a model that does; `batchrun models` lists them",
+        )
+    if find_spec("av") is None:
+        raise UsageError(
+            "local videos need another package",
+            code="video-extra",
+            remedy="install it: pip install 'batchrun[video]'",
+        )
 
 
 def headers_of(endpoint: Endpoint, dialect: Dialect, settings: Settings | None, *, stream: bool) -> dict[str, str]:

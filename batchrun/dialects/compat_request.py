@@ -78,7 +78,9 @@ def _part(part: Part, images: Mapping[str, JsonValue], places: Placeholders) -> 
 def _rate(part: VideoPart | FramesPart) -> dict[str, JsonValue]:
     """What stands beside a video, and not in it (contract C4)."""
     if isinstance(part, VideoPart) and part.max_frames is not None:
-        raise invalid("`max_frames` can't be sent in this wire form.", "Delete `media.max_frames`, or lower `media.fps`.")
+        raise invalid(
+            "`max_frames` can't be sent in this wire form.", "Delete `media.max_frames`, or lower `media.fps`."
+        )
     return {} if part.fps is None else {"fps": plain_number(part.fps)}
 
 

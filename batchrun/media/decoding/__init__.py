@@ -15,6 +15,8 @@ Raises MediaError for what is wrong with the file; its message has no subject an
 OPERATIONS: Mapping[str, str] = {
     "inspect": "batchrun.media.decoding.pictures",
     "shrink": "batchrun.media.decoding.pictures",
+    "probe": "batchrun.media.decoding.videos",
+    "frames": "batchrun.media.decoding.videos",
 }
 """The module of each operation; the function in it has its name. Imported when it is first asked for."""
 
