@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -22,11 +22,28 @@ from batchrun import transport
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
 from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.dialects.base import Body
+from batchrun.dialects.writing import is_web
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
-from batchrun.media import OpenMedia, open_media
+from batchrun.media import OpenMedia
+from batchrun.media.decoder import Decoder
+from batchrun.media.making import open_prepared, open_prepared_data
+from batchrun.media.url import check_data_picture
+from batchrun.media.videos import OpenVideo, linked_video, open_video
 from batchrun.merging import ANSWERS, answers_text
-from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, WrittenMessage
+from batchrun.messages import (
+    ChatRequest,
+    FramesPart,
+    ImagePart,
+    JsonValue,
+    MediaPart,
+    Message,
+    Part,
+    Source,
+    TextPart,
+    VideoPart,
+    WrittenMessage,
+)
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
 from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Decision, Tries, after_cut, decide
@@ -41,6 +58,7 @@ from batchrun.transport import Transport
 if TYPE_CHECKING:
     from batchrun.shape import Shape
 
+Opened = TypeVar("Opened", OpenMedia, OpenVideo)
 FREE_OF_CHARGE = frozenset(
     {
         ErrorKind.RATE_LIMITED,
@@ -59,6 +77,8 @@ LINGER = timedelta(milliseconds=250)
 """After the terminal marker the rest of the body is read for this long, so that the connection can be used again."""
 STALE = timedelta(seconds=30)
 """A claim that is this much later than its slot is given back unsent: others may have taken this worker for dead."""
+LOOK = 5.0
+"""Seconds between looks at whether this process stood still, while a picture is made."""
 PLAIN_WAIT = timedelta(seconds=330)
 """An answer that isn't streamed arrives at once; servers give up at 180 or 300 s (contract T17)."""
 ERROR_CHARS = 2_000
@@ -107,6 +127,8 @@ class Exchange:
     request_id: str | None = None
     """From the headers: all there is of an answer that breaks before it has named itself."""
     request_hash: str | None = None
+    note: str | None = None
+    """What was done to the pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +136,7 @@ class Tools:
     """What a call uses of its process."""
 
     transport: Transport
+    decoder: Decoder
     now: Callable[[], datetime]
     """By the clock that all processes share."""
     monotonic: Callable[[], float]
@@ -125,15 +148,16 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
     """Make the call and say what came of it. Raises nothing but CancelledError before the request has left."""
     exchange = Exchange()
     try:
-        async with opened_request(call, plan) as (request, opened):
+        async with opened_request(call, plan, tools) as (request, opened):
+            exchange.note = "; ".join(media.note for media in opened if media.note) or None
             body = plan.dialect.encode(continued(request, call.prefix), plan.model.rules)
-            await wait_for_slot(call, tools)
+            await wait_for_slot(call, tools, ready_at=tools.now() if exchange.note else call.send_at)
             live.started = tools.monotonic()
             exchange.sent_at = tools.now()
             try:
                 await converse(body, plan, live, exchange, tools)
             finally:
-                exchange.request_hash = request_hash(request, opened)
+                exchange.request_hash = request_hash(request)
         return concluded(call, plan, exchange, tools)
     except (MediaError, TemplateError) as error:
         return failed(call, plan, exchange, tools, ProviderError(kind_of(error), worded(error)))
@@ -172,26 +196,111 @@ def worded(error: MediaError | TemplateError) -> str:
 
 
 @asynccontextmanager
-async def opened_request(call: Call, plan: Plan) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
+async def opened_request(call: Call, plan: Plan, tools: Tools) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
     """The request of an item, with its local files opened, on a thread: a disk may be slow. Raises MediaError,
-    TemplateError."""
+    TemplateError, and ProviderError where the process stood still meanwhile."""
     if plan.merges(call.variables):
         said = answers_text(call.parts, plan.input_limit)
         yield plan.request({**call.variables, ANSWERS: said}, []), []
         return
+    check_counts(call.media, plan)
     with ExitStack() as stack:
         opened: list[OpenMedia] = []
-        images: list[Source] = []
-        for media in call.media:
-            url, path = media.get("url"), media.get("path")
-            if isinstance(url, str):
-                images.append(url)
-            elif isinstance(path, str) and plan.media_root is not None:
-                opened.append(stack.enter_context(await asyncio.to_thread(open_media, plan.media_root, path)))
-                images.append(opened[-1])
-            else:
-                raise MediaError("a media reference without a path or a URL", code="media-reference")
-        yield plan.request(call.variables, images), opened
+        parts = [await opened_part(media, plan, tools, stack, opened) for media in call.media]
+        yield plan.request(call.variables, parts), opened
+
+
+async def opened_part(
+    media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> MediaPart:
+    """A picture or video of an item as a part of its request. Raises MediaError."""
+    if (frames := media.get("frames")) is not None:
+        return FramesPart(sources=await opened_frames(frames, plan, tools, stack, opened), fps=plan.sampling.fps)
+    if media.get("kind") != "video":
+        return ImagePart(source=await opened_picture(media, plan, tools, stack, opened))
+    url, path = media.get("url"), media.get("path")
+    if isinstance(url, str):
+        return linked_video(url, plan.sampling)
+    if not isinstance(path, str) or plan.media_root is None:
+        raise MediaError("a media reference without a path or a URL", code="media-reference")
+    start, end = (float(str(media[name])) if name in media else None for name in ("start", "end"))
+    opening = open_video(plan.media_root, path, plan.sampling, tools.decoder, start=start, end=end)
+    video = await attentive(opening, tools)
+    stack.callback(video.close)
+    return video.part
+
+
+async def opened_frames(
+    frames: JsonValue, plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> tuple[Source, ...]:
+    listed = [frame for frame in frames if isinstance(frame, Mapping)] if isinstance(frames, list) else []
+    plan.sampling.rules.check_list("the list of frames", len(listed))
+    return tuple([await opened_picture(frame, plan, tools, stack, opened) for frame in listed])
+
+
+async def opened_picture(
+    media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> Source:
+    if (url := sent_as_it_is(media, plan)) is not None:
+        if not is_web(url):
+            await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
+        return url
+    opened.append(stack.enter_context(await attentive(prepared(media, plan, tools), tools)))
+    return opened[-1]
+
+
+def sent_as_it_is(media: Mapping[str, JsonValue], plan: Plan) -> str | None:
+    """The URL of a picture to which nothing is done here."""
+    url, preparation = media.get("url"), plan.preparation
+    if not isinstance(url, str) or ((preparation.strip or preparation.shrink) and not is_web(url)):
+        return None
+    return url
+
+
+async def prepared(media: Mapping[str, JsonValue], plan: Plan, tools: Tools) -> OpenMedia:
+    """Another picture, as it is to be sent. Raises MediaError."""
+    url, path = media.get("url"), media.get("path")
+    if isinstance(url, str):
+        return await open_prepared_data(url, plan.preparation, tools.decoder)
+    if isinstance(path, str) and plan.media_root is not None:
+        return await open_prepared(plan.media_root, path, plan.preparation, tools.decoder)
+    raise MediaError("a media reference without a path or a URL", code="media-reference")
+
+
+def check_counts(media: Sequence[Mapping[str, JsonValue]], plan: Plan) -> None:
+    """Raises MediaError where there are more pictures than a request may have."""
+    pictures = [one for one in media if one.get("kind", "image") == "image"]
+    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in pictures)
+    plan.preparation.rules.check_count(len(pictures) - linked, linked)
+
+
+async def attentive(source: Coroutine[None, None, Opened], tools: Tools) -> Opened:
+    """The same, however long it takes. Raises ProviderError where this process stood still meanwhile: a picture that
+    takes long to make must not hide that others may have taken this worker for dead."""
+    task = asyncio.create_task(source)
+    try:
+        while True:
+            before = tools.monotonic()
+            await asyncio.wait({task}, timeout=LOOK)
+            if tools.monotonic() - before > STALE.total_seconds():
+                raise stood_still()  # noqa: TRY301 - the picture is given up below
+            if task.done():
+                return task.result()
+    except BaseException:
+        await give_up(task)
+        raise
+
+
+async def give_up(task: asyncio.Task[Opened]) -> None:
+    """Cancel it and close what it has opened."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def stood_still() -> ProviderError:
+    return ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
 
 
 def continued(request: ChatRequest, prefix: Prefix | None) -> ChatRequest:
@@ -209,33 +318,43 @@ def joined(answer: Answer, prefix: Prefix | None) -> Answer:
     return replace(answer, text=prefix.text + answer.text, continues=prefix.attempt_id)
 
 
-def request_hash(request: ChatRequest, opened: list[OpenMedia]) -> str | None:
+def request_hash(request: ChatRequest) -> str | None:
     """Names the request by all that the model sees. None where a file wasn't read to its end."""
-    digests = iter([media.digest for media in opened])
     seen: list[JsonValue] = [request.model, dict(request.params)]
     if request.thinking is not None:
         seen.append([request.thinking.enabled, request.thinking.budget])
     for message in request.messages:
-        names = [image if isinstance(image, str) else next(digests) for image in message.images]
+        names = [source if isinstance(source, str) else source.digest for source in message.sources]
         if None in names:
             return None
         if isinstance(message, WrittenMessage):
             seen.append(["written", message.fields, names])
             continue
         rest = iter(names)
-        seen += [
-            [message.role, part.text] if isinstance(part, TextPart) else [message.role, "image", next(rest)]
-            for part in message.parts
-        ]
+        seen += [[message.role, *named(part, rest)] for part in message.parts]
     return hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()
 
 
-async def wait_for_slot(call: Call, tools: Tools) -> None:
+def named(part: Part, names: Iterator[str | None]) -> list[JsonValue]:
+    """What a part says, with the next of the `names` for its media."""
+    if isinstance(part, TextPart):
+        return [part.text]
+    if isinstance(part, ImagePart):
+        return ["image", next(names)]
+    if isinstance(part, VideoPart):
+        return ["video", next(names), part.fps, part.max_frames]
+    return ["frames", [next(names) for _ in part.sources], part.fps]
+
+
+async def wait_for_slot(call: Call, tools: Tools, *, ready_at: datetime) -> None:
+    """`ready_at`: when the request was ready, where making its pictures took its time."""
     wait = (call.send_at - tools.now()).total_seconds()
     if wait > 0:
         await tools.sleep(wait)
-    if tools.now() - call.send_at > STALE:  # also after the sleep: the process may have been stopped in it
-        raise ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
+    if (
+        tools.now() - max(call.send_at, ready_at) > STALE
+    ):  # also after the sleep: the process may have been stopped in it
+        raise stood_still()
 
 
 async def converse(body: Body, plan: Plan, live: Live, exchange: Exchange, tools: Tools) -> None:
@@ -466,6 +585,7 @@ def ended(
         vendor_code=None if error is None else short(error.vendor_code, plan.secrets),
         request_id=short(request_id, plan.secrets),
         request_hash=exchange.request_hash,
+        note=None if exchange.note is None else storable(masked(exchange.note, plan.secrets)[:ERROR_CHARS]),
         answer=None if answer is None else replace(without_secrets(answer, plan.secrets), parsed=parsed),
         charge=charge(call, plan, exchange, maybe_billed=maybe_billed),
         pauses=pauses,

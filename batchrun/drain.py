@@ -22,6 +22,7 @@ from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
 from batchrun.continuing import Continuing, Prefix
 from batchrun.errors import DatabaseError
+from batchrun.media.decoder import Decoder
 from batchrun.plan import Plan
 from batchrun.states import State
 from batchrun.store.claim import Call, Claimed, Reserve, claim
@@ -160,12 +161,17 @@ async def drain(
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
 
-    with Beat(engine, note_reaped) as beat, Writer(engine, hurry=lambda: stop.urgent(grace)) as writer:
+    with (
+        Beat(engine, note_reaped) as beat,
+        Writer(engine, hurry=lambda: stop.urgent(grace)) as writer,
+        Decoder() as decoder,
+    ):
         async with Transport() as transport:
             worker = Worker(
                 beat=beat,
                 writer=writer,
                 transport=transport,
+                decoder=decoder,
                 plans=prepared,
                 reserve=most,
                 only=only,
@@ -200,6 +206,7 @@ class Worker:
     beat: Beat
     writer: Writer
     transport: Transport
+    decoder: Decoder
     plans: Callable[[int], Plan]
     reserve: Reserve
     only: frozenset[int] | None
@@ -223,6 +230,7 @@ class Worker:
     def tools(self) -> Tools:
         return Tools(
             transport=self.transport,
+            decoder=self.decoder,
             now=self.clock.now,
             monotonic=time.monotonic,
             sleep=asyncio.sleep,

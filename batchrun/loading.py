@@ -35,13 +35,14 @@ from batchrun.errors import (
 )
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.messages import JsonValue
+from batchrun.measuring import lengths_of
+from batchrun.messages import ImagePart, JsonValue
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
 from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
-from batchrun.splitting import LengthOf, split_row, unknown_length
+from batchrun.splitting import split_row
 from batchrun.store import jobs as store
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
@@ -61,6 +62,10 @@ SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
 
 BYTES_PER_TOKEN = 4
 TOKENS_PER_PICTURE = 1_200
+TOKENS_PER_FRAME = 300
+"""Two frames of a list share what a picture has."""
+TOKENS_PER_VIDEO = 60_000
+"""One of ten minutes and more has twice as many (contract 8.3.4)."""
 TOKENS_PER_ANSWER = 300
 """Guesses that pace a job under a limit of tokens until its first answers tell their mean."""
 
@@ -98,18 +103,17 @@ def load(
     *,
     base: Path,
     on_rows: Callable[[int], None] = lambda _: None,
-    length_of: LengthOf = unknown_length,
 ) -> list[Loaded]:
-    """Load every job of `job_file`; `base` is its folder. `on_rows` hears how many rows were read so far, `length_of`
-    tells how long local videos are.
+    """Load every job of `job_file`; `base` is its folder. `on_rows` hears how many rows were read so far.
 
     Raises SpecError, CatalogueError, UsageError, ChangedError; then nothing was written.
     """
     plans = prepared_all(job_file, catalogue)
+    lengths = {job.name: lengths_of(job, base) for job, _ in plans}  # before anybody has to wait for this transaction
     with writing(engine) as connection:
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
-        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, length_of=length_of)
+        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, lengths=lengths)
         return [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
 
 
@@ -196,7 +200,8 @@ class Loader:
     now: datetime
     base: Path
     on_rows: Callable[[int], None]
-    length_of: LengthOf
+    lengths: Mapping[str, Mapping[str, float]]
+    """Of local videos that are to be split, in seconds, by job and path."""
     rows: int = 0
 
     def load(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
@@ -207,7 +212,7 @@ class Loader:
         replaced: list[int] = []
         most: Decimal | None = Decimal(0)
         capped = loaded.cap is not None
-        for batch in batches(checked_rows(job, plan, self.base, capped=capped, length_of=self.length_of)):
+        for batch in batches(checked_rows(job, plan, self.base, self.lengths[job.name], capped=capped)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
             self.add(loaded, made, batch, earlier, changed, replaced)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
@@ -346,21 +351,16 @@ class Loader:
         loaded.added += len(new)
 
 
-def checked_rows(
-    job: JobSpec, plan: Plan, base: Path, *, capped: bool, length_of: LengthOf = unknown_length
-) -> Iterator[Row]:
+def checked_rows(job: JobSpec, plan: Plan, base: Path, lengths: Mapping[str, float], *, capped: bool) -> Iterator[Row]:
     """The rows of the source, long videos as their parts. Raises SpecError where one of them can't be asked."""
     rows = read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
-    split = job.media.split
-    if split is None:
-        return rows
-    return split_rows(rows, split, media_root(job, base), length_of)
+    return rows if job.media.split is None else split_rows(rows, job.media.split, lengths)
 
 
-def split_rows(rows: Iterator[Row], split: timedelta, root: Path, length_of: LengthOf) -> Iterator[Row]:
+def split_rows(rows: Iterator[Row], split: timedelta, lengths: Mapping[str, float]) -> Iterator[Row]:
     for row in rows:
         try:
-            yield from split_row(row, split, lambda path: length_of(root, path))
+            yield from split_row(row, split, lengths.get)
         except ReferenceProblem as problem:
             raise bad_row(row, problem.message, problem.remedy) from problem
 
@@ -406,18 +406,46 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         texts = plan.texts(row.variables)
     except TemplateError as error:
         raise bad_row(row, error.message, error.remedy) from error
-    if row.media and not plan.model.images:
+    check_videos(job, plan, row)
+    if any(reference.kind != "video" for reference in row.media) and not plan.model.images:
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
-    if not plan.model.rules.media_urls and any(reference.url and is_web(reference.url) for reference in row.media):
+    files = [file for reference in row.media for file in reference.files]
+    if not plan.model.rules.media_urls and any(file.url and is_web(file.url) for file in files):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
-    bound = plan.merged_bound(row.variables) if row.merges else plan.input_bound(texts, len(row.media))
+    pictures, lengths = sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row)
+    bound = plan.merged_bound(row.variables) if row.merges else plan.input_bound(texts, pictures, lengths)
     if bound is None and capped:
         raise bad_row(
             row,
-            f"a budget needs a bound of the input, and how long a picture can be for {job.model} isn't known",
+            f"a budget needs a bound of the input, and how long a picture or video can be for {job.model} isn't known",
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
     return texts, bound
+
+
+def check_videos(job: JobSpec, plan: Plan, row: Row) -> None:
+    """Raises SpecError for videos that can't be sent so."""
+    videos = [reference for reference in row.media if reference.kind != "image"]
+    if videos and not plan.model.videos:
+        raise bad_row(row, f"{job.model} at {job.provider} takes no videos", "choose a model that does")
+    for video in videos:
+        if video.frames is not None:
+            try:
+                plan.sampling.rules.check_list("the list of frames", len(video.frames))
+            except MediaError as error:
+                raise bad_row(row, error.message.removesuffix("."), error.remedy) from error
+        elif video.url is not None and plan.sampling.max_frames is not None and not plan.sampling.sends_max_frames:
+            raise bad_row(
+                row,
+                f"media.max_frames can't be sent to {job.provider}, and this video is fetched by the server",
+                "delete it and lower media.fps, or use DashScope's native protocol: provider: dashscope/singapore",
+            )
+
+
+def lengths_of_videos(row: Row) -> list[int | None]:
+    """Of each video how many pictures it is given as; None where it is one file."""
+    videos = [reference for reference in row.media if reference.kind != "image"]
+    return [None if video.frames is None else len(video.frames) for video in videos]
 
 
 def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
@@ -444,15 +472,17 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
 def expected(plan: Plan, rows: Sequence[Row]) -> int:
     """Tokens that a call of these rows is likely to use."""
     words = sum(len(text.encode()) for row in rows for text in plan.texts(row.variables)) // BYTES_PER_TOKEN
-    pictures = sum(len(row.media) for row in rows) * TOKENS_PER_PICTURE
-    return (words + pictures) // len(rows) + TOKENS_PER_ANSWER
+    pictures = sum(reference.kind == "image" for row in rows for reference in row.media) * TOKENS_PER_PICTURE
+    lengths = [length for row in rows for length in lengths_of_videos(row)]
+    videos = sum(TOKENS_PER_VIDEO if length is None else length * TOKENS_PER_FRAME for length in lengths)
+    return (words + pictures + videos) // len(rows) + TOKENS_PER_ANSWER
 
 
 def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]:
     """Refuses a written request that the vendor would refuse, or that a budget can't hold. Raises ReferenceProblem."""
 
     def check(row: Row) -> None:
-        images = [reference.url for reference in row.media if reference.url is not None]
+        images = [ImagePart(source=reference.url) for reference in row.media if reference.url is not None]
         try:
             request = plan.request(row.variables, images)
             check_sizes(request, plan.model)

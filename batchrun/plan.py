@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +23,19 @@ from batchrun.errors import ProviderError, UsageError
 from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
+from batchrun.media.rules import Preparation
+from batchrun.media.videos import Sampling
 from batchrun.merging import ANSWERS, is_merged
 from batchrun.messages import (
     ChatRequest,
-    ImagePart,
     JsonValue,
+    MediaPart,
     Message,
-    Part,
     Role,
-    Source,
     TextPart,
     Thinking,
     WrittenMessage,
+    sources_of,
 )
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
@@ -50,6 +52,7 @@ READ = ("tools", "response_format")
 """Parameters whose text the model may read."""
 HEADING_TOKENS = 64
 """Room for the times above an answer that is merged."""
+NO_SOUND = "models don't hear: the sound of the videos isn't part of what they are asked about"
 _NOTHING: Mapping[str, JsonValue] = {}
 
 
@@ -105,6 +108,10 @@ class Plan:
     """The environment variable that holds the key; None where none is sent."""
     secrets: tuple[str, ...] = field(repr=False)
     """Texts that must not be stored or shown."""
+    preparation: Preparation = field(default_factory=Preparation)
+    """What is done to pictures before they are sent."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How videos are sent."""
     shape: Shape | None = None
     """The form that answers are to have."""
     merging: Merging | None = None
@@ -144,24 +151,26 @@ class Plan:
         """What the model reads beside the messages."""
         return [json.dumps(self.params[name], ensure_ascii=False) for name in READ if name in self.params]
 
-    def request(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> ChatRequest:
+    def request(self, variables: Mapping[str, JsonValue], media: Sequence[MediaPart]) -> ChatRequest:
         """The request of an item. Raises TemplateError."""
         messages: Sequence[Message | WrittenMessage]
-        messages = written_messages(variables, images) if self.written else self.messages(variables, images)
+        if self.written:
+            messages = written_messages(variables, [source for part in media for source in sources_of(part)])
+        else:
+            messages = self.messages(variables, media)
         params, thinking = self.asked(variables)
         return ChatRequest(
             model=self.model.id, messages=tuple(messages), params=params, thinking=thinking, stream=self.stream
         )
 
-    def messages(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> list[Message]:
-        """Pictures stand in the last message, before its text. Raises TemplateError."""
-        pictures: tuple[Part, ...] = tuple(ImagePart(source=image) for image in images)
+    def messages(self, variables: Mapping[str, JsonValue], media: Sequence[MediaPart]) -> list[Message]:
+        """Media stand in the last message, before its text. Raises TemplateError."""
         said_here = self.said_of(variables)
         last = len(said_here) - 1
         return [
             Message(
                 role=said.role,
-                parts=(*(pictures if number == last else ()), TextPart(text=said.template.render(variables))),
+                parts=(*(media if number == last else ()), TextPart(text=said.template.render(variables))),
             )
             for number, said in enumerate(said_here)
         ]
@@ -201,17 +210,20 @@ class Plan:
         thinks = self.model.thinks_by_default if self.thinking is None else self.thinking.enabled
         return self.model.input_limit(thinks)
 
-    def input_bound(self, texts: list[str], images: int) -> int | None:
-        """Most input tokens of a request: a token is at least a byte of text; a picture has the model's maximum.
+    def input_bound(self, texts: list[str], images: int, videos: Sequence[int | None] = ()) -> int | None:
+        """Most input tokens of a request: a token is at least a byte of text; a picture or video has the model's
+        maximum. Of each video `videos` says how long its list of pictures is, None where it is one file.
 
         None where the model's limits aren't known.
         """
         words = sum(len(text.encode()) for text in texts) + ENVELOPE_TOKENS * (len(texts) + 1)
         words += TOOL_TOKENS if "tools" in self.params else 0
         limit = self.input_limit
-        if images and self.model.max_image_tokens is None:
+        media = [self.model.max_image_tokens] * images + [self.video_bound(frames) for frames in videos]
+        known = [tokens for tokens in media if tokens is not None]
+        if len(known) < len(media):
             return limit
-        bound = words + images * (self.model.max_image_tokens or 0)
+        bound = words + sum(known)
         return bound if limit is None else min(bound, limit)
 
     def merged_bound(self, variables: Mapping[str, JsonValue]) -> int | None:
@@ -226,6 +238,13 @@ class Plan:
         mentions = sum(said.template.source.count(ANSWERS) for said in self.said_of(variables))
         bound = (prompt or 0) + mentions * parts * (longest + HEADING_TOKENS)
         return bound if self.input_limit is None else min(bound, self.input_limit)
+
+    def video_bound(self, frames: int | None) -> int | None:
+        """The most that a video can become, or a list of so many pictures; None where no formula is published."""
+        if self.model.video_tokens is None:
+            return None
+        formula = self.model.video_tokens.asked(self.params)
+        return (formula.any_video() if frames is None else formula.any_frames(frames)).high
 
     def continued_bound(self, input_bound: int | None, prefix: Prefix | None) -> int | None:
         """The same with a text sent along, which is input too (contract 8.7)."""
@@ -277,7 +296,7 @@ def prepare(
         headers=headers_of(endpoint, dialect, settings, stream=spec.stream),
         model=model,
         said=said,
-        params={**spec.params, **asked.params},
+        params={**spec.params, **asked.params, **spec.media.sent()},
         thinking=None if thinking is None else Thinking(enabled=thinking.enabled, budget=thinking.budget),
         stream=spec.stream,
         media_root=media_root,
@@ -293,10 +312,14 @@ def prepare(
         price_ids={} if price_ids is None else price_ids,
         key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
+        preparation=Preparation(
+            rules=model.rules.pictures, strip=spec.media.strip, shrink=spec.media.oversize == "shrink"
+        ),
+        sampling=sampling_of(spec, endpoint, model),
         shape=shape_of(spec),
         merging=merging_of(spec),
         on_invalid=spec.on_invalid,
-        notes=tuple(asked.notes),
+        notes=(*asked.notes, *notes_on_media(spec)),
     )
     check_request(spec, plan)
     return plan
@@ -353,15 +376,73 @@ def check_continuing(spec: JobSpec, plan: Plan) -> None:
         )
 
 
+def sampling_of(spec: JobSpec, endpoint: Endpoint, model: Model) -> Sampling:
+    """How the videos of the job are sent."""
+    asked = spec.media
+    plain = Sampling(
+        how=asked.video,
+        fps=asked.fps,
+        max_frames=asked.max_frames,
+        sends_max_frames=endpoint.dialect == "native",
+        rules=model.video_rules,
+    )
+    formula = model.video_tokens
+    if formula is None:
+        return plain
+    frame, total = formula.frame_pixels[1], formula.total_pixels[1]
+    return replace(plain, factor=formula.factor, frame_pixels=frame, total_pixels=total)
+
+
+def notes_on_media(spec: JobSpec) -> list[str]:
+    """What `media` asks for in vain, and what no model does with a video."""
+    notes = []
+    if spec.inputs.kind == "videos":
+        notes.append(NO_SOUND)
+    if spec.inputs.kind == "urls" and (spec.media.strip or spec.media.oversize == "shrink"):
+        notes.append("the vendor fetches the pictures itself: they are neither shrunk nor stripped")
+    if spec.media.max_pixels is not None and spec.params.get("vl_high_resolution_images") is True:
+        notes.append("vl_high_resolution_images makes media.max_pixels ineffective")
+    return notes
+
+
+def check_media(spec: JobSpec, plan: Plan) -> None:
+    """The bounds of pixels belong to some models (contract 8.3.2). Raises UsageError."""
+    asked = spec.media.sent()
+    if not asked:
+        return
+    names, bounds = " and ".join(f"media.{name}" for name in asked), plan.model.pixel_bounds
+    if plan.written:
+        raise UsageError(
+            f"each line of `inputs.requests` says itself what stands beside its pictures, so {names} can't be given",
+            code="pixel-bounds",
+            remedy="write max_pixels and min_pixels into the image parts of the lines",
+        )
+    if bounds is None:
+        raise UsageError(
+            f"{spec.model} at {spec.provider} takes no {names}",
+            code="pixel-bounds",
+            remedy="delete it, or give the model `pixel_bounds` in a catalogue file of your own",
+        )
+    for name, value in asked.items():
+        if isinstance(value, int) and not bounds[0] <= value <= bounds[1]:
+            raise UsageError(
+                f"media.{name} is {value:,}; {spec.model} at {spec.provider} takes {bounds[0]:,} to {bounds[1]:,}",
+                code="pixel-bounds",
+                remedy=f"write a number between {bounds[0]} and {bounds[1]}",
+            )
+
+
 def check_request(spec: JobSpec, plan: Plan) -> None:
     """Refuse before any call what every call of the job would be refused for."""
     check_continuing(spec, plan)
+    check_media(spec, plan)
     if spec.inputs.kind in ("images", "urls") and not plan.model.images:
         raise UsageError(
             f"{spec.model} at {spec.provider} takes no pictures",
             code="model-without-images",
             remedy="choose a model that does; `batchrun models` lists them",
         )
+    check_videos(spec, plan)
     parts = (TextPart(text="x"),)
     request = ChatRequest(
         model=spec.model,
@@ -375,6 +456,24 @@ def check_request(spec: JobSpec, plan: Plan) -> None:
         plan.dialect.encode(request, plan.model.rules)
     except ProviderError as error:
         raise UsageError(error.message, code="request-refused", remedy=error.remedy) from error
+
+
+def check_videos(spec: JobSpec, plan: Plan) -> None:
+    """Raises UsageError for videos that no call can be made with."""
+    if spec.inputs.kind != "videos":
+        return
+    if not plan.model.videos:
+        raise UsageError(
+            f"{spec.model} at {spec.provider} takes no videos",
+            code="model-without-videos",
+            remedy="choose a model that does; `batchrun models` lists them",
+        )
+    if find_spec("av") is None:
+        raise UsageError(
+            "local videos need another package",
+            code="video-extra",
+            remedy="install it: pip install 'batchrun[video]'",
+        )
 
 
 def headers_of(endpoint: Endpoint, dialect: Dialect, settings: Settings | None, *, stream: bool) -> dict[str, str]:

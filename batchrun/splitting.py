@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeAlias
 
 from batchrun.clocktime import LONGEST, clock_text
-from batchrun.errors import MediaError
 from batchrun.merging import MERGED, OF_PARTS
 from batchrun.messages import JsonValue
 from batchrun.rows.inputs import Row
@@ -22,12 +20,8 @@ LEAST_SECONDS = 2.0
 """A video must be this long (contract 8.5); a shorter rest is joined too."""
 MOST_PARTS = 1_000
 
-LengthOf: TypeAlias = Callable[[Path, str], float]
-"""From the media root and the path of a video below it to its length in seconds. Raises MediaError."""
-
-
-def unknown_length(_root: Path, path: str) -> float:
-    raise MediaError(f"how long {path} is can't be told", code="media-reference")
+LengthOf: TypeAlias = Callable[[str], float | None]
+"""From the path of a video below the media root to its length in seconds; None for a file that can't be read."""
 
 
 def spans(seconds: float, split: timedelta) -> list[tuple[float, float]]:
@@ -40,7 +34,7 @@ def spans(seconds: float, split: timedelta) -> list[tuple[float, float]]:
     return [(number * length, seconds if number == count - 1 else (number + 1) * length) for number in range(count)]
 
 
-def split_row(row: Row, split: timedelta, length_of: Callable[[str], float]) -> list[Row]:
+def split_row(row: Row, split: timedelta, length_of: LengthOf) -> list[Row]:
     """The row as it is where there is no video or one part is all of it; else the row that merges, and those of its
     parts in their order.
 
@@ -52,12 +46,8 @@ def split_row(row: Row, split: timedelta, length_of: Callable[[str], float]) -> 
         raise ReferenceProblem(f"`media.split` sets {', '.join(taken)} itself", "Give these columns other names")
     if not any(media.kind != "image" for media in row.media):
         return [row]
-    path = path_of(row)
-    try:
-        seconds = length_of(path)
-    except MediaError:
-        return [whole(row, 0.0)]
-    if not 0 < seconds < LONGEST:
+    seconds = length_of(path_of(row))
+    if seconds is None or not 0 < seconds < LONGEST:
         return [whole(row, 0.0)]
     parts = spans(seconds, split)
     if len(parts) == 1:

@@ -225,6 +225,8 @@ attempts = Table(
     Column("vendor_code", Text),
     Column("error", Text),
     Column("request_id", Text),
+    # What was done to the pictures before they were sent.
+    Column("note", Text),
     sa.UniqueConstraint("item_id", "fence"),
     sa.CheckConstraint("outcome IN ('open', 'complete', 'failed', 'unsent', 'lost')", name="outcome"),
     Index("attempts_open", "profile_id", "job_id", postgresql_where=sa.text("outcome = 'open'"),

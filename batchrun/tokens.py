@@ -1,7 +1,7 @@
 """How many input tokens a request will have, before anybody has counted them: a low and a high. Values, no I/O.
 
-Pictures follow the vendor's published formula (provider contract 8.3.2). Its bounds are data of the model, each with a
-low and a high value where official pages contradict each other.
+Pictures follow the vendor's published formula (provider contract 8.3.2); videos have one of their own, see `clips`. The
+bounds are data of the model, each with a low and a high value where official pages contradict each other.
 
 Text is approximated, as the vendors' tokenizers are no part of batchrun. Every character counts a share of a token
 that depends on its script alone (`SHARES`): an English word is one token or two, so a small letter is between 0.15 and
@@ -85,14 +85,22 @@ class PictureFormula:
 @lru_cache(maxsize=4_096)  # pictures of one folder often have one size
 def picture_tokens(width: int, height: int, factor: int, min_pixels: int, max_pixels: int) -> int:
     """Tokens of a picture with its marks (contract 8.3.2). Width and height may be exchanged."""
-    rows, columns = round(height / factor), round(width / factor)
+    rows, columns = scaled(width, height, factor, min_pixels, max_pixels)
+    return rows * columns + MARKS
+
+
+def scaled(
+    width: int, height: int, factor: int, min_pixels: int, max_pixels: float, *, least: int = 0
+) -> tuple[int, int]:
+    """Rows and columns of tokens after scaling. `least` is what a side has at least before its area is looked at."""
+    rows, columns = (max(least, round(side / factor)) for side in (height, width))
     if rows * columns * factor**2 > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
         rows, columns = (max(1, math.floor(side / shrink / factor)) for side in (height, width))
     elif rows * columns * factor**2 < min_pixels:
         grow = math.sqrt(min_pixels / (width * height))
         rows, columns = (math.ceil(side * grow / factor) for side in (height, width))
-    return rows * columns + MARKS
+    return rows, columns
 
 
 # Text

@@ -17,11 +17,22 @@ from typing import Literal
 from pydantic_core import PydanticCustomError
 
 from batchrun.catalogue.addresses import check_base_url, is_exposed
-from batchrun.catalogue.file import CatalogueFile, EndpointEntry, ModelEntry, PriceEntry
-from batchrun.catalogue.merge import contradictions, merge_files, merge_models, models_at, resolved
+from batchrun.catalogue.file import CatalogueFile, EndpointEntry, ModelEntry, PicturesEntry, PriceEntry
+from batchrun.catalogue.merge import (
+    contradictions,
+    merge_files,
+    merge_models,
+    merge_pictures,
+    models_at,
+    pictures_at,
+    resolved,
+)
 from batchrun.catalogue.reader import read_catalogue_file, refuse
+from batchrun.clips import VideoFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
+from batchrun.media.rules import FORMAT_NAMES, PictureRules
+from batchrun.media.videos import VideoRules
 from batchrun.messages import Thinking
 from batchrun.pricing import Price, Tier
 from batchrun.showing import clean, listing
@@ -82,6 +93,12 @@ class Model:
     """The most that one picture can become, marks included."""
     picture_tokens: PictureFormula | None = None
     """How pictures are counted; None where no formula is published."""
+    video_tokens: VideoFormula | None = None
+    """The same of videos and image lists."""
+    video_rules: VideoRules = field(default_factory=VideoRules)
+    """What is taken of a video."""
+    pixel_bounds: tuple[int, int] | None = None
+    """The lowest and the highest `min_pixels` and `max_pixels` that a request may ask for; None where it takes none."""
     structured: Structured | None = None
     """None is not known."""
     tools: bool | None = None
@@ -162,6 +179,8 @@ class Endpoint:
     """Any model id is accepted; those that aren't listed have the defaults of `Model`."""
     media_urls: bool = True
     """Whether pictures may be named by http(s) addresses."""
+    pictures: PictureRules = field(default_factory=PictureRules)
+    """What is taken of the pictures for models that aren't listed; the others have it in their rules."""
     max_tokens_as: str = "max_tokens"
     """The name under which `max_tokens` is sent."""
 
@@ -211,7 +230,7 @@ class Catalogue:
         if model_id in endpoint.models:
             return endpoint.ruled(endpoint.models[model_id])
         if endpoint.open_models:
-            return endpoint.ruled(Model(id=model_id))
+            return endpoint.ruled(Model(id=model_id, rules=ModelRules(pictures=endpoint.pictures)))
         elsewhere = [name for name, other in self.endpoints.items() if model_id in other.models]
         raise CatalogueError(
             f"no model `{clean(model_id)}` at {endpoint.name}"
@@ -261,6 +280,7 @@ def _own_models(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterato
 
 def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
     provider, _, region = name.partition("/")
+    pictures = pictures_at(name, file)
     return Endpoint(
         name=name,
         provider=provider,
@@ -273,9 +293,12 @@ def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
         simulates=entry.simulates,
         models_of=entry.models_of,
         error_table=entry.error_table if "error_table" in entry.model_fields_set else ERROR_TABLES[entry.dialect],
-        models={model_id: _model(name, model_id, model) for model_id, model in _own_models(name, entry, file)},
+        models={
+            model_id: _model(name, model_id, model, pictures) for model_id, model in _own_models(name, entry, file)
+        },
         open_models=entry.open_models,
         media_urls=entry.media_urls,
+        pictures=_pictures(pictures),
         max_tokens_as=entry.max_tokens_as,
     )
 
@@ -303,7 +326,8 @@ def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueF
     )
 
 
-def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
+def _model(endpoint: str, model_id: str, entry: ModelEntry, pictures: PicturesEntry | None) -> Model:
+    """`pictures` are those of the endpoint."""
     retirement = entry.retirement
     return Model(
         id=model_id,
@@ -313,6 +337,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
             thinking_budget=entry.thinking_budget,
             forbidden=frozenset(entry.forbidden).union(*(FEATURE_FIELDS.get(lack, ()) for lack in entry.lacks)),
             native_task=entry.native_task,
+            pictures=_pictures(merge_pictures(pictures, entry.pictures)),
         ),
         images=entry.images,
         videos=entry.videos,
@@ -327,6 +352,9 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry) -> Model:
         max_output=entry.max_output,
         max_image_tokens=entry.max_image_tokens,
         picture_tokens=_formula(entry),
+        video_tokens=_video_formula(entry),
+        video_rules=_video_rules(entry),
+        pixel_bounds=None if entry.pixel_bounds is None else (entry.pixel_bounds[0], entry.pixel_bounds[1]),
         structured=_structured(entry),
         tools=entry.tools,
         retired_on=retirement.on if retirement else None,
@@ -349,6 +377,48 @@ def _formula(entry: ModelEntry) -> PictureFormula | None:
         return None
     (least, most), (smallest, largest) = entry.picture_tokens.min_pixels, entry.picture_tokens.max_pixels
     return PictureFormula(factor=entry.picture_tokens.factor, min_pixels=(least, most), max_pixels=(smallest, largest))
+
+
+def _pictures(entry: PicturesEntry | None) -> PictureRules:
+    """What isn't written is as in the contract; null is no limit, where a rule can do without."""
+    if entry is None:
+        return PictureRules()
+    written = {name: getattr(entry, name) for name in entry.model_fields_set - {"source", "checked_on"}}
+    for name in ("formats", "large_formats"):
+        if written.get(name) is not None:
+            written[name] = frozenset(
+                mime for mime, format_name in FORMAT_NAMES.items() if format_name in written[name]
+            )
+    if written.get("large") is not None:
+        written["large"] = tuple(written["large"])
+    needed = ("formats", "large_formats", "min_side", "max_encoded")
+    return replace(PictureRules(), **{k: v for k, v in written.items() if v is not None or k not in needed})
+
+
+def _video_formula(entry: ModelEntry) -> VideoFormula | None:
+    written = entry.video_tokens
+    if written is None:
+        return None
+    bounds = [(low, high) for low, high in (written.min_pixels, written.frame_pixels, written.total_pixels)]
+    return VideoFormula(
+        factor=written.factor,
+        max_frames=written.max_frames,
+        min_pixels=bounds[0],
+        frame_pixels=bounds[1],
+        total_pixels=bounds[2],
+    )
+
+
+def _video_rules(entry: ModelEntry) -> VideoRules:
+    written = entry.video_rules
+    if written is None:
+        return VideoRules()
+    rules = VideoRules(url_bytes=written.url_bytes)
+    if written.frames is not None:
+        rules = replace(rules, frames=(written.frames[0], written.frames[1]))
+    if written.seconds is not None:
+        rules = replace(rules, seconds=(written.seconds[0], written.seconds[1]))
+    return rules
 
 
 def _limits(entry: ModelEntry) -> Limits:

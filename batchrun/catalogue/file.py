@@ -158,6 +158,44 @@ class PictureTokensEntry(Entry):
     checked_on: Day | None = None
 
 
+FormatName = Literal["JPEG", "PNG", "WEBP", "BMP", "TIFF", "HEIC", "GIF"]
+Pixels = Annotated[int, Field(ge=1, le=100_000_000_000)]
+
+
+class PicturesEntry(Entry):
+    formats: Annotated[list[FormatName], Field(min_length=1)] | None = None
+    large_formats: list[FormatName] | None = None
+    large: Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None
+    min_side: Pixels | None = None
+    max_ratio: Pixels | None = None
+    max_pixels: Pixels | None = None
+    max_encoded: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    max_embedded: Tokens | None = None
+    max_linked: Tokens | None = None
+    source: str = ""
+    checked_on: Day | None = None
+
+
+class VideoTokensEntry(Entry):
+    factor: Annotated[int, Field(ge=1, le=1_000)]
+    max_frames: Annotated[int, Field(ge=1, le=100_000)]
+    min_pixels: PixelBounds
+    frame_pixels: PixelBounds
+    total_pixels: PixelBounds
+    source: str = ""
+    checked_on: Day | None = None
+
+
+class VideosEntry(Entry):
+    """What is taken of a video (contract 5.2)."""
+
+    frames: Annotated[list[Tokens], AfterValidator(_check_bounds)] | None = None
+    seconds: Annotated[list[Tokens], AfterValidator(_check_bounds)] | None = None
+    url_bytes: Allowance | None = None
+    source: str = ""
+    checked_on: Day | None = None
+
+
 class StructuredEntry(Entry):
     form: Literal["json_schema", "json_object", "none"]
     while_thinking: bool = False
@@ -188,6 +226,10 @@ class ModelEntry(Entry):
     max_output: Tokens | None = None
     max_image_tokens: Tokens | None = None
     picture_tokens: PictureTokensEntry | None = None
+    video_tokens: VideoTokensEntry | None = None
+    video_rules: VideosEntry | None = None
+    pixel_bounds: PixelBounds | None = None
+    pictures: PicturesEntry | None = None
     source: str = ""
     checked_on: Day | None = None
     limits: LimitsEntry | None = None
@@ -204,6 +246,7 @@ class EndpointEntry(Entry):
     allow_http: bool = False
     open_models: bool = False
     media_urls: bool = True
+    pictures: PicturesEntry | None = None
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     models_of: str | None = None
     simulates: str | None = None

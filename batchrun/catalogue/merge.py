@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from batchrun.catalogue.addresses import is_exposed
-from batchrun.catalogue.file import CatalogueFile, EndpointEntry, Entry, ModelEntry
+from batchrun.catalogue.file import CatalogueFile, EndpointEntry, Entry, ModelEntry, PicturesEntry
 from batchrun.catalogue.reader import problem_at
 from batchrun.errors import Problem
 from batchrun.jobfile.document import Document, KeyPath
@@ -28,6 +28,17 @@ def merge_models(base: Mapping[str, ModelEntry], over: Mapping[str, ModelEntry])
     for name, entry in over.items():
         models[name] = _merge_model(models[name], entry) if name in models else entry
     return models
+
+
+def merge_pictures(base: PicturesEntry | None, over: PicturesEntry | None) -> PicturesEntry | None:
+    return over if base is None else base if over is None else _overlay(base, over)
+
+
+def pictures_at(name: str, file: CatalogueFile) -> PicturesEntry | None:
+    """What holds for the pictures of all models of an endpoint, with what it takes from another one."""
+    entry = file.endpoints[name]
+    other = entry.simulates or entry.models_of
+    return merge_pictures(None if other is None else pictures_at(other, file), entry.pictures)
 
 
 def models_at(name: str, file: CatalogueFile) -> dict[str, ModelEntry]:
@@ -65,11 +76,14 @@ def contradictions(file: CatalogueFile, document: Document, path: Path) -> list[
 
 def _merge_endpoints(base: EndpointEntry, over: EndpointEntry) -> EndpointEntry:
     merged = _overlay(base, over)
-    return merged.model_copy(update={"models": merge_models(base.models, over.models)})
+    both = {"models": merge_models(base.models, over.models), "pictures": merge_pictures(base.pictures, over.pictures)}
+    return merged.model_copy(update=both)
 
 
 def _merge_model(base: ModelEntry, over: ModelEntry) -> ModelEntry:
     merged = _overlay(base, over)
+    if over.pictures is not None:
+        merged = merged.model_copy(update={"pictures": merge_pictures(base.pictures, over.pictures)})
     if base.limits is not None and over.limits is not None:
         return merged.model_copy(update={"limits": _overlay(base.limits, over.limits)})
     return merged

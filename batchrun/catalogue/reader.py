@@ -21,6 +21,7 @@ from batchrun.catalogue.file import (
     RetirementEntry,
     StructuredEntry,
     TierEntry,
+    VideoTokensEntry,
 )
 from batchrun.errors import CatalogueError, Problem, SpecError
 from batchrun.jobfile.document import Document, KeyPath, read_document
@@ -47,6 +48,7 @@ _SECTIONS: dict[str, type[Entry]] = {
     "limits": LimitsEntry,
     "retirement": RetirementEntry,
     "picture_tokens": PictureTokensEntry,
+    "video_tokens": VideoTokensEntry,
     "structured": StructuredEntry,
 }
 """The mappings inside a model."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from batchrun.answer import Delta
 from batchrun.errors import ProviderError
-from batchrun.messages import ChatRequest
-
-if TYPE_CHECKING:
-    from batchrun.media import OpenMedia
+from batchrun.media.rules import PictureRules
+from batchrun.messages import ChatRequest, Encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +30,15 @@ class ModelRules:
     """Whether the server fetches pictures from http(s) addresses; else they go as data (contract 8.5, T24)."""
     max_tokens_as: str = "max_tokens"
     """The name under which `max_tokens` is sent in the compat form."""
+    pictures: PictureRules = field(default_factory=PictureRules)
+    """What is taken of a picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
     """A request body in pieces, in order: bytes, or an opened file that goes out as base64 of its own bytes."""
 
-    pieces: tuple[bytes | OpenMedia, ...]
+    pieces: tuple[bytes | Encoded, ...]
 
     @property
     def length(self) -> int:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from batchrun.answer import Usage
 from batchrun.bodies import has_own_bounds, written_words
+from batchrun.clips import DEFAULT_FPS, Clip, VideoFormula
+from batchrun.dialects.writing import is_web
 from batchrun.errors import MediaError
 from batchrun.media import open_media
 from batchrun.media.header import Size
-from batchrun.media.url import size_of_data_url
+from batchrun.media.url import check_data_picture
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan
 from batchrun.pricing import Price, cost_of
@@ -36,14 +38,28 @@ class Need:
     """None without a price."""
 
 
+ClipOf = Callable[[Mapping[str, JsonValue]], Clip | None]
+"""From the reference to a video to what its file says of it, all of it and not the part that is meant; None where it
+isn't known. Raises MediaError for a video that can't be sent."""
+
+
+def unknown_clip(_: Mapping[str, JsonValue]) -> Clip | None:
+    return None
+
+
 class Needs:
-    """Asks for the rows of one job, whose local pictures are below `root`.
+    """Asks for the rows of one job, whose local pictures are below `root`; `clip_of` tells of its videos, which are
+    sampled at `fps` frames a second.
 
     Money is that of one call at the prices of `now`, with nothing read from a cache.
     """
 
-    def __init__(self, plan: Plan, root: Path, now: datetime) -> None:
+    def __init__(
+        self, plan: Plan, root: Path, now: datetime, *, clip_of: ClipOf = unknown_clip, fps: float = DEFAULT_FPS
+    ) -> None:
         self.plan = plan
+        self.clip_of = clip_of
+        self.fps = fps
         self.root = root
         self.price = plan.model.price_at(now)
         self.cost: Callable[[Between, Between, bool], Money | None] = lru_cache(REMEMBERED)(self._cost)
@@ -56,17 +72,25 @@ class Needs:
     def of(
         self, variables: Mapping[str, JsonValue], texts: list[str], media: Iterable[Mapping[str, JsonValue]]
     ) -> Need | None:
-        """Of a row with these texts and pictures; None where a picture can't be sent, so that no call will be made."""
+        """Of a row with these texts and media; None where one of them can't be sent, so that no call will be made."""
         params, thinking = self.plan.asked(variables)
         if self.plan.merges(variables):
             return self.merged(variables, texts)
-        formula = self.plan.model.picture_tokens
-        asked = None if formula is None or self.is_open(variables) else formula.asked(params)
+        pictures, videos = self.plan.model.picture_tokens, self.plan.model.video_tokens
+        if self.is_open(variables):
+            pictures = videos = None
+        asked = None if pictures is None else pictures.asked(params)
+        sampled = None if videos is None else videos.asked(params)
         try:
-            pictures = [self.picture(reference, asked) for reference in media]
+            parts = [
+                self.picture(reference, asked)
+                if reference.get("kind", "image") == "image"
+                else self.video(reference, sampled)
+                for reference in media
+            ]
         except MediaError:
             return None
-        tokens = sum(pictures, self.words(variables, texts)).within(self.plan.input_limit)
+        tokens = sum(parts, self.words(variables, texts)).within(self.plan.input_limit)
         answer = Between(LEAST_ANSWER, self.plan.output_bound(variables))
         cost = self.cost(tokens, answer, self.plan.model.may_think(thinking))
         return Need(input=tokens, output=answer, cost=cost)
@@ -91,17 +115,39 @@ class Needs:
 
     def picture(self, reference: Mapping[str, JsonValue], formula: PictureFormula | None) -> Between:
         """The tokens of one picture. A URL isn't fetched, so its picture may have any size. Raises MediaError."""
-        size: Size | None = None
-        path, url = reference.get("path"), reference.get("url")
-        if isinstance(path, str):
-            with open_media(self.root, path) as opened:
-                if opened.width is not None and opened.height is not None:
-                    size = opened.width, opened.height
-        elif isinstance(url, str):
-            size = size_of_data_url(url)
+        size = self.size(reference)
         if formula is None:
             return Between(1, self.plan.model.max_image_tokens or self.plan.input_limit)
         return formula.tokens(size).within(self.plan.model.max_image_tokens)
+
+    def video(self, reference: Mapping[str, JsonValue], formula: VideoFormula | None) -> Between:
+        """The tokens of one video or list of pictures. Of a video that nobody has looked into they are anything up to
+        the most that the model makes of one. Raises MediaError."""
+        frames = reference.get("frames")
+        if isinstance(frames, list):
+            sizes = {self.size(frame) for frame in frames if isinstance(frame, Mapping)}
+            if formula is None:
+                return Between(1, self.plan.input_limit)
+            if None in sizes or len(sizes) != 1:  # which of several sizes all are brought to isn't published
+                return formula.any_frames(len(frames))
+            return formula.tokens_of_frames(*next(size for size in sizes if size is not None), len(frames))
+        clip = self.clip_of(reference)
+        if formula is None:
+            return Between(1, self.plan.input_limit)
+        if clip is None:
+            return formula.any_video()
+        start, end = (seconds(reference.get(name)) for name in ("start", "end"))
+        return formula.tokens(clip.part(start, end), self.fps)
+
+    def size(self, reference: Mapping[str, JsonValue]) -> Size | None:
+        """Width and height of a picture that is at hand; None where they aren't known. Raises MediaError."""
+        path, url = reference.get("path"), reference.get("url")
+        if isinstance(path, str):
+            with open_media(self.root, path, self.plan.preparation) as opened:
+                return opened.sides
+        if isinstance(url, str) and not is_web(url):
+            return check_data_picture(url, self.plan.model.rules.pictures)
+        return None
 
     def _cost(self, tokens: Between, answer: Between, may_think: bool) -> Money | None:
         if self.price is None:
@@ -112,6 +158,10 @@ class Needs:
             return lowest, None
         lengths = edges(self.price, tokens.low, tokens.high)
         return lowest, max(costs(self.price, lengths, answer.high, thoughts))
+
+
+def seconds(value: JsonValue) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def costs(price: Price, lengths: Sequence[int], output: int, thoughts: Sequence[bool]) -> list[Decimal]:

@@ -43,7 +43,7 @@ class JobEstimate:
     left: int
     """Items that will be called."""
     unsendable: int
-    """Items that will fail without a call, as their picture can't be sent."""
+    """Items that will fail without a call, as their picture or video can't be sent."""
     measured: int
     """Items that have ended and that the estimate of the others is measured on."""
     input_tokens: Outlook

@@ -36,7 +36,7 @@ _A_KEY = (
     "this looks like a key, and a key doesn't belong in a job file",
     "Delete it here, put it in the environment (such as DASHSCOPE_API_KEY), and consider it leaked",
 )
-_LISTED = {"images": IMAGE_VARIABLES, "urls": URL_VARIABLES}
+_LISTED = {"images": IMAGE_VARIABLES, "videos": IMAGE_VARIABLES, "urls": URL_VARIABLES}
 _TEMPLATES: tuple[KeyPath, ...] = (("prompt",), ("system",), ("output", "sidecar"))
 _WHOLE = frozenset({"inputs", "response_schema", "tool_choice"})
 """Mappings that a job replaces, in which null means null."""

@@ -217,7 +217,8 @@ class JobSpec(Section):
         Plain JSON values. `stream`, limits, retry, timeouts, budget, window, output, tags and priority aren't part of
         it.
         """
-        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking", "media"})
+        parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking"})
+        parts["media"] = self.media.model_dump(mode="json", exclude_defaults=True)
         dumped = self.model_dump(mode="json", include={*ASKED_LATER})
         added = {name: value for name, value in dumped.items() if value is not None}
         merged = {} if self.merging is None else {"merge_prompt": self.merging}

@@ -1,6 +1,8 @@
 """Local pictures on their way into a request: typed by content, measured, streamed as base64 of their own bytes.
 
-Limits are those of provider contract 5.1. Nothing is decoded, and no more than a chunk is ever in memory.
+What a vendor takes is in `rules`, which metadata may be left out in `stripping`. Nothing is decoded, and no more than a
+chunk is ever in memory. What has to be decoded, because it is too large or hides its metadata, is made anew by
+`making`, and leaves in the same way.
 """
 
 from __future__ import annotations
@@ -14,42 +16,54 @@ from pathlib import Path
 from types import TracebackType
 
 from batchrun.errors import MediaError
-from batchrun.media.header import HEAD, name_of, read_size, sniff
+from batchrun.media.header import HEAD, Size, name_of, read_size, sniff
 from batchrun.media.path import open_inside, unreadable
+from batchrun.media.rules import AS_IT_IS, LONG_SIDE, SHORT_SIDE, Preparation
+from batchrun.media.stripping import LOSSLESS, Piece, stripped
+from batchrun.media.whole import check_end
 
-ENCODED_LIMIT = 10_485_760
-"""Characters of base64 per picture that vendors accept (contract 5.1)."""
 CHUNK = 192 * 1024
 """Bytes read at a time; a multiple of three, so that only the last piece of base64 has padding."""
-MIN_SIDE = 11
-MAX_RATIO = 200
-PIXELS_4K = 3840 * 2160
-"""Above this only JPEG and PNG are accepted."""
-LARGE_FORMATS = frozenset({"image/jpeg", "image/png"})
 
 
 class OpenMedia:
     """An opened picture. Whoever opened it closes it; use it as a context manager.
 
-    `size` counts raw bytes, `encoded_size` the characters of base64 that `read_encoded` gives; `width` and `height`
-    are None where the header doesn't tell cheaply (TIFF, HEIC).
+    `size` counts the raw bytes that will be sent, `encoded_size` the characters of base64 that `read_encoded` gives.
     """
 
-    def __init__(self, file: FileIO, name: str, *, limit: int) -> None:
-        """Takes over `file`. Raises MediaError where its content can't be sent; the file stays open then."""
+    def __init__(self, file: FileIO, name: str, *, preparation: Preparation = AS_IT_IS, note: str = "") -> None:
+        """Takes over `file`. Raises MediaError where its content can't be sent; the file stays open then.
+
+        `note` says what was done to it before. With `preparation.shrink`, or where metadata can only be dropped by
+        decoding, a picture that can't be sent as it is raises nothing, but `must_be_made` says why.
+        """
         self.name = name
-        self._file = file
+        self.note = note
+        self.file = file
+        self.must_be_made = ""
         self._opened = os.fstat(file.fileno())
         self._digest: str | None = None
-        self.size = self._opened.st_size
-        self.encoded_size = (self.size + 2) // 3 * 4
-        check_amount(repr(name), self.size, self.encoded_size, limit)
-        self.mime = self._sniff()
-        self.width: int | None = None
-        self.height: int | None = None
-        if (size := self._read_size()) is not None:
-            self.width, self.height = size
-            _check_dimensions(name, self.mime, self.width, self.height)
+        self._pieces: tuple[Piece, ...] = (range(self._opened.st_size),)
+        self._measure()
+        rules, shown = preparation.rules, repr(name)
+        rules.check_amount(shown, self.size, 0)
+        head = self._read_file(0, HEAD)
+        self.mime = rules.check_format(shown, sniff(head), name_of(head))
+        self.width, self.height = self._read_size()
+        rules.check_shape(shown, self.width, self.height)
+        if preparation.strip:
+            self._strip()
+        try:
+            rules.check_pixels(shown, self.mime, self.width, self.height)
+            rules.check_amount(shown, self.size, self.encoded_size)
+        except MediaError as error:
+            if not preparation.shrink:
+                raise
+            self.must_be_made = str(error.code)
+        if preparation.shrink and (max(self.sides) > LONG_SIDE or min(self.sides) > SHORT_SIDE):
+            self.must_be_made = self.must_be_made or "media-beyond-8k"
+        self._check_end()
 
     def __enter__(self) -> OpenMedia:
         return self
@@ -60,7 +74,12 @@ class OpenMedia:
         self.close()
 
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
+
+    @property
+    def sides(self) -> Size:
+        """Width and height as stored."""
+        return self.width, self.height
 
     @property
     def digest(self) -> str | None:
@@ -78,7 +97,7 @@ class OpenMedia:
         sha256 = hashlib.sha256()
         for offset in range(0, self.size, chunk):
             wanted = min(chunk, self.size - offset)
-            raw = self._read_at(offset, wanted)
+            raw = self._read_sent(offset, wanted)
             if len(raw) < wanted or (offset + wanted == self.size and self._has_changed()):
                 raise MediaError(
                     f"{self.name!r} changed while it was being sent.",
@@ -89,11 +108,26 @@ class OpenMedia:
             yield b64encode(raw)
         self._digest = sha256.hexdigest()
 
-    def _read_at(self, offset: int, length: int) -> bytes:
+    def _measure(self) -> None:
+        self.size = sum(len(piece) for piece in self._pieces)
+        self.encoded_size = (self.size + 2) // 3 * 4
+
+    def _read_sent(self, offset: int, length: int) -> bytes:
+        """Bytes of what is sent, from `offset` on; fewer where the file has become shorter."""
+        parts = []
+        for piece in self._pieces:
+            if offset < len(piece) and length > 0:
+                wanted = piece[offset : offset + length]
+                parts.append(wanted if isinstance(wanted, bytes) else self._read_file(wanted.start, len(wanted)))
+                length -= len(wanted)
+            offset = max(0, offset - len(piece))
+        return b"".join(parts)
+
+    def _read_file(self, offset: int, length: int) -> bytes:
         """The bytes there; fewer only at the end of the file."""
         parts = []
         try:
-            while length > 0 and (part := os.pread(self._file.fileno(), length, offset)):
+            while length > 0 and (part := os.pread(self.file.fileno(), length, offset)):
                 parts.append(part)
                 offset += len(part)
                 length -= len(part)
@@ -102,73 +136,43 @@ class OpenMedia:
         return b"".join(parts)
 
     def _has_changed(self) -> bool:
-        now = os.fstat(self._file.fileno())
-        return (now.st_size, now.st_mtime_ns) != (self.size, self._opened.st_mtime_ns)
+        now = os.fstat(self.file.fileno())
+        return (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns)
 
-    def _sniff(self) -> str:
-        head = self._read_at(0, HEAD)
-        mime = sniff(head)
-        if mime is None:
-            raise MediaError(
-                f"{self.name!r} is no picture that can be sent; its content is {name_of(head)}.",
-                code="media-format",
-                remedy="Save it as JPEG, PNG, WEBP, BMP, TIFF or HEIC.",
-            )
-        return mime
-
-    def _read_size(self) -> tuple[int, int] | None:
+    def _read_size(self) -> Size:
         try:
-            return read_size(self.mime, self._read_at)
+            return read_size(self.mime, self._read_file)
         except ValueError as error:
             raise _broken(self.name, error) from error
 
+    def _check_end(self) -> None:
+        try:
+            check_end(self.mime, self._read_file, self._opened.st_size)
+        except ValueError as error:
+            raise _broken(self.name, error) from error
 
-def open_media(root: Path, relative: str, *, limit: int = ENCODED_LIMIT) -> OpenMedia:
-    """The picture at `relative` below `root`. `limit` is the length of its base64 at most.
+    def _strip(self) -> None:
+        if self.mime not in LOSSLESS:
+            self.must_be_made = "strip"
+            return
+        try:
+            self._pieces = stripped(self.mime, self._read_file, self._opened.st_size)
+        except ValueError as error:
+            raise _broken(self.name, error) from error
+        self._measure()
 
-    Raises MediaError with the codes of `media_path.open_inside`, and `media-empty`, `media-too-large`,
-    `media-format`, `media-broken`, `media-too-small`, `media-ratio` or `media-large-format`.
+
+def open_media(root: Path, relative: str, preparation: Preparation = AS_IT_IS) -> OpenMedia:
+    """The picture at `relative` below `root`.
+
+    Raises MediaError with the codes of `media.path.open_inside`, `media.rules`, and `media-broken`.
     """
     file = open_inside(root, relative)
     try:
-        return OpenMedia(file, relative, limit=limit)
+        return OpenMedia(file, relative, preparation=preparation)
     except BaseException:
         file.close()
         raise
-
-
-def check_amount(name: str, size: int, encoded_size: int, limit: int) -> None:
-    """Raises MediaError `media-empty` or `media-too-large`; `name` as it stands in the message."""
-    if size == 0:
-        raise MediaError(f"{name} is empty.", code="media-empty", remedy="Copy or download the file again.")
-    if encoded_size > limit:
-        raise MediaError(
-            f"{name} has {encoded_size:,} characters as base64; the limit is {limit:,}.",
-            code="media-too-large",
-            remedy=f"Shrink it to {limit // 4 * 3:,} bytes at most; more pixels don't make answers better.",
-        )
-
-
-def _check_dimensions(name: str, mime: str, width: int, height: int) -> None:
-    found = f"{name!r} has {width:,}×{height:,} pixels"
-    if min(width, height) < MIN_SIDE:
-        raise MediaError(
-            f"{found}; both sides must be over {MIN_SIDE - 1}.",
-            code="media-too-small",
-            remedy="Enlarge it, or leave it out.",
-        )
-    if max(width, height) > MAX_RATIO * min(width, height):
-        raise MediaError(
-            f"{found}; one side may be at most {MAX_RATIO} times the other.",
-            code="media-ratio",
-            remedy="Cut it into pieces.",
-        )
-    if width * height > PIXELS_4K and mime not in LARGE_FORMATS:
-        raise MediaError(
-            f"{found}; above 3840×2160 only JPEG and PNG are taken.",
-            code="media-large-format",
-            remedy="Shrink it, or save it as JPEG.",
-        )
 
 
 def _broken(name: str, error: ValueError) -> MediaError:

@@ -1,4 +1,4 @@
-"""Refuses image URLs that can't be of use in a request. No network is touched."""
+"""Refuses URLs of pictures and videos that can't be of use in a request. No network is touched."""
 
 from __future__ import annotations
 
@@ -8,47 +8,106 @@ from binascii import Error as Base64Error
 from urllib.parse import urlsplit
 
 from batchrun.errors import MediaError
-from batchrun.media import ENCODED_LIMIT, check_amount
-from batchrun.media.header import HEAD, Size, read_size, sniff
+from batchrun.media.header import HEAD, Size, name_of, read_size, sniff
+from batchrun.media.rules import PictureRules
+from batchrun.media.video_header import VIDEO_HEAD, container_of, what_it_is
+from batchrun.media.whole import check_end
 
+SEEDS = PictureRules()
+VIDEO_ENCODED = 10_485_760
+"""Characters of base64 of a video that vendors take (contract 5.2)."""
+_VIDEO_URL = re.compile(r"data:video/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]{1,40});base64,", re.IGNORECASE)
 
 
-def check_image_url(url: str, *, limit: int = ENCODED_LIMIT) -> None:
+def check_image_url(url: str, rules: PictureRules = SEEDS) -> None:
     """Raises MediaError: `media-url` for another scheme than http, https or data, for no host, and for blanks;
     `media-data-url` for a data URL that isn't base64, or holds another format than it says; `media-empty`, or
-    `media-too-large` above `limit` characters of base64.
+    `media-too-large` for more base64 than `rules` allow. What else there is to a picture, `check_data_picture` says.
     """
     if url[:5].lower() == "data:":
-        _check_data_url(url, limit)
-    elif not _is_web(url):
+        _content(url, rules)
+    else:
+        _check_web(url)
+
+
+def check_video_url(url: str) -> None:
+    """The same for the URL of a video. Raises MediaError with the same codes."""
+    if url[:5].lower() != "data:":
+        _check_web(url)
+        return
+    match = _VIDEO_URL.match(url)
+    if match is None:
+        raise _bad(f"{shortened(url)} is no base64 video", "Write data:video/mp4;base64, and then the base64.")
+    check_video_amount(shortened(url), len(url) - match.end())
+    try:
+        head = b64decode(url[match.end() :], validate=True)[:VIDEO_HEAD]
+    except (Base64Error, ValueError) as error:
+        raise _bad(f"The base64 of {shortened(url)} is broken ({error})", "Encode the file again.") from error
+    if container_of(head) is None:  # a container has several names, so which one is written isn't compared
+        raise _bad(f"{shortened(url)} holds {what_it_is(head)}, and no video", "Write the base64 of a video file.")
+
+
+def check_video_amount(name: str, encoded_size: int) -> None:
+    """Raises MediaError `media-empty` or `media-too-large`; `name` as it stands in the message."""
+    if encoded_size == 0:
+        raise MediaError(f"{name} is empty.", code="media-empty", remedy="Copy or download the file again.")
+    if encoded_size > VIDEO_ENCODED:
         raise MediaError(
-            f"{_short(url)} is no http, https or data URL.",
+            f"{name} has {encoded_size:,} characters as base64; the limit of a video is {VIDEO_ENCODED:,}.",
+            code="media-too-large",
+            remedy="Write `media: {video: frames}`, or name a public URL.",
+        )
+
+
+def _check_web(url: str) -> None:
+    if not _is_web(url):
+        raise MediaError(
+            f"{shortened(url)} is no http, https or data URL.",
             code="media-url",
             remedy="Write the full address; a local file is named by its path below the media root.",
         )
-    elif " " in url or not url.isprintable():
+    if " " in url or not url.isprintable():
         raise MediaError(
-            f"{_short(url)} contains a blank or an invisible character.",
+            f"{shortened(url)} contains a blank or an invisible character.",
             code="media-url",
             remedy="Write it percent-encoded: a blank is %20.",
         )
 
 
-def size_of_data_url(url: str) -> Size | None:
-    """Width and height of the picture in a data URL; None for another URL, which isn't fetched, and where the header
-    doesn't tell cheaply. Raises MediaError as `check_image_url` does, and `media-broken`."""
-    check_image_url(url)
-    match = _DATA_URL.match(url)
-    if match is None:
+def check_data_picture(url: str, rules: PictureRules) -> Size | None:
+    """Width and height of the picture in a data URL; None for a format that isn't known here, which is left to the
+    vendor. Raises MediaError as `check_image_url` does, and what `rules` say of the picture."""
+    data, mime = _content(url, rules)
+    if mime is None:
         return None
-    data = b64decode(url[match.end() :])
+
+    def read_at(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    name = shortened(url)
+    rules.check_format(name, mime, name_of(data[:HEAD]))
     try:
-        return read_size(match[1].lower(), lambda offset, length: data[offset : offset + length])
+        width, height = read_size(mime, read_at)
+        rules.check_shape(name, width, height)
+        rules.check_pixels(name, mime, width, height)
+        check_end(mime, read_at, len(data))
     except ValueError as error:
         raise MediaError(
-            f"The picture of {_short(url)} is broken: {error}.", code="media-broken", remedy="Encode the file again."
+            f"The picture of {name} is broken: {error}.", code="media-broken", remedy="Encode the file again."
         ) from error
+    return width, height
+
+
+def data_of(url: str) -> bytes:
+    """What a data URL of a picture holds. Raises MediaError `media-data-url`."""
+    match = _DATA_URL.match(url)
+    if match is None:
+        raise _bad(f"{shortened(url)} is no base64 image", "Write data:image/png;base64, and then the base64.")
+    try:
+        return b64decode(url[match.end() :], validate=True)
+    except (Base64Error, ValueError) as error:
+        raise _bad(f"The base64 of {shortened(url)} is broken ({error})", "Encode the file again.") from error
 
 
 def _is_web(url: str) -> bool:
@@ -59,24 +118,23 @@ def _is_web(url: str) -> bool:
         return False
 
 
-def _check_data_url(url: str, limit: int) -> None:
+def _content(url: str, rules: PictureRules) -> tuple[bytes, str | None]:
+    """The bytes of a data URL, and their MIME type where it is known."""
     match = _DATA_URL.match(url)
-    if match is None:
-        raise _bad(f"{_short(url)} is no base64 image", "Write data:image/png;base64, and then the base64.")
-    encoded_size = len(url) - match.end()
-    check_amount(_short(url), encoded_size, encoded_size, limit)
-    try:
-        head = b64decode(url[match.end() :], validate=True)[:HEAD]
-    except (Base64Error, ValueError) as error:
-        raise _bad(f"The base64 of {_short(url)} is broken ({error})", "Encode the file again.") from error
-    found = "image/gif" if head.startswith(b"GIF8") else sniff(head)  # GIF: some vendors take it (contract 8.5)
-    if found is not None and found != match[1].lower():
-        raise _bad(f"{_short(url)} holds {found}", f"Write data:{found};base64, before it.")
+    if match is not None:  # before it is decoded
+        encoded_size = len(url) - match.end()
+        rules.check_amount(shortened(url), encoded_size, encoded_size)
+    data = data_of(url)
+    found = sniff(data[:HEAD])
+    if match is not None and found is not None and found != match[1].lower():
+        raise _bad(f"{shortened(url)} holds {found}", f"Write data:{found};base64, before it.")
+    return data, found
 
 
 def _bad(message: str, remedy: str) -> MediaError:
     return MediaError(f"{message}.", code="media-data-url", remedy=remedy)
 
 
-def _short(url: str) -> str:
+def shortened(url: str) -> str:
+    """For a message."""
     return repr(url if len(url) <= 100 else f"{url[:60]}…")

@@ -251,6 +251,7 @@ def _attempt_record(attempt: AttemptResult, *, is_answer: bool) -> Fields:
         if attempt.error_kind is None
         else {"kind": attempt.error_kind, "message": attempt.error, "vendor_code": attempt.vendor_code},
         "request_id": attempt.request_id,
+        "note": attempt.note,
         "usage": None if attempt.usage is None else _usage_record(attempt.usage),
         "cost": None
         if not attempt.billed

@@ -6,14 +6,16 @@ The requests are rendered as they would be sent, unless they are streamed; local
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from batchrun.dialects.compat_request import encode
 from batchrun.errors import BatchrunError, MediaError
-from batchrun.media import open_media
-from batchrun.messages import Source
+from batchrun.media.decoder import Decoder
+from batchrun.media.making import open_prepared_now
+from batchrun.media.videos import linked_video
+from batchrun.messages import FramesPart, ImagePart, JsonValue, MediaPart, Source
 from batchrun.output.visible import safe_json
 from batchrun.plan import Plan
 from batchrun.reports.results import ItemResult
@@ -41,19 +43,20 @@ class LeftOut:
 
 def request_lines(stream: Iterator[ItemResult], plan: Plan, left_out: LeftOut) -> Iterator[bytes]:
     """A line for each item; those that can't have one are noted in `left_out`."""
-    for item in stream:
-        try:
-            yield _line(item, plan)
-        except BatchrunError as error:
-            left_out.add(item.custom_id, error.message)
+    with Decoder() as decoder:
+        for item in stream:
+            try:
+                yield _line(item, plan, decoder)
+            except BatchrunError as error:
+                left_out.add(item.custom_id, error.message)
 
 
-def _line(item: ItemResult, plan: Plan) -> bytes:
+def _line(item: ItemResult, plan: Plan, decoder: Decoder) -> bytes:
     if plan.merges(item.variables):
         raise MediaError("it merges what its parts say, which isn't known yet", code="media-reference")
     with ExitStack() as stack:
-        images = [_opened(media.get("url"), media.get("path"), plan, stack) for media in item.media]
-        request = replace(plan.request(item.variables, images), stream=False)
+        parts = [_part(media, plan, decoder, stack) for media in item.media]
+        request = replace(plan.request(item.variables, parts), stream=False)
         body = encode(request, plan.model.rules)
         head = {"custom_id": item.custom_id, "method": METHOD, "url": URL}
         before = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()[:-1] + b',"body":'
@@ -67,9 +70,23 @@ def _line(item: ItemResult, plan: Plan) -> bytes:
         return b"".join((*pieces, b"}\n"))
 
 
-def _opened(url: object, path: object, plan: Plan, stack: ExitStack) -> Source:
+def _part(media: Mapping[str, JsonValue], plan: Plan, decoder: Decoder, stack: ExitStack) -> MediaPart:
+    """Raises MediaError; a local video has pictures taken out of it only when it is sent."""
+    url, path, frames = (media.get(name) for name in ("url", "path", "frames"))
+    if isinstance(frames, list):
+        listed = [frame for frame in frames if isinstance(frame, Mapping)]
+        sources = [_opened(frame.get("url"), frame.get("path"), plan, decoder, stack) for frame in listed]
+        return FramesPart(sources=tuple(sources), fps=plan.sampling.fps)
+    if media.get("kind") == "video":
+        if not isinstance(url, str):
+            raise MediaError("a local video can't stand in such a file", code="media-video-as")
+        return linked_video(url, plan.sampling)
+    return ImagePart(source=_opened(url, path, plan, decoder, stack))
+
+
+def _opened(url: object, path: object, plan: Plan, decoder: Decoder, stack: ExitStack) -> Source:
     if isinstance(url, str):
         return url
     if isinstance(path, str) and plan.media_root is not None:
-        return stack.enter_context(open_media(plan.media_root, path))
+        return stack.enter_context(open_prepared_now(plan.media_root, path, plan.preparation, decoder))
     raise MediaError("a media reference without a path or a URL", code="media-reference")

@@ -43,6 +43,8 @@ class AttemptResult:
     error: str | None
     vendor_code: str | None
     request_id: str | None
+    note: str | None
+    """What was done to the pictures before they were sent."""
     billed: bool
     """Whether it may have cost money; the fields below are None where it can't have."""
     usage: Usage | None
@@ -279,6 +281,7 @@ def _attempt(row: Record) -> AttemptResult:
         error=row.error,
         vendor_code=row.vendor_code,
         request_id=row.request_id,
+        note=row.note,
         billed=billed,
         usage=Usage(**{name: getattr(row, name) for name in TOKENS}, raw=row.raw or {}) if counted else None,
         cost_low=row.cost_low,

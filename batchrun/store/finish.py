@@ -36,6 +36,8 @@ OURS = frozenset(
 
 SAME_ERRORS = 10
 """Equal errors of items in a row, before anything has succeeded, that pause a job."""
+SAME_MEDIA_ERRORS = 100
+"""The same for pictures that can't be sent: they fail for nothing, and at once, while the first answers are under way."""
 UNREACHED_TRIES = 4
 """Of one item, so that a job of few items doesn't wait minutes to say that the address is wrong."""
 
@@ -73,6 +75,8 @@ class Result:
     vendor_code: str | None = None
     request_id: str | None = None
     request_hash: str | None = None
+    note: str | None = None
+    """What was done to the pictures before they were sent."""
     answer: Answer | None = None
     charge: Charge | None = None
     pauses: str | None = None
@@ -143,6 +147,7 @@ ATTEMPT_COLUMNS = (
     "error",
     "vendor_code",
     "request_id",
+    "note",
 )
 TOKEN_COLUMNS = (
     "input_tokens",
@@ -513,7 +518,8 @@ def error_streak(job: Record, results: Sequence[Result]) -> tuple[int, str | Non
             streak = streak + 1 if result.error_kind == kind else 1
             kind = result.error_kind
             unreached = result.error_kind is ErrorKind.NOT_SENT and result.free_tries >= UNREACHED_TRIES
-            if streak >= SAME_ERRORS or unreached:
+            most = SAME_MEDIA_ERRORS if kind is ErrorKind.MEDIA else SAME_ERRORS
+            if streak >= most or unreached:
                 pause, message = reason_to_pause(streak, result)
     return (0, None, pause, message) if pause else (streak, kind, "", "")
 

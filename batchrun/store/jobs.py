@@ -174,33 +174,32 @@ def items_named(connection: Connection, job_id: int, names: Iterable[str]) -> di
 
 
 def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> None:
-    """Parts are added behind the items that merge them, which are among the new ones or were there before."""
-    _insert(connection, job_id, [item for item in new if item.part_of is None], {})
+    """In this order. Parts stand behind the items that merge them, which are among the new ones or were there before."""
+    if not any(item.part_of for item in new):
+        if new:
+            connection.execute(sa.insert(items), [values_of(job_id, item, None) for item in new])
+        return
     names = {item.part_of for item in new if item.part_of is not None}
-    if names:
-        wholes = {name: row.id for name, row in items_named(connection, job_id, sorted(names)).items()}
-        _insert(connection, job_id, [item for item in new if item.part_of is not None], wholes)
+    wholes = {name: row.id for name, row in items_named(connection, job_id, sorted(names)).items()}
+    adding = sa.insert(items).returning(items.c.id)
+    for item in new:
+        whole = None if item.part_of is None else wholes[item.part_of]
+        made = connection.execute(adding, values_of(job_id, item, whole)).scalar_one()
+        if item.merges:
+            wholes[item.custom_id] = made
 
 
-def _insert(connection: Connection, job_id: int, new: Sequence[NewItem], wholes: Mapping[str, int]) -> None:
-    """`wholes` are the ids of the items that merge these."""
-    if new:
-        connection.execute(
-            sa.insert(items),
-            [
-                {
-                    "job_id": job_id,
-                    "custom_id": item.custom_id,
-                    "row_hash": item.row_hash,
-                    "variables": item.variables,
-                    "media": item.media,
-                    "input_bound": item.input_bound,
-                    "state": first_state(item).value,
-                    "part_of": None if item.part_of is None else wholes[item.part_of],
-                }
-                for item in new
-            ],
-        )
+def values_of(job_id: int, item: NewItem, whole: int | None) -> dict[str, object]:
+    return {
+        "job_id": job_id,
+        "custom_id": item.custom_id,
+        "row_hash": item.row_hash,
+        "variables": item.variables,
+        "media": item.media,
+        "input_bound": item.input_bound,
+        "state": first_state(item).value,
+        "part_of": whole,
+    }
 
 
 def first_state(item: NewItem) -> State:

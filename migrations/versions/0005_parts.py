@@ -19,6 +19,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("part_of IS NOT NULL"),
     )
     op.add_column("jobs", sa.Column("estimate", sa.JSON()))
+    op.add_column("attempts", sa.Column("note", sa.Text()))
     op.create_table(
         "uploads",
         sa.Column("id", ID, primary_key=True),
@@ -33,6 +34,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("uploads")
+    op.drop_column("attempts", "note")
     op.drop_column("jobs", "estimate")
     op.drop_index("items_part_of", table_name="items")
     op.drop_column("items", "part_of")

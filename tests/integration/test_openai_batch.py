@@ -7,10 +7,8 @@ import http.server
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -36,7 +34,9 @@ from batchrun.running import RunEnd, plan_of
 from batchrun.states import State
 from batchrun.tables import answers, jobs
 from batchrun.tokens import Between
+from tests.integration.recording import recording, stream
 from tests.integration.running import KEY, MODEL, ORACLE_REGION, PATIENCE, SERIAL, Bench, check_money, faulty, job
+from tests.pictures import png
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
@@ -210,44 +210,8 @@ def test_what_only_says_how_the_answer_comes_may_change(sqlite_bench: Bench) -> 
 # The wire
 
 
-@contextmanager
-def recording(bench: Bench, answer: str) -> Iterator[list[bytes]]:
-    """The bodies of the requests that a server gets, which stands where the simulator stood; it answers the same."""
-    bodies: list[bytes] = []
-
-    class Recorder(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            bodies.append(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.send_header("content-type", "text/event-stream")
-            self.send_header("content-length", str(len(answer.encode())))
-            self.end_headers()
-            self.wfile.write(answer.encode())
-
-        def log_message(self, *_: object) -> None:
-            """Be quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = bench.catalogue.endpoints[faulty("")].at(f"http://127.0.0.1:{server.server_address[1]}/v1")
-        bench.catalogue = replace(bench.catalogue, endpoints={**bench.catalogue.endpoints, endpoint.name: endpoint})
-        yield bodies
-        server.shutdown()
-
-
-def stream(*deltas: JsonValue, finish: str = "stop") -> str:
-    choices: list[JsonValue] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-    choices.append({"index": 0, "delta": {}, "finish_reason": finish})
-    usage: Line = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-    chunks: list[Line] = [{"id": "chatcmpl-1", "choices": [choice]} for choice in choices]
-    chunks.append({"choices": [], "usage": usage})
-    return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
-
-
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
-LONG_PICTURE = "data:image/png;base64,iVBORw0KGgo" + "A" * 199_997
+LONG_PICTURE = "data:image/png;base64," + b64encode(png(64, 64, 150_000)).decode()
 BODIES: list[Line] = [
     {"model": MODEL, "messages": [{"role": "user", "content": '{{ x }} {% if %} \u2028 é " \\ \n'}]},
     {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "stop": ["b"], "x_new": {"deep": [1.5, None]}},

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
 
-from batchrun.call import opened_request
+from batchrun.call import Tools, opened_request
 from batchrun.catalogue import Catalogue
 from batchrun.dialects.base import Body
 from batchrun.jobfile.spec import JobSpec
+from batchrun.media.decoder import Decoder
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan, prepare
 from batchrun.store.claim import Call
 from batchrun.tables import EPOCH
+from batchrun.transport import Transport
 
 
 def wire(body: Body) -> bytes:
@@ -23,7 +27,7 @@ def plan_of(catalogue: Catalogue, job: Mapping[str, JsonValue]) -> Plan:
     return prepare(JobSpec.model_validate({**fixed, **job}), catalogue)
 
 
-async def body_of(plan: Plan, images: list[str]) -> Body:
+async def body_of(plan: Plan, images: list[str], media: Sequence[Mapping[str, JsonValue]] = ()) -> Body:
     """What an item of the plan is sent with; its variable `x` is the word `nothing`."""
     call = Call(
         attempt_id=1,
@@ -33,7 +37,7 @@ async def body_of(plan: Plan, images: list[str]) -> Body:
         fence=1,
         custom_id="i",
         variables={"x": "nothing"},
-        media=[{"kind": "image", "url": url} for url in images],
+        media=[*({"kind": "image", "url": url} for url in images), *media],
         free_tries=0,
         paid_tries=0,
         free_since=None,
@@ -42,5 +46,18 @@ async def body_of(plan: Plan, images: list[str]) -> Body:
         reserved=None,
         expected_tokens=1,
     )
-    async with opened_request(call, plan) as (made, _):
-        return plan.dialect.encode(made, plan.model.rules)
+    with Decoder() as decoder:
+        async with opened_request(call, plan, tools_of(decoder)) as (made, _):
+            return plan.dialect.encode(made, plan.model.rules)
+
+
+def tools_of(decoder: Decoder) -> Tools:
+    """Good for making requests, not for sending them."""
+    return Tools(
+        transport=Transport(),
+        decoder=decoder,
+        now=lambda: EPOCH,
+        monotonic=time.monotonic,
+        sleep=asyncio.sleep,
+        random=lambda: 0.5,
+    )

@@ -20,12 +20,14 @@ from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.errors import ErrorKind, UsageError
 from batchrun.fold import MAX_ANSWER
 from batchrun.jobfile.spec import JobSpec
+from batchrun.media.decoder import Decoder
 from batchrun.messages import ChatRequest
 from batchrun.plan import ENVELOPE_TOKENS, Plan, prepare
 from batchrun.retries import Policy, Tries, after_cut
 from batchrun.states import State
 from batchrun.store.claim import Call
 from batchrun.tables import EPOCH
+from tests.unit.sending import tools_of
 
 SAMPLES = sorted((Path(__file__).parent.parent / "requests" / "partial").glob("*.json"))
 BOTH, BROKEN, CUT = (Continuing(broken=b, cut=c) for b, c in ((True, True), (True, False), (False, True)))
@@ -61,8 +63,9 @@ async def made(plan: Plan, images: list[str]) -> ChatRequest:
         reserved=None,
         expected_tokens=1,
     )
-    async with opened_request(call, plan) as (request, _):
-        return request
+    with Decoder() as decoder:
+        async with opened_request(call, plan, tools_of(decoder)) as (request, _):
+            return request
 
 
 # The wire

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from batchrun.catalogue import Limits, load_catalogue
+from batchrun.clips import Clip, VideoFormula, most_tokens, video_tokens
 from batchrun.estimating import covered
 from batchrun.estimating.duration import Duration, Load, duration
 from batchrun.estimating.needs import Need, Needs, edges
@@ -57,6 +58,12 @@ def priced(*tiers: tuple[int | None, str, str]) -> Price:
     return Price(provider="p", region="", model="m", currency="USD", valid_from=NOW, source="", tiers=rates)
 
 
+def formula_of(model: str) -> VideoFormula:
+    found = load_catalogue().model(SINGAPORE, model).video_tokens
+    assert found is not None
+    return found
+
+
 # Needs
 
 
@@ -84,6 +91,51 @@ def test_a_picture_that_cannot_be_sent_makes_no_call() -> None:
 def test_a_model_without_a_formula_may_make_of_a_picture_all_that_it_takes() -> None:
     found = need(needs("kimi-k2.5", BEIJING), "", {"path": "receipt.jpg"})
     assert found.input == Between(4, 260_096)
+
+
+def test_a_video_that_nobody_has_looked_into_may_become_all_that_the_model_makes_of_one() -> None:
+    found = need(needs(), "", {"kind": "video", "url": "https://h/a.mp4"})
+    assert found.input == Between(3 + 4 + 2, 40 + most_tokens(formula_of("qwen3-vl-plus")))
+
+
+def test_a_video_of_a_model_without_a_formula_is_anything_up_to_the_longest_input() -> None:
+    found = need(needs("kimi-k2.5", BEIJING), "", {"kind": "video", "path": "a.mp4"})
+    assert found.input == Between(4, 260_096)
+
+
+def test_a_video_whose_frames_are_known_is_counted() -> None:
+    asked = needs()
+    asked.clip_of = lambda _: Clip(width=1280, height=720, frames=1_800, rate=30)
+    assert need(asked, "", {"kind": "video", "path": "a.mp4"}).input == Between(3 + 35_642, 40 + 35_642)
+
+
+def test_a_part_of_a_video_is_counted_alone() -> None:
+    asked = needs()
+    asked.clip_of = lambda _: Clip(width=1280, height=720, frames=18_000, rate=30)
+    part: dict[str, JsonValue] = {"kind": "video", "path": "a.mp4", "start": 60.0, "end": 120.0}
+    assert need(asked, "", part).input == Between(3 + 35_642, 40 + 35_642)
+
+
+def test_pictures_of_a_list_share_their_grids_two_and_two() -> None:
+    # 1350 by 900 pixels: 21 rows and 30 columns within 655,360 pixels would be 630; the third picture has a grid alone.
+    frames: list[JsonValue] = [{"kind": "image", "path": "receipt.jpg"} for _ in range(3)]
+    grid = video_tokens(1350, 900, 2, 32, 4_096, 655_360, 134_217_728) - 2
+    assert need(needs(), "", {"kind": "frames", "frames": frames}).input == Between(3 + 2 * grid + 2, 40 + 2 * grid + 2)
+
+
+def test_the_reservation_of_a_video_is_the_most_that_the_model_makes_of_one() -> None:
+    plan = needs().plan
+    assert plan.input_bound([], 0, [None]) == 64 + most_tokens(formula_of("qwen3-vl-plus"))
+    assert plan.input_bound([], 0, [None, None]) == plan.input_limit
+
+
+def test_the_reservation_of_a_list_of_pictures_knows_its_length() -> None:
+    assert needs().plan.input_bound([], 0, [4]) == 64 + formula_of("qwen3-vl-plus").any_frames(4).high
+
+
+def test_the_reservation_of_a_video_of_a_model_without_a_formula_is_its_longest_input() -> None:
+    plan = needs("kimi-k2.5", BEIJING).plan
+    assert plan.input_bound(["text"], 0, [None]) == plan.input_limit
 
 
 def test_high_resolution_raises_what_a_picture_can_become() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import os
 import socket
 import struct
@@ -13,26 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from batchrun.errors import MediaError
-from batchrun.media import ENCODED_LIMIT, OpenMedia, open_media
+from batchrun.media import OpenMedia, open_media
+from batchrun.media.rules import PictureRules, Preparation
+from tests.pictures import heic, picture, png
 
-
-def picture(form: str, width: int = 32, height: int = 20, mode: str = "RGB", **options: object) -> bytes:
-    out = io.BytesIO()
-    Image.new(mode, (width, height)).save(out, form, **options)
-    return out.getvalue()
-
-
-def png_head(width: int, height: int) -> bytes:
-    """Enough of a PNG for its size to be read; nothing has to be as large as it says."""
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", width, height)
+RULES = PictureRules()
 
 
 def webp_head(width: int, height: int) -> bytes:
     size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    return b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + size
+    return b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + size
 
 
 def ftyp(major: bytes, *compatible: bytes) -> bytes:
@@ -40,14 +31,14 @@ def ftyp(major: bytes, *compatible: bytes) -> bytes:
     return struct.pack(">I", len(brands) + 8) + b"ftyp" + brands + b"\0" * 100
 
 
-def opened(tmp_path: Path, content: bytes, name: str = "a.bin", limit: int = ENCODED_LIMIT) -> OpenMedia:
+def opened(tmp_path: Path, content: bytes, name: str = "a.bin", rules: PictureRules = RULES) -> OpenMedia:
     (tmp_path / name).write_bytes(content)
-    return open_media(tmp_path, name, limit=limit)
+    return open_media(tmp_path, name, Preparation(rules=rules))
 
 
-def refused(root: Path, relative: str, **options: int) -> MediaError:
+def refused(root: Path, relative: str, rules: PictureRules = RULES) -> MediaError:
     with pytest.raises(MediaError) as caught:
-        open_media(root, relative, **options)
+        open_media(root, relative, Preparation(rules=rules))
     assert caught.value.remedy
     return caught.value
 
@@ -67,18 +58,18 @@ def refused(root: Path, relative: str, **options: int) -> MediaError:
         (picture("WEBP"), "image/webp", (32, 20)),
         (picture("WEBP", lossless=True), "image/webp", (32, 20)),
         (picture("WEBP", mode="RGBA", exif=b"Exif\0\0xxxx"), "image/webp", (32, 20)),
-        (picture("TIFF"), "image/tiff", (None, None)),
-        (b"MM\0*" + b"\0" * 20, "image/tiff", (None, None)),
-        (ftyp(b"heic", b"mif1"), "image/heic", (None, None)),
-        (ftyp(b"mif1", b"mif1", b"heic"), "image/heic", (None, None)),
-        (png_head(7680, 4320), "image/png", (7680, 4320)),
+        (picture("TIFF"), "image/tiff", (32, 20)),
+        (picture("TIFF", big_endian=True), "image/tiff", (32, 20)),
+        (heic(32, 20, b"heic", b"mif1"), "image/heic", (32, 20)),
+        (heic(32, 20, b"mif1", b"mif1", b"heic"), "image/heic", (32, 20)),
+        (png(7680, 4320), "image/png", (7680, 4320)),
         (webp_head(3840, 2160), "image/webp", (3840, 2160)),
-        (png_head(11, 2200), "image/png", (11, 2200)),
+        (png(11, 2200), "image/png", (11, 2200)),
     ],
 )
 @pytest.mark.parametrize("name", ["right.jpg", "none", "lie.gif"])
 def test_content_tells_type_and_size(
-    tmp_path: Path, name: str, content: bytes, mime: str, size: tuple[int | None, int | None]
+    tmp_path: Path, name: str, content: bytes, mime: str, size: tuple[int, int]
 ) -> None:
     with opened(tmp_path, content, name) as media:
         assert (media.mime, (media.width, media.height), media.size) == (mime, size, len(content))
@@ -97,12 +88,25 @@ def test_content_tells_type_and_size(
             "media-format",
             "'a' is no picture that can be sent; its content is a video or another ISO media file.",
         ),
-        (b"BM, said the note", "media-format", "'a' is no picture that can be sent; its content is unknown."),
+        (b"BM, said the note", "media-format", "'a' is no picture that can be sent; its content is text."),
+        (b"ID3\x04\0\0", "media-format", "'a' is no picture that can be sent; its content is sound."),
         (b"\x00", "media-format", "'a' is no picture that can be sent; its content is unknown."),
-        (b"BM", "media-format", "'a' is no picture that can be sent; its content is unknown."),
+        (b"BM\0", "media-format", "'a' is no picture that can be sent; its content is unknown."),
+        (picture("JPEG", 400, 300)[:-500], "media-broken", "'a' is broken: it ends in the middle."),
+        (picture("PNG")[:-1], "media-broken", "'a' is broken: it ends in the middle."),
+        (picture("WEBP")[:-4], "media-broken", "'a' is broken: it ends in the middle."),
+        (picture("BMP")[:-10], "media-broken", "'a' is broken: it ends in the middle."),
+        (picture("TIFF", 400, 300)[: 400 * 300], "media-broken", "'a' is broken: it ends in the middle."),
+        (heic(20, 20, b"heic")[:-1], "media-broken", "'a' is broken: it ends in the middle."),
+        (ftyp(b"heic", b"mif1"), "media-broken", "'a' is broken: the HEIC header is cut or broken."),
+        (
+            png(7_072, 7_072),
+            "media-too-many-pixels",
+            "'a' has 7,072×7,072 pixels; the limit is 50,000,000 pixels.",
+        ),
         (b"\x89PNG\r\n\x1a\n", "media-broken", "'a' is broken: the PNG header is cut or isn't first."),
-        (png_head(20, 20)[:22], "media-broken", "'a' is broken: the file ends inside its header."),
-        (png_head(0, 20), "media-broken", "'a' is broken: the header says 0×20 pixels."),
+        (png(20, 20)[:22], "media-broken", "'a' is broken: the file ends inside its header."),
+        (png(0, 20), "media-broken", "'a' is broken: the header says 0×20 pixels."),
         (picture("JPEG")[:100], "media-broken", "'a' is broken: the JPEG header is cut or broken."),
         (
             b"\xff\xd8\xff\xda" + b"\0" * 20,
@@ -117,7 +121,7 @@ def test_content_tells_type_and_size(
         ),
         (b"RIFF\0\0\0\0WEBPVP9 ", "media-broken", "'a' is broken: the WEBP header is cut or unknown."),
         (picture("PNG", 10, 40), "media-too-small", "'a' has 10×40 pixels; both sides must be over 10."),
-        (png_head(2201, 11), "media-ratio", "'a' has 2,201×11 pixels; one side may be at most 200 times the other."),
+        (png(2201, 11), "media-ratio", "'a' has 2,201×11 pixels; one side may be at most 200 times the other."),
         (
             webp_head(3841, 2160),
             "media-large-format",
@@ -132,15 +136,15 @@ def test_refused_by_content(tmp_path: Path, content: bytes, code: str, message: 
 
 
 def test_the_limit_counts_the_encoded_length(tmp_path: Path) -> None:
-    content = png_head(20, 20).ljust(301, b"\0")
-    opened(tmp_path, content, "a", limit=404).close()
-    error = refused(tmp_path, "a", limit=403)
+    content = png(20, 20, 301)
+    opened(tmp_path, content, "a", rules=PictureRules(max_encoded=404)).close()
+    error = refused(tmp_path, "a", rules=PictureRules(max_encoded=403))
     assert error.message == "'a' has 404 characters as base64; the limit is 403."
 
 
 def test_the_limit_is_10_mb_of_base64(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as file:
-        file.write(png_head(20, 20))
+        file.write(png(20, 20))
         file.truncate(7_864_321)
     error = refused(tmp_path, "a")
     assert (error.code, error.message) == (
@@ -257,7 +261,7 @@ def test_a_root_that_is_no_folder_is_named(tmp_path: Path, root: str) -> None:
 @pytest.mark.parametrize("size", [100, 101, 102, 299, 300, 301])
 @pytest.mark.parametrize("chunk", [3, 99, 300, 196_608])
 def test_the_pieces_are_the_base64_of_the_file(tmp_path: Path, size: int, chunk: int) -> None:
-    content = png_head(20, 20).ljust(size, b"\xa5")
+    content = png(20, 20, size)
     with opened(tmp_path, content) as media:
         encoded = b"".join(media.read_encoded(chunk))
         assert (encoded, len(encoded)) == (base64.b64encode(content), media.encoded_size)
@@ -286,7 +290,7 @@ def test_a_chunk_that_would_put_padding_inside_is_refused(tmp_path: Path, chunk:
 
 @pytest.mark.parametrize("change", ["shorter", "longer", "other bytes"])
 def test_a_file_that_changes_is_never_sent_whole(tmp_path: Path, change: str) -> None:
-    content = png_head(20, 20).ljust(300, b"\0")
+    content = png(20, 20).ljust(300, b"\0")
     with opened(tmp_path, content, "a") as media:
         with (tmp_path / "a").open("r+b") as file:
             if change == "other bytes":

@@ -150,7 +150,7 @@ def refused(**settings: object) -> str:
         ({"media": {}, "merge_prompt": "{{ answers }}"}, "nothing to merge without `media.split`"),
         ({"merge_prompt": "Sum it up."}, "the answers about the parts are missing"),
         ({"merge_prompt": "{% x %}"}, "merge_prompt"),
-        ({"media": {"split": "1s"}}, "from 2s to 1d"),
+        ({"media": {"split": "1s"}}, "from 2s to 24h"),
         ({"media": {"split": "10"}}, "must be a duration"),
         ({"inputs": {"images": "photos"}, "prompt": "x"}, "no videos to split in `inputs.images`"),
     ],
@@ -162,3 +162,15 @@ def test_what_a_job_file_can_not_say(settings: dict[str, object], words: str) ->
 def test_the_default_merge_is_part_of_the_identity() -> None:
     assert "{{ answers }}" in str(spec().identity()["merge_prompt"])
     assert "merge_prompt" not in spec(media={}).identity()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"prompt": "{{ answers }}"}, "there is no `answers` for this source"),
+        ({"merge_prompt": "{{ part }}: {{ answers }}"}, "there is no `part` for this source"),
+        ({"media": {}, "prompt": "{{ start }}"}, "there is no `start` for this source"),
+    ],
+)
+def test_variables_that_there_are_not(settings: dict[str, object], words: str) -> None:
+    assert words in refused(inputs={"videos": "talks/*.mp4"}, **settings)

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import pytest
 
-from batchrun.errors import MediaError
 from batchrun.rows.inputs import Row
 from batchrun.rows.references import MediaRef, ReferenceProblem
 from batchrun.splitting import split_row
@@ -78,10 +77,7 @@ def test_what_merges_has_the_whole_video() -> None:
 
 
 def test_a_file_that_can_not_be_read_stays_one_row() -> None:
-    def broken(_path: str) -> float:
-        raise MediaError("no video", code="media")
-
-    (row,) = split_row(video(), TEN, broken)
+    (row,) = split_row(video(), TEN, lambda _: None)
     assert row.media == video().media
 
 
