@@ -30,7 +30,7 @@ def written_messages(variables: Mapping[str, JsonValue], sources: Sequence[Sourc
     """The messages with their pictures, of which there are as many as the body has."""
     rest = iter(sources)
     return tuple(
-        WrittenMessage(fields=message, images=tuple(next(rest) for _ in _images(message)))
+        WrittenMessage(fields=message, sources=tuple(next(rest) for _ in _images(message)))
         for message in _messages(variables)
     )
 

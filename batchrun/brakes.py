@@ -187,7 +187,9 @@ def nothing_due(job: JobFacts) -> Brake | None:
         return Brake(kind=BrakeKind.WAITING, text=waiting_text(job))
     if job.in_flight:
         later = f", and then {waiting_text(job)}" if job.waiting and job.next_at is not None else ""
-        return Brake(kind=BrakeKind.PROVIDER, text=f"nothing: the last calls are in flight{later}")
+        blocked = job.counts.get(State.BLOCKED, 0)
+        what = f"calls that {blocked:,} others wait for" if blocked else "the last calls"
+        return Brake(kind=BrakeKind.PROVIDER, text=f"nothing: {what} are in flight{later}")
     return Brake(kind=BrakeKind.WAITING, text=f"{job.open:,} items that wait for others")
 
 

@@ -30,7 +30,19 @@ from batchrun.media import OpenMedia
 from batchrun.media.decoder import Decoder
 from batchrun.media.making import open_prepared, open_prepared_data
 from batchrun.media.url import check_data_picture
-from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, Uploaded
+from batchrun.media.videos import OpenVideo, linked_video, open_video
+from batchrun.merging import ANSWERS, answers_text
+from batchrun.messages import (
+    ChatRequest,
+    FramesPart,
+    ImagePart,
+    JsonValue,
+    MediaPart,
+    Message,
+    Source,
+    TextPart,
+    Uploaded,
+)
 from batchrun.placing import placed, uploads_in
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
@@ -47,6 +59,7 @@ from batchrun.uploading import RESOLVE, Uploader
 if TYPE_CHECKING:
     from batchrun.shape import Shape
 
+Opened = TypeVar("Opened", OpenMedia, OpenVideo)
 FREE_OF_CHARGE = frozenset(
     {
         ErrorKind.RATE_LIMITED,
@@ -156,7 +169,7 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
             try:
                 await converse(body, plan, live, exchange, tools)
             finally:
-                exchange.contents = contents_of(opened)
+                exchange.contents = contents_of(call, opened)
         return concluded(call, plan, exchange, tools)
     except (MediaError, TemplateError) as error:
         return failed(call, plan, exchange, tools, ProviderError(kind_of(error), worded(error)))
@@ -200,20 +213,55 @@ def worded(error: MediaError | TemplateError) -> str:
 async def opened_request(call: Call, plan: Plan, tools: Tools) -> AsyncIterator[tuple[ChatRequest, list[OpenMedia]]]:
     """The request of an item, with its local files opened, on a thread: a disk may be slow. Raises MediaError,
     TemplateError, and ProviderError where the process stood still meanwhile."""
+    if plan.merges(call.variables):
+        said = answers_text(call.parts, plan.input_limit)
+        yield plan.request({**call.variables, ANSWERS: said}, []), []
+        return
     check_counts(call.media, plan)
     with ExitStack() as stack:
         opened: list[OpenMedia] = []
-        images: list[Source] = []
-        for media in call.media:
-            if (url := sent_as_it_is(media, plan)) is not None:
-                if not is_web(url):
-                    await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
-                images.append(url)
-                continue
-            picture = await attentive(prepared(media, plan, tools), tools, undo=OpenMedia.close)
-            opened.append(stack.enter_context(picture))
-            images.append(opened[-1])
-        yield plan.request(call.variables, images), opened
+        parts = [await opened_part(media, plan, tools, stack, opened) for media in call.media]
+        yield plan.request(call.variables, parts), opened
+
+
+async def opened_part(
+    media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> MediaPart:
+    """A picture or video of an item as a part of its request. Raises MediaError."""
+    if (frames := media.get("frames")) is not None:
+        return FramesPart(sources=await opened_frames(frames, plan, tools, stack, opened), fps=plan.sampling.fps)
+    if media.get("kind") != "video":
+        return ImagePart(source=await opened_picture(media, plan, tools, stack, opened))
+    url, path = media.get("url"), media.get("path")
+    if isinstance(url, str):
+        return linked_video(url, plan.sampling)
+    if not isinstance(path, str) or plan.media_root is None:
+        raise MediaError("a media reference without a path or a URL", code="media-reference")
+    start, end = (float(str(media[name])) if name in media else None for name in ("start", "end"))
+    opening = open_video(plan.media_root, path, plan.sampling, tools.decoder, start=start, end=end)
+    video = await attentive(opening, tools, undo=OpenVideo.close)
+    stack.callback(video.close)
+    return video.part
+
+
+async def opened_frames(
+    frames: JsonValue, plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> tuple[Source, ...]:
+    listed = [frame for frame in frames if isinstance(frame, Mapping)] if isinstance(frames, list) else []
+    plan.sampling.rules.check_list("the list of frames", len(listed))
+    return tuple([await opened_picture(frame, plan, tools, stack, opened) for frame in listed])
+
+
+async def opened_picture(
+    media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
+) -> Source:
+    if (url := sent_as_it_is(media, plan)) is not None:
+        if not is_web(url):
+            await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
+        return url
+    picture = await attentive(prepared(media, plan, tools), tools, undo=OpenMedia.close)
+    opened.append(stack.enter_context(picture))
+    return opened[-1]
 
 
 def sent_as_it_is(media: Mapping[str, JsonValue], plan: Plan) -> str | None:
@@ -236,8 +284,9 @@ async def prepared(media: Mapping[str, JsonValue], plan: Plan, tools: Tools) -> 
 
 def check_counts(media: Sequence[Mapping[str, JsonValue]], plan: Plan) -> None:
     """Raises MediaError where there are more pictures than a request may have."""
-    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in media)
-    plan.preparation.rules.check_count(len(media) - linked, linked)
+    pictures = [one for one in media if one.get("kind", "image") == "image"]
+    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in pictures)
+    plan.preparation.rules.check_count(len(pictures) - linked, linked)
 
 
 async def attentive(
@@ -286,9 +335,11 @@ def joined(answer: Answer, prefix: Prefix | None) -> Answer:
     return replace(answer, text=prefix.text + answer.text, continues=prefix.attempt_id)
 
 
-def contents_of(opened: Sequence[OpenMedia]) -> str | None:
-    """Names what was in the files, see `alike`. None where there are none, or one wasn't read to its end as it lies
-    there: what was made of it has another name than what others read."""
+def contents_of(call: Call, opened: Sequence[OpenMedia]) -> str | None:
+    """Names what was in the pictures' files, see `alike`. None where there are none, or videos among them, or one
+    wasn't read to its end as it lies there: what was made of it has another name than what others read."""
+    if any(media.get("kind", "image") != "image" for media in call.media):
+        return None
     digests = [media.digest_of_file for media in opened]
     known = [digest for digest in digests if digest is not None]
     return digest_of(known) if known and len(known) == len(digests) else None
@@ -373,8 +424,9 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
         state = State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED
         decision = Decision(state=state, next_at=call.send_at, tries=tries_of(call))
     fit = Fit()
-    if plan.shape is not None:
-        fit = fit_of(joined(fold.answer(), call.prefix), plan.shape, plan.secrets)
+    shape = plan.shape_of(call.variables)
+    if shape is not None:
+        fit = fit_of(joined(fold.answer(), call.prefix), shape, plan.secrets)
     unfit = ProviderError(ErrorKind.INVALID_ANSWER, f"the answer doesn't fit: {fit.problem}") if fit.problem else None
     if unfit is not None and plan.on_invalid != "keep":
         return failed(call, plan, exchange, tools, unfit)

@@ -317,6 +317,7 @@ class Worker:
                 reserve=self.reserve,
                 sample=self.sample,
                 continuing=self.continuing,
+                merges=self.merges,
                 at_any_time=self.at_any_time,
             )
 
@@ -336,6 +337,9 @@ class Worker:
 
     def chosen(self, connection: Connection) -> frozenset[int]:
         return self.only(connection, self.beat.worker)
+
+    def merges(self, job_id: int, item: Record) -> bool:
+        return self.plans(job_id).merges(item.variables)
 
     def continuing(self, job_id: int, item: Record) -> Continuing | None:
         return self.plans(job_id).continuing_of(item.variables)

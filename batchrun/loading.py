@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -38,13 +38,15 @@ from batchrun.foreseeing import Foreseeing
 from batchrun.foreseen import Foreseen
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.messages import JsonValue
+from batchrun.measuring import lengths_of
+from batchrun.messages import ImagePart, JsonValue
 from batchrun.needs import Needs
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
 from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
+from batchrun.splitting import split_row
 from batchrun.store import jobs as store
 from batchrun.store import sharing
 from batchrun.store.jobs import NewItem
@@ -114,10 +116,11 @@ def load(
     Raises SpecError, CatalogueError, UsageError, ChangedError; then nothing was written.
     """
     plans = prepared_all(job_file, catalogue)
+    lengths = {job.name: lengths_of(job, base) for job, _ in plans}  # before anybody has to wait for this transaction
     with writing(engine) as connection:
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
-        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows)
+        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, lengths=lengths)
         loaded = [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
     for (job, _), made in zip(plans, loaded, strict=True):
         if job.deduplicate:
@@ -195,6 +198,10 @@ class Earlier:
         self.named[place] |= bit
         return bool(before)
 
+    def is_left_out(self, item_id: int) -> bool:
+        """Whether this item was there before, and no row of this load has named it."""
+        return item_id <= self.last and not self.named[item_id // 8] & 1 << item_id % 8
+
 
 @dataclass(slots=True, kw_only=True)
 class Loader:
@@ -204,6 +211,8 @@ class Loader:
     now: datetime
     base: Path
     on_rows: Callable[[int], None]
+    lengths: Mapping[str, Mapping[str, float]]
+    """Of local videos that are to be split, in seconds, by job and path."""
     rows: int = 0
 
     def load(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
@@ -211,13 +220,14 @@ class Loader:
         last = store.last_item(self.connection)
         earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
         changed: list[str] = []
+        replaced: list[int] = []
         most: Decimal | None = Decimal(0)
         capped = loaded.cap is not None
         needs = Needs(plan, media_root(job, self.base), self.now)
         new = Foreseeing(needs)
-        for batch in batches(checked_rows(job, plan, self.base, capped=capped)):
+        for batch in batches(checked_rows(job, plan, self.base, self.lengths[job.name], capped=capped)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
-            for item in self.add(loaded, made, batch, earlier, changed):
+            for item in self.add(loaded, made, batch, earlier, changed, replaced):
                 new.add(item.variables, item.media, item.input_bound)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
@@ -226,6 +236,8 @@ class Loader:
             self.on_rows(self.rows)
         if changed:
             raise rows_changed(job, changed)
+        gone = [part for part in store.parts_never_called(self.connection, replaced) if earlier.is_left_out(part)]
+        store.remove_parts(self.connection, gone)
         self.note_foreseen(loaded, new.sums())
         self.look_for_duplicates(loaded, job)
         note_cap(loaded, job, plan, most)
@@ -337,10 +349,16 @@ class Loader:
         }
 
     def add(
-        self, loaded: Loaded, made: Sequence[NewItem], rows: Sequence[Row], earlier: Earlier, changed: list[str]
+        self,
+        loaded: Loaded,
+        made: Sequence[NewItem],
+        rows: Sequence[Row],
+        earlier: Earlier,
+        changed: list[str],
+        replaced: list[int],
     ) -> list[NewItem]:
-        """Add what is new of a batch, pass over what is known, note what has changed since it was called. Returns what
-        was added."""
+        """Add what is new of a batch, pass over what is known, note what has changed since it was called, and which
+        items were replaced. Returns what was added."""
         known = store.items_named(self.connection, loaded.job_id, [item.custom_id for item in made])
         new: dict[str, NewItem] = {}
         for item, row in zip(made, rows, strict=True):
@@ -357,6 +375,7 @@ class Loader:
                 loaded.unchanged += 1
             elif store.never_sent(self.connection, before):
                 store.replace_item(self.connection, before, item)
+                replaced.append(before.id)
                 loaded.updated += 1
             else:
                 changed.append(f"{clean(row.place)}: {difference(before, item)}" if len(changed) < SHOWN else "")
@@ -365,9 +384,18 @@ class Loader:
         return list(new.values())
 
 
-def checked_rows(job: JobSpec, plan: Plan, base: Path, *, capped: bool) -> Iterator[Row]:
-    """The rows of the source. Raises SpecError where one of them can't be asked."""
-    return read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
+def checked_rows(job: JobSpec, plan: Plan, base: Path, lengths: Mapping[str, float], *, capped: bool) -> Iterator[Row]:
+    """The rows of the source, long videos as their parts. Raises SpecError where one of them can't be asked."""
+    rows = read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
+    return rows if job.media.split is None else split_rows(rows, job.media.split, lengths)
+
+
+def split_rows(rows: Iterator[Row], split: timedelta, lengths: Mapping[str, float]) -> Iterator[Row]:
+    for row in rows:
+        try:
+            yield from split_row(row, split, lengths.get)
+        except ReferenceProblem as problem:
+            raise bad_row(row, problem.message, problem.remedy) from problem
 
 
 def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -411,11 +439,14 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         texts = plan.texts(row.variables)
     except TemplateError as error:
         raise bad_row(row, error.message, error.remedy) from error
-    if row.media and not plan.model.images:
+    check_videos(job, plan, row)
+    if any(reference.kind != "video" for reference in row.media) and not plan.model.images:
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
-    if not plan.model.rules.media_urls and any(reference.url and is_web(reference.url) for reference in row.media):
+    files = [file for reference in row.media for file in reference.files]
+    if not plan.model.rules.media_urls and any(file.url and is_web(file.url) for file in files):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
-    bound = plan.input_bound(texts, sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row))
+    pictures, lengths = sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row)
+    bound = plan.merged_bound(row.variables) if row.merges else plan.input_bound(texts, pictures, lengths)
     if bound is None and capped:
         raise bad_row(
             row,
@@ -423,6 +454,25 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
     return texts, bound
+
+
+def check_videos(job: JobSpec, plan: Plan, row: Row) -> None:
+    """Raises SpecError for videos that can't be sent so."""
+    videos = [reference for reference in row.media if reference.kind != "image"]
+    if videos and not plan.model.videos:
+        raise bad_row(row, f"{job.model} at {job.provider} takes no videos", "choose a model that does")
+    for video in videos:
+        if video.frames is not None:
+            try:
+                plan.sampling.rules.check_list("the list of frames", len(video.frames))
+            except MediaError as error:
+                raise bad_row(row, error.message.removesuffix("."), error.remedy) from error
+        elif video.url is not None and plan.sampling.max_frames is not None and not plan.sampling.sends_max_frames:
+            raise bad_row(
+                row,
+                f"media.max_frames can't be sent to {job.provider}, and this video is fetched by the server",
+                "delete it and lower media.fps, or use DashScope's native protocol: provider: dashscope/singapore",
+            )
 
 
 def lengths_of_videos(row: Row) -> list[int | None]:
@@ -447,7 +497,9 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
         variables=row.variables,
         media=media,
         input_bound=bound,
-        request_hash=request_name(texts, media, row_hash) if job.deduplicate else None,
+        request_hash=request_name(texts, media, row_hash) if job.deduplicate and not row.merges else None,
+        part_of=row.part_of,
+        merges=row.merges,
     )
 
 
@@ -464,7 +516,7 @@ def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]
     """Refuses a written request that the vendor would refuse, or that a budget can't hold. Raises ReferenceProblem."""
 
     def check(row: Row) -> None:
-        images = [reference.url for reference in row.media if reference.url is not None]
+        images = [ImagePart(source=reference.url) for reference in row.media if reference.url is not None]
         try:
             request = plan.request(row.variables, images)
             check_sizes(request, plan.model)

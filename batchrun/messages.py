@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from batchrun.media import OpenMedia
+from typing import Literal, Protocol, TypeAlias
 
 Role = Literal["system", "user", "assistant"]
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
@@ -16,6 +13,32 @@ JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[st
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextPart:
     text: str
+
+
+class Encoded(Protocol):
+    """A local file, or a part of one, that goes out as base64 of its own bytes."""
+
+    @property
+    def mime(self) -> str: ...
+
+    @property
+    def encoded_size(self) -> int:
+        """Characters of base64."""
+        ...
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the raw bytes in hexadecimal; None until they were read to their end once."""
+        ...
+
+    def read_encoded(self) -> Iterator[bytes]:
+        """Exactly `encoded_size` bytes of base64, from the beginning each time. Raises MediaError."""
+        ...
+
+
+Source: TypeAlias = "str | Encoded | Uploaded"
+"""An http(s) or data URL, sent as it is; an opened local file, sent as a data URL of its own bytes; or a file that was
+uploaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +56,37 @@ class Uploaded:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePart:
     source: Source
-    """An http(s) or data URL, sent as it is; an opened local file, sent as a data URL of its own bytes; or a file that
-    was uploaded."""
 
 
-Part = TextPart | ImagePart
-Source: TypeAlias = "str | OpenMedia | Uploaded"
-"""Where a picture comes from, as in an ImagePart."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoPart:
+    """A video as a file (contract C4, C7, N4)."""
+
+    source: Source
+    fps: float | None = None
+    """Frames per second of it that the server looks at; None leaves its default."""
+    max_frames: int | None = None
+    """How many it looks at at most; the native wire form alone can say it (contract T27)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramesPart:
+    """A video as a list of its pictures (contract C5, C8, N5)."""
+
+    sources: tuple[Source, ...]
+    fps: float | None = None
+    """Pictures per second of the video; None leaves the server's default."""
+
+
+MediaPart = ImagePart | VideoPart | FramesPart
+Part = TextPart | MediaPart
+
+
+def sources_of(part: Part) -> tuple[Source, ...]:
+    """What a part consists of besides text, in its order."""
+    if isinstance(part, TextPart):
+        return ()
+    return part.sources if isinstance(part, FramesPart) else (part.source,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +98,9 @@ class Message:
     """The beginning of an answer, one TextPart of the assistant's: the model goes on behind it (contract 8.7)."""
 
     @property
-    def images(self) -> tuple[Source, ...]:
-        """Its pictures, in their order."""
-        return tuple(part.source for part in self.parts if isinstance(part, ImagePart))
+    def sources(self) -> tuple[Source, ...]:
+        """Its pictures and videos, in their order; of a list of frames each."""
+        return tuple(source for part in self.parts for source in sources_of(part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +109,7 @@ class WrittenMessage:
 
     fields: Mapping[str, JsonValue]
     """With `image_url` of its parts lacking their `url`."""
-    images: tuple[Source, ...] = ()
+    sources: tuple[Source, ...] = ()
     """One for each image part, in their order."""
 
 

@@ -74,6 +74,8 @@ class Needs:
     ) -> Need | None:
         """Of a row with these texts and media; None where one of them can't be sent, so that no call will be made."""
         params, thinking = self.plan.asked(variables)
+        if self.plan.merges(variables):
+            return self.merged(variables, texts)
         pictures, videos = self.plan.model.picture_tokens, self.plan.model.video_tokens
         if self.is_open(variables):
             pictures = videos = None
@@ -92,6 +94,13 @@ class Needs:
         answer = Between(LEAST_ANSWER, self.plan.output_bound(variables))
         cost = self.cost(tokens, answer, self.plan.model.may_think(thinking))
         return Need(input=tokens, output=answer, cost=cost)
+
+    def merged(self, variables: Mapping[str, JsonValue], texts: list[str]) -> Need:
+        """Of an item that merges what parts say, of which nothing is known yet but how long it can be at most."""
+        tokens = Between(self.words(variables, texts).low, self.plan.merged_bound(variables))
+        answer = Between(LEAST_ANSWER, self.plan.output_bound(variables))
+        may_think = self.plan.model.may_think(self.plan.asked(variables)[1])
+        return Need(input=tokens, output=answer, cost=self.cost(tokens, answer, may_think))
 
     def is_open(self, variables: Mapping[str, JsonValue]) -> bool:
         """Whether the pictures of a written request have bounds beside them, so that they may become of any size."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from batchrun.dialects.writing import is_web
 from batchrun.linkcheck import LinkCheck
-from batchrun.messages import ChatRequest, ImagePart, Message, Part, Source, Uploaded, WrittenMessage
+from batchrun.media import OpenMedia
+from batchrun.messages import ChatRequest, FramesPart, ImagePart, Message, Part, Source, Uploaded, WrittenMessage
 from batchrun.plan import Plan
 from batchrun.uploading import Uploader
 
@@ -23,7 +24,7 @@ async def placed(
 
 
 def uploads_in(request: ChatRequest) -> list[Uploaded]:
-    return [image for message in request.messages for image in message.images if isinstance(image, Uploaded)]
+    return [image for message in request.messages for image in message.sources if isinstance(image, Uploaded)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +36,15 @@ class Place:
 
     async def message(self, message: Message | WrittenMessage) -> Message | WrittenMessage:
         if isinstance(message, WrittenMessage):
-            return replace(message, images=tuple([await self.source(image) for image in message.images]))
+            return replace(message, sources=tuple([await self.source(source) for source in message.sources]))
         return replace(message, parts=tuple([await self.part(part) for part in message.parts]))
 
     async def part(self, part: Part) -> Part:
-        return replace(part, source=await self.source(part.source)) if isinstance(part, ImagePart) else part
+        if isinstance(part, ImagePart):
+            return replace(part, source=await self.source(part.source))
+        if isinstance(part, FramesPart):
+            return replace(part, sources=tuple([await self.source(source) for source in part.sources]))
+        return part
 
     async def source(self, source: Source) -> Source:
         if isinstance(source, str):
@@ -47,7 +52,7 @@ class Place:
                 await self.links.check(source, self.plan.checked_hosts)
             return source
         rules = self.plan.uploads
-        if rules is None or isinstance(source, Uploaded):
+        if rules is None or not isinstance(source, OpenMedia):
             return source
         if rules.which == "large" and source.encoded_size <= self.plan.model.rules.pictures.max_encoded:
             return source

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -25,17 +26,18 @@ from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.jobfile.template import Template
 from batchrun.media import RAW_LIMIT
 from batchrun.media.rules import Preparation
+from batchrun.media.videos import Sampling
+from batchrun.merging import ANSWERS, is_merged
 from batchrun.messages import (
     ChatRequest,
-    ImagePart,
     JsonValue,
+    MediaPart,
     Message,
-    Part,
     Role,
-    Source,
     TextPart,
     Thinking,
     WrittenMessage,
+    sources_of,
 )
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
@@ -51,6 +53,9 @@ TOOL_TOKENS = 512
 """Room for what a chat template says about tools before it names them."""
 READ = ("tools", "response_format")
 """Parameters whose text the model may read."""
+HEADING_TOKENS = 64
+"""Room for the times above an answer that is merged."""
+NO_SOUND = "models don't hear: the sound of the videos isn't part of what they are asked about"
 _NOTHING: Mapping[str, JsonValue] = {}
 
 
@@ -68,6 +73,15 @@ class Said:
 
     role: Role
     template: Template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merging:
+    """The request of an item that merges answers: of text alone."""
+
+    said: tuple[Said, ...]
+    params: Mapping[str, JsonValue]
+    """Those of the job, without tools and the form of the answers about the parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +117,12 @@ class Plan:
     """Which files go to the vendor's storage before the call, and how; None for none."""
     preparation: Preparation = field(default_factory=Preparation)
     """What is done to pictures before they are sent."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How videos are sent."""
     shape: Shape | None = None
     """The form that answers are to have."""
+    merging: Merging | None = None
+    """How the answers about the parts of a video become one; None where no video is split."""
     on_invalid: OnInvalid = "keep"
     notes: tuple[str, ...] = ()
     """What the user should know of what isn't sent."""
@@ -119,36 +137,55 @@ class Plan:
         and fields of a written request. Raises TemplateError."""
         if self.written:
             return written_texts(variables)
+        if self.merging is not None and is_merged(variables):  # the answers to come are no part of its prompt
+            return [said.template.render({ANSWERS: "", **variables}) for said in self.merging.said]
         return [*(said.template.render(variables) for said in self.said), *self.beside]
+
+    def merges(self, variables: Mapping[str, JsonValue]) -> bool:
+        """Whether the item with these variables merges the answers about the parts of a video."""
+        return self.merging is not None and is_merged(variables)
+
+    def said_of(self, variables: Mapping[str, JsonValue]) -> tuple[Said, ...]:
+        """The messages of the item with these variables, to be filled in."""
+        return self.merging.said if self.merging is not None and is_merged(variables) else self.said
+
+    def shape_of(self, variables: Mapping[str, JsonValue]) -> Shape | None:
+        """The form that the answer to the request with these variables is to have."""
+        return None if self.merges(variables) else self.shape
 
     @property
     def beside(self) -> list[str]:
         """What the model reads beside the messages."""
         return [json.dumps(self.params[name], ensure_ascii=False) for name in READ if name in self.params]
 
-    def request(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> ChatRequest:
+    def request(self, variables: Mapping[str, JsonValue], media: Sequence[MediaPart]) -> ChatRequest:
         """The request of an item. Raises TemplateError."""
         messages: Sequence[Message | WrittenMessage]
-        messages = written_messages(variables, images) if self.written else self.messages(variables, images)
+        if self.written:
+            messages = written_messages(variables, [source for part in media for source in sources_of(part)])
+        else:
+            messages = self.messages(variables, media)
         params, thinking = self.asked(variables)
         return ChatRequest(
             model=self.model.id, messages=tuple(messages), params=params, thinking=thinking, stream=self.stream
         )
 
-    def messages(self, variables: Mapping[str, JsonValue], images: Sequence[Source]) -> list[Message]:
-        """Pictures stand in the last message, before its text. Raises TemplateError."""
-        pictures: tuple[Part, ...] = tuple(ImagePart(source=image) for image in images)
-        last = len(self.said) - 1
+    def messages(self, variables: Mapping[str, JsonValue], media: Sequence[MediaPart]) -> list[Message]:
+        """Media stand in the last message, before its text. Raises TemplateError."""
+        said_here = self.said_of(variables)
+        last = len(said_here) - 1
         return [
             Message(
                 role=said.role,
-                parts=(*(pictures if number == last else ()), TextPart(text=said.template.render(variables))),
+                parts=(*(media if number == last else ()), TextPart(text=said.template.render(variables))),
             )
-            for number, said in enumerate(self.said)
+            for number, said in enumerate(said_here)
         ]
 
     def asked(self, variables: Mapping[str, JsonValue]) -> tuple[Mapping[str, JsonValue], Thinking | None]:
         """The parameters of an item's request, and what it says about thinking."""
+        if self.merging is not None and is_merged(variables):
+            return self.merging.params, self.thinking
         if not self.written:
             return self.params, self.thinking
         return written_params(variables), written_thinking(variables, by_default=self.model.thinks_by_default)
@@ -195,6 +232,19 @@ class Plan:
             return limit
         bound = words + sum(known)
         return bound if limit is None else min(bound, limit)
+
+    def merged_bound(self, variables: Mapping[str, JsonValue]) -> int | None:
+        """Most input tokens of an item that merges: of its prompt, and for each part a heading and the longest answer
+        that it can have, which is one token in for each out. None where that isn't known. Raises TemplateError."""
+        parts, longest = variables.get("parts"), self.output_bound()
+        if not isinstance(parts, int) or longest is None:
+            return self.input_limit
+        if self.continuing is not None:
+            longest *= self.policy.attempts
+        prompt = self.input_bound(self.texts(variables), 0)
+        mentions = sum(said.template.source.count(ANSWERS) for said in self.said_of(variables))
+        bound = (prompt or 0) + mentions * parts * (longest + HEADING_TOKENS)
+        return bound if self.input_limit is None else min(bound, self.input_limit)
 
     def video_bound(self, frames: int | None) -> int | None:
         """The most that a video can become, or a list of so many pictures; None where no formula is published."""
@@ -272,7 +322,9 @@ def prepare(
         checked_hosts=checked_hosts(spec, settings),
         uploads=upload_rules(spec, endpoint, dialect, settings),
         preparation=preparation(spec, model),
+        sampling=sampling_of(spec, endpoint, model),
         shape=shape_of(spec),
+        merging=merging_of(spec),
         on_invalid=spec.on_invalid,
         notes=(*asked.notes, *notes_on_media(spec)),
     )
@@ -329,6 +381,16 @@ def upload_rules(spec: JobSpec, endpoint: Endpoint, dialect: Dialect, settings: 
     )
 
 
+def merging_of(spec: JobSpec) -> Merging | None:
+    """Its instructions are the system's; what a conversation shows of the answers about parts isn't said here."""
+    if spec.merging is None:
+        return None
+    system = tuple(said for said in said_in(spec) if said.role == "system")
+    prompt = Said(role="user", template=Template(spec.merging))
+    params = {name: value for name, value in spec.params.items() if name != "response_format"}
+    return Merging(said=(*system, prompt), params=params)
+
+
 def shape_of(spec: JobSpec) -> Shape | None:
     if spec.response_schema is None:
         return None
@@ -362,9 +424,28 @@ def check_continuing(spec: JobSpec, plan: Plan) -> None:
         )
 
 
+def sampling_of(spec: JobSpec, endpoint: Endpoint, model: Model) -> Sampling:
+    """How the videos of the job are sent."""
+    asked = spec.media
+    plain = Sampling(
+        how=asked.video,
+        fps=asked.fps,
+        max_frames=asked.max_frames,
+        sends_max_frames=endpoint.dialect == "native",
+        rules=model.video_rules,
+    )
+    formula = model.video_tokens
+    if formula is None:
+        return plain
+    frame, total = formula.frame_pixels[1], formula.total_pixels[1]
+    return replace(plain, factor=formula.factor, frame_pixels=frame, total_pixels=total)
+
+
 def notes_on_media(spec: JobSpec) -> list[str]:
-    """What `media` asks for in vain."""
+    """What `media` asks for in vain, and what no model does with a video."""
     notes = []
+    if spec.inputs.kind == "videos":
+        notes.append(NO_SOUND)
     if spec.inputs.kind == "urls" and (spec.media.strip or spec.media.oversize == "shrink"):
         notes.append("the vendor fetches the pictures itself: they are neither shrunk nor stripped")
     if spec.media.max_pixels is not None and spec.params.get("vl_high_resolution_images") is True:
@@ -409,6 +490,7 @@ def check_request(spec: JobSpec, plan: Plan) -> None:
             code="model-without-images",
             remedy="choose a model that does; `batchrun models` lists them",
         )
+    check_videos(spec, plan)
     parts = (TextPart(text="x"),)
     request = ChatRequest(
         model=spec.model,
@@ -422,6 +504,24 @@ def check_request(spec: JobSpec, plan: Plan) -> None:
         plan.dialect.encode(request, plan.model.rules)
     except ProviderError as error:
         raise UsageError(error.message, code="request-refused", remedy=error.remedy) from error
+
+
+def check_videos(spec: JobSpec, plan: Plan) -> None:
+    """Raises UsageError for videos that no call can be made with."""
+    if spec.inputs.kind != "videos":
+        return
+    if not plan.model.videos:
+        raise UsageError(
+            f"{spec.model} at {spec.provider} takes no videos",
+            code="model-without-videos",
+            remedy="choose a model that does; `batchrun models` lists them",
+        )
+    if find_spec("av") is None:
+        raise UsageError(
+            "local videos need another package",
+            code="video-extra",
+            remedy="install it: pip install 'batchrun[video]'",
+        )
 
 
 def headers_of(endpoint: Endpoint, dialect: Dialect, settings: Settings | None, *, stream: bool) -> dict[str, str]:

@@ -19,7 +19,7 @@ from batchrun.database import (
     reading,
 )
 from batchrun.errors import UsageError
-from batchrun.output.export import ExportSummary, Format
+from batchrun.output.export import IN_FOLDERS, ExportSummary, Format
 from batchrun.output.export import export as export_job
 from batchrun.reports.cost import By, CostLine, cost_by
 from batchrun.reports.jobs import find_jobs, one_job
@@ -90,14 +90,15 @@ def export(
     database: Place = None,
     catalogue: str | Path | None = None,
 ) -> ExportSummary:
-    """Write the results of a job to a file, whole or not at all; for `sidecar`, a text file for each item to a folder.
+    """Write the results of a job to a file, whole or not at all; for `sidecar`, `markdown` and `srt`, a file for each
+    item, or for each video with what was said about all its parts, to a folder.
 
-    `out` is a path, or a binary file that stays open; for `sidecar` None takes the folder that the job names. `raw`
+    `out` is a path, or a binary file that stays open; for such a folder None takes the folder that the job names. `raw`
     leaves cells of a CSV alone that a spreadsheet would take for formulas. `errors` is where the form `openai` tells of
     items without an answer. The catalogue is needed for `openai-requests` only, which renders the requests of a job.
     """
     one_of("output_format", output_format, get_args(Format))
-    if out is None and output_format != "sidecar":
+    if out is None and output_format not in IN_FOLDERS:
         raise UsageError(f"{output_format} needs a file to go to", code="usage", remedy="give it as `out`")
     target, wanted = Path(out) if isinstance(out, str) else out, None if states is None else states_of(states)
     with opened(database) as engine:

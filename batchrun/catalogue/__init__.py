@@ -32,6 +32,7 @@ from batchrun.clips import VideoFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
 from batchrun.media.rules import FORMAT_NAMES, PictureRules
+from batchrun.media.videos import VideoRules
 from batchrun.messages import Thinking
 from batchrun.pricing import Price, Tier
 from batchrun.showing import clean, listing
@@ -92,10 +93,12 @@ class Model:
     """The most that one picture can become, marks included."""
     picture_tokens: PictureFormula | None = None
     """How pictures are counted; None where no formula is published."""
-    pixel_bounds: tuple[int, int] | None = None
-    """The lowest and the highest `min_pixels` and `max_pixels` that a request may ask for; None where it takes none."""
     video_tokens: VideoFormula | None = None
     """The same of videos and image lists."""
+    video_rules: VideoRules = field(default_factory=VideoRules)
+    """What is taken of a video."""
+    pixel_bounds: tuple[int, int] | None = None
+    """The lowest and the highest `min_pixels` and `max_pixels` that a request may ask for; None where it takes none."""
     structured: Structured | None = None
     """None is not known."""
     tools: bool | None = None
@@ -357,8 +360,9 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry, pictures: PicturesEn
         max_output=entry.max_output,
         max_image_tokens=entry.max_image_tokens,
         picture_tokens=_formula(entry),
-        pixel_bounds=None if entry.pixel_bounds is None else (entry.pixel_bounds[0], entry.pixel_bounds[1]),
         video_tokens=_video_formula(entry),
+        video_rules=_video_rules(entry),
+        pixel_bounds=None if entry.pixel_bounds is None else (entry.pixel_bounds[0], entry.pixel_bounds[1]),
         structured=_structured(entry),
         tools=entry.tools,
         retired_on=retirement.on if retirement else None,
@@ -411,6 +415,18 @@ def _video_formula(entry: ModelEntry) -> VideoFormula | None:
         frame_pixels=bounds[1],
         total_pixels=bounds[2],
     )
+
+
+def _video_rules(entry: ModelEntry) -> VideoRules:
+    written = entry.video_rules
+    if written is None:
+        return VideoRules()
+    rules = VideoRules(url_bytes=written.url_bytes)
+    if written.frames is not None:
+        rules = replace(rules, frames=(written.frames[0], written.frames[1]))
+    if written.seconds is not None:
+        rules = replace(rules, seconds=(written.seconds[0], written.seconds[1]))
+    return rules
 
 
 def _limits(entry: ModelEntry) -> Limits:

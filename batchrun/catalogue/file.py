@@ -186,6 +186,16 @@ class VideoTokensEntry(Entry):
     checked_on: Day | None = None
 
 
+class VideosEntry(Entry):
+    """What is taken of a video (contract 5.2)."""
+
+    frames: Annotated[list[Tokens], AfterValidator(_check_bounds)] | None = None
+    seconds: Annotated[list[Tokens], AfterValidator(_check_bounds)] | None = None
+    url_bytes: Allowance | None = None
+    source: str = ""
+    checked_on: Day | None = None
+
+
 class StructuredEntry(Entry):
     form: Literal["json_schema", "json_object", "none"]
     while_thinking: bool = False
@@ -216,9 +226,10 @@ class ModelEntry(Entry):
     max_output: Tokens | None = None
     max_image_tokens: Tokens | None = None
     picture_tokens: PictureTokensEntry | None = None
+    video_tokens: VideoTokensEntry | None = None
+    video_rules: VideosEntry | None = None
     pixel_bounds: PixelBounds | None = None
     pictures: PicturesEntry | None = None
-    video_tokens: VideoTokensEntry | None = None
     source: str = ""
     checked_on: Day | None = None
     limits: LimitsEntry | None = None

@@ -14,7 +14,7 @@ from batchrun.cli.options import Database, JobName, Simulated, States, chosen
 from batchrun.cli.render import Screen, screen
 from batchrun.cli.run import CatalogueOption
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, UsageError
-from batchrun.output.export import ExportSummary
+from batchrun.output.export import IN_FOLDERS, ExportSummary
 from batchrun.output.sidecar import Sidecars
 
 
@@ -22,6 +22,8 @@ class Kind(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     SIDECAR = "sidecar"
+    MARKDOWN = "markdown"
+    SRT = "srt"
     OPENAI = "openai"
     OPENAI_REQUESTS = "openai-requests"
 
@@ -33,13 +35,16 @@ def command(
         Kind,
         typer.Option(
             "--format",
-            help="jsonl loses nothing, csv is for spreadsheets, sidecar is a text beside each picture, openai is the "
+            help="jsonl loses nothing, csv is for spreadsheets, sidecar is a text beside each picture, "
+            "markdown a document of each video with its parts and cost, srt its subtitles, openai is the "
             "output of a batch service, openai-requests the input for one: what was not called yet.",
         ),
     ] = Kind.JSONL,
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", help="File, or - for standard output (default); for sidecars a folder."),
+        typer.Option(
+            "--out", "-o", help="File, or - for standard output (default); for sidecar, markdown, srt a folder."
+        ),
     ] = None,
     errors: Annotated[
         Path | None,
@@ -56,7 +61,8 @@ def command(
 ) -> int:
     """Write the results of a job to a file, whole or not at all.
 
-    Sidecars are named as the job's `output` says. Files that are there already stay, unless --overwrite is given.
+    Sidecars are named as the job's `output` says, documents and subtitles as their videos are; they go where `output`
+    says, else beside the media. Files that are there already stay, unless --overwrite is given.
 
     Example: batchrun export caption-catalogue --format csv --out captions.csv
     """
@@ -87,9 +93,9 @@ def command(
 
 
 def target(kind: Kind, out: str | None) -> Path | BinaryIO | None:
-    if kind is Kind.SIDECAR:
+    if kind.value in IN_FOLDERS:
         if out == "-":
-            raise UsageError("sidecars are many files", code="usage", remedy="name a folder with --out, or none")
+            raise UsageError(f"{kind.value} is many files", code="usage", remedy="name a folder with --out, or none")
         return None if out is None else Path(out)
     return sys.stdout.buffer if out in (None, "-") else Path(str(out))
 

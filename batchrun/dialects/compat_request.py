@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from batchrun.bodies import is_image, with_url
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
-from batchrun.dialects.writing import Placeholders, check_request, image_fields, other_params, partial_fields
-from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart, WrittenMessage
+from batchrun.dialects.writing import (
+    Placeholders,
+    check_request,
+    image_fields,
+    invalid,
+    other_params,
+    partial_fields,
+    plain_number,
+)
+from batchrun.messages import ChatRequest, FramesPart, JsonValue, Message, Part, TextPart, VideoPart, WrittenMessage
 
 REFUSED_FIELDS: dict[str, str] = {
     "max_frames": "It doesn't exist in this wire form.",
@@ -22,8 +30,7 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
     """The request's JSON; local files go out between its pieces as base64 of their own bytes.
 
     The same request gives the same bytes: fields stand in one order, parameters by name. Raises
-    ProviderError(INVALID) for a parameter that may not be sent or can't be written, and MediaError for an image URL
-    of no use.
+    ProviderError(INVALID) for a parameter that may not be sent or can't be written, and MediaError for a URL of no use.
     """
     check_request(request, rules, REFUSED_FIELDS)
     places, images = Placeholders(rules.pictures), image_fields(request)
@@ -61,7 +68,20 @@ def _message(
 def _part(part: Part, images: Mapping[str, JsonValue], places: Placeholders) -> dict[str, JsonValue]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
+    if isinstance(part, VideoPart):
+        return {"type": "video_url", "video_url": {"url": places.video_address(part.source)}, **_rate(part)}
+    if isinstance(part, FramesPart):
+        return {"type": "video", "video": [places.address(source) for source in part.sources], **_rate(part)}
     return {"type": "image_url", "image_url": {"url": places.address(part.source)}, **images}
+
+
+def _rate(part: VideoPart | FramesPart) -> dict[str, JsonValue]:
+    """What stands beside a video, and not in it (contract C4)."""
+    if isinstance(part, VideoPart) and part.max_frames is not None:
+        raise invalid(
+            "`max_frames` can't be sent in this wire form.", "Delete `media.max_frames`, or lower `media.fps`."
+        )
+    return {} if part.fps is None else {"fps": plain_number(part.fps)}
 
 
 def _written(message: WrittenMessage, places: Placeholders) -> Mapping[str, JsonValue]:
@@ -69,6 +89,6 @@ def _written(message: WrittenMessage, places: Placeholders) -> Mapping[str, Json
     content = message.fields.get("content")
     if not isinstance(content, list):
         return message.fields
-    urls = iter([places.address(source) for source in message.images])
+    urls = iter([places.address(source) for source in message.sources])
     parts = [with_url(part, next(urls)) if isinstance(part, Mapping) and is_image(part) else part for part in content]
     return {**message.fields, "content": parts}

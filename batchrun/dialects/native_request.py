@@ -9,9 +9,17 @@ from collections.abc import Iterator, Mapping
 
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
-from batchrun.dialects.writing import Placeholders, check_request, image_fields, invalid, other_params, partial_fields
+from batchrun.dialects.writing import (
+    Placeholders,
+    check_request,
+    image_fields,
+    invalid,
+    other_params,
+    partial_fields,
+    plain_number,
+)
 from batchrun.errors import ProviderError
-from batchrun.messages import ChatRequest, JsonValue, Message, Part, TextPart, WrittenMessage
+from batchrun.messages import ChatRequest, FramesPart, JsonValue, Message, Part, TextPart, VideoPart, WrittenMessage
 
 TEXT_TASK = "text-generation"
 """The task whose messages are plain texts, and whose answers must be asked for as messages; others take parts."""
@@ -30,8 +38,8 @@ def encode(request: ChatRequest, rules: ModelRules) -> Body:
     """The request's JSON; local files go out between its pieces as base64 of their own bytes.
 
     The same request gives the same bytes: fields stand in one order, parameters by name. Raises
-    ProviderError(INVALID) for a parameter that may not be sent or can't be written, and for an image in a task of
-    text; MediaError for an image URL of no use.
+    ProviderError(INVALID) for a parameter that may not be sent or can't be written, and for media in a task of
+    text; MediaError for a URL of no use.
     """
     check_request(request, rules, REFUSED_FIELDS)
     places = Placeholders(rules.pictures)
@@ -75,7 +83,7 @@ def _message(
 def _text(model: str, message: Message) -> str:
     """Several texts are one after the other, as the models' own templates put them."""
     texts = [part.text for part in message.parts if isinstance(part, TextPart)]
-    if message.images:
+    if message.sources:
         raise _no_pictures(model)
     return "".join(texts)
 
@@ -87,16 +95,25 @@ def _parts(message: Message, images: Mapping[str, JsonValue], places: Placeholde
 def _part(part: Part, images: Mapping[str, JsonValue], places: Placeholders) -> dict[str, JsonValue]:
     if isinstance(part, TextPart):
         return {"text": part.text}
+    if isinstance(part, VideoPart):
+        most: dict[str, JsonValue] = {} if part.max_frames is None else {"max_frames": part.max_frames}
+        return {"video": places.video_address(part.source), **_rate(part), **most}
+    if isinstance(part, FramesPart):
+        return {"video": [places.address(source) for source in part.sources], **_rate(part)}
     return {"image": places.address(part.source), **images}
+
+
+def _rate(part: VideoPart | FramesPart) -> dict[str, JsonValue]:
+    return {} if part.fps is None else {"fps": plain_number(part.fps)}
 
 
 def _written(model: str, message: WrittenMessage, texts_only: bool, places: Placeholders) -> dict[str, JsonValue]:
     """A message of the compat form in this one; what its parts say beside their kind stays."""
     content = message.fields.get("content")
-    if texts_only and message.images:
+    if texts_only and message.sources:
         raise _no_pictures(model)
     if isinstance(content, list):
-        urls = iter([places.address(source) for source in message.images])
+        urls = iter([places.address(source) for source in message.sources])
         parts = [_written_part(part, urls) for part in content]
     else:
         parts = [] if content is None else [{"text": content}]
@@ -119,5 +136,5 @@ def _written_part(part: JsonValue, urls: Iterator[str]) -> dict[str, JsonValue]:
 def _no_pictures(model: str) -> ProviderError:
     return invalid(
         f"{model} takes text only in this wire form.",
-        f"If it takes pictures, its `native_task` in the catalogue is not {TEXT_TASK}.",
+        f"If it takes pictures and videos, its `native_task` in the catalogue is not {TEXT_TASK}.",
     )

@@ -10,10 +10,9 @@ from functools import cached_property
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
-from batchrun.media import OpenMedia
 from batchrun.media.rules import PictureRules
-from batchrun.media.url import check_image_url
-from batchrun.messages import ChatRequest, JsonValue, Message, Source, TextPart, Uploaded
+from batchrun.media.url import check_image_url, check_video_url
+from batchrun.messages import ChatRequest, Encoded, JsonValue, Message, Source, TextPart, Uploaded
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
 """Parameters that stand in each image part, beside the image (contract 2.6)."""
@@ -39,7 +38,7 @@ LONG_URL = 65_536
 
 
 class Placeholders:
-    """The addresses of a request's images; a word that nobody can guess stands where long ones will go."""
+    """The addresses of a request's media; a word that nobody can guess stands where long ones will go."""
 
     def __init__(self, rules: PictureRules) -> None:
         self.rules = rules
@@ -50,12 +49,22 @@ class Placeholders:
         return secrets.token_hex(16)
 
     def address(self, source: Source) -> str:
+        """Of a picture. Raises MediaError for a URL of no use."""
+        if isinstance(source, str):
+            check_image_url(source, self.rules)
+        return self._placed(source)
+
+    def video_address(self, source: Source) -> str:
         """Raises MediaError for a URL of no use."""
+        if isinstance(source, str):
+            check_video_url(source)
+        return self._placed(source)
+
+    def _placed(self, source: Source) -> str:
         if isinstance(source, Uploaded):
             return source.url
         if not isinstance(source, str):
             return f"data:{source.mime};base64,{self.word}"
-        check_image_url(source, self.rules)
         return self.word if _is_long(source) else source
 
     def body(self, fields: Mapping[str, JsonValue], request: ChatRequest) -> Body:
@@ -82,8 +91,8 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
         raise invalid("`n` asks for several answers to one item.", "Remove `n`; repeat the row to get several answers.")
     empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
     if not request.messages or empty:
-        raise invalid("The request has a message without text or image.", "Give the item a prompt.")
-    if not rules.media_urls and any(is_web(source) for message in request.messages for source in message.images):
+        raise invalid("The request has a message without text, picture or video.", "Give the item a prompt.")
+    if not rules.media_urls and any(is_web(source) for message in request.messages for source in message.sources):
         raise invalid(NO_MEDIA_URLS.format(model=request.model), MEDIA_AS_FILES)
 
 
@@ -103,6 +112,11 @@ def other_params(request: ChatRequest) -> dict[str, JsonValue]:
     return {name: request.params[name] for name in sorted(request.params) if name not in IMAGE_FIELDS}
 
 
+def plain_number(number: float) -> float:
+    """2 and not 2.0, as people write it."""
+    return int(number) if number == int(number) else number
+
+
 def is_web(source: Source) -> bool:
     """Whether the server would have to fetch it."""
     return isinstance(source, str) and source[:5].lower() != "data:"
@@ -117,10 +131,10 @@ def _is_long(source: str) -> bool:
     return len(source) > LONG_URL and source[:5].lower() == "data:"
 
 
-def _apart(request: ChatRequest) -> list[bytes | OpenMedia]:
+def _apart(request: ChatRequest) -> list[bytes | Encoded]:
     """What goes out between the pieces of the request, in the order of the parts: local files, long data URLs."""
-    apart: list[bytes | OpenMedia] = []
-    for source in (source for message in request.messages for source in message.images):
+    apart: list[bytes | Encoded] = []
+    for source in (source for message in request.messages for source in message.sources):
         if isinstance(source, str):
             apart += [source.encode()] if _is_long(source) else []
         elif not isinstance(source, Uploaded):
@@ -128,7 +142,7 @@ def _apart(request: ChatRequest) -> list[bytes | OpenMedia]:
     return apart
 
 
-def _interleave(texts: Sequence[bytes], apart: Sequence[bytes | OpenMedia]) -> Iterator[bytes | OpenMedia]:
+def _interleave(texts: Sequence[bytes], apart: Sequence[bytes | Encoded]) -> Iterator[bytes | Encoded]:
     """The first text, the first piece that stands apart, the second text, and so on to the last text."""
     yield texts[0]
     for piece, text in zip(apart, texts[1:], strict=True):

@@ -14,6 +14,7 @@ from batchrun.errors import TemplateError
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
 from batchrun.loading import Earlier, asked, batches, checked_rows, media_of
+from batchrun.measuring import lengths_of
 from batchrun.needs import Need, Needs
 from batchrun.reports.measured import Measured, limits_of, measured, open_items
 from batchrun.states import OPEN, State
@@ -126,7 +127,7 @@ def survey(
     last = 0 if known is None else known.last_item()
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
-    for batch in batches(checked_rows(job, needs.plan, base, capped=capped)):
+    for batch in batches(checked_rows(job, needs.plan, base, lengths_of(job, base), capped=capped)):
         items = {} if known is None else known.measured([row.custom_id for row in batch])
         for row in batch:
             texts, bound = asked(job, needs.plan, row, capped=capped)

@@ -44,10 +44,10 @@ def parse_duration(value: object) -> timedelta:
     return timedelta(seconds=sum(int(digits or 0) * seconds for digits, (_, seconds) in pairs))
 
 
-def check_duration(value: timedelta, *, longest: timedelta) -> timedelta:
-    """Refuse what is shorter than a second or longer than `longest`."""
-    if not timedelta(seconds=1) <= value <= longest:
-        bounds = f"from 1s to {format_duration(longest)}"
+def check_duration(value: timedelta, *, longest: timedelta, shortest: timedelta = timedelta(seconds=1)) -> timedelta:
+    """Refuse what is shorter than `shortest` or longer than `longest`."""
+    if not shortest <= value <= longest:
+        bounds = f"from {format_duration(shortest)} to {format_duration(longest)}"
         raise refusal(f"must be {bounds}, not {format_duration(value)}", "Write a value within the bounds")
     return value
 

@@ -23,6 +23,7 @@ from batchrun.jobfile.sections import IMAGE_VARIABLES, URL_VARIABLES
 from batchrun.jobfile.spec import JobFile, JobsDocument
 from batchrun.jobfile.template import Template
 from batchrun.jobfile.wording import missing_key, unknown_key, wrong_value
+from batchrun.merging import MERGED, OF_PARTS
 from batchrun.messages import JsonValue
 from batchrun.opening import open_regular
 from batchrun.showing import SECRET, clean
@@ -35,7 +36,7 @@ _A_KEY = (
     "this looks like a key, and a key doesn't belong in a job file",
     "Delete it here, put it in the environment (such as DASHSCOPE_API_KEY), and consider it leaked",
 )
-_LISTED = {"images": IMAGE_VARIABLES, "urls": URL_VARIABLES}
+_LISTED = {"images": IMAGE_VARIABLES, "videos": IMAGE_VARIABLES, "urls": URL_VARIABLES}
 _TEMPLATES: tuple[KeyPath, ...] = (("prompt",), ("system",), ("output", "sidecar"))
 _WHOLE = frozenset({"inputs", "response_schema", "tool_choice"})
 """Mappings that a job replaces, in which null means null."""
@@ -215,6 +216,9 @@ class _Reader:
             inputs = _at(job, ("inputs",))
             named = inputs if isinstance(inputs, dict) else {}
             there = next((_LISTED[kind] for kind in _LISTED if named.get(kind) is not None), None)
+            if there is not None and _at(job, ("media", "split")) is not None:
+                self._check_template(("jobs", index, "merge_prompt"), _at(job, ("merge_prompt",)), there | MERGED)
+                there |= OF_PARTS
             for path in (*_TEMPLATES, *_contents(job)) if there else ():
                 self._check_template(("jobs", index, *path), _at(job, path), there or frozenset())
 

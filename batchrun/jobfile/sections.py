@@ -55,7 +55,7 @@ URL_KEYS = frozenset(["base_url", "baseurl", "endpoint", "api_base", "host", "pr
 IMAGE_VARIABLES = frozenset({"path", "filename", "stem", "folder"})
 URL_VARIABLES = frozenset({"url", "filename", "stem"})
 
-InputKind = Literal["images", "rows", "requests", "urls", "items"]
+InputKind = Literal["images", "videos", "rows", "requests", "urls", "items"]
 Text = Annotated[str, Field(min_length=1)]
 Duration = Annotated[
     timedelta,
@@ -129,18 +129,22 @@ class Section(BaseModel):
 class InputsSpec(Section):
     """Where the items come from: exactly one source. Paths are relative to the folder of the job file."""
 
-    LATER = frozenset({"videos", "parquet"})
+    LATER = frozenset({"parquet"})
     images: Text | None = None
     """Pictures: a folder, a file, or a pattern with `*`, `?`, `[…]` and `**`. Each picture is an item, and its path its
     id. The prompt may use `path`, `filename`, `stem` and `folder`."""
+    videos: Text | None = None
+    """The same with videos: each is an item. Local videos need another package: pip install 'batchrun[video]'."""
     rows: Text | None = None
     """A file of rows: .jsonl, .ndjson, .csv or .tsv. Each row is an item. A column `id` names it, `image` or `images`
-    holds the paths or URLs of its pictures, and the prompt may use every column."""
+    holds the paths or URLs of its pictures, `video` or `videos` those of its videos, `frames` a list of pictures
+    that are one video, and the prompt may use every column."""
     requests: Text | None = None
     """A JSONL file of whole requests, in the form of OpenAI's batches: each line has `custom_id`, `method`, `url` and
     `body`. The bodies say all that is asked for, so the job has no prompt, system, params, thinking or output."""
     urls: Text | None = None
-    """A text file with the http(s) URL of a picture on each line. The prompt may use `url`, `filename` and `stem`."""
+    """A text file with the http(s) URL of a picture or video on each line; what ends like a video file, such as .mp4,
+    is one. The prompt may use `url`, `filename` and `stem`."""
     items: Annotated[tuple[dict[str, JsonValue], ...], Field(strict=False, min_length=1, max_length=10_000)] | None = (
         None
     )
@@ -151,18 +155,20 @@ class InputsSpec(Section):
         written = sorted(name for name in self.model_fields_set if getattr(self, name) is not None)
         if len(written) != 1:
             found = f"has {listing(written)}" if written else "names no source"
-            raise refusal(f"{found}; a job has exactly one source", "Write one of images, rows, requests, urls, items")
+            raise refusal(
+                f"{found}; a job has exactly one source", "Write one of images, videos, rows, requests, urls, items"
+            )
         return self
 
     @property
     def kind(self) -> InputKind:
-        kinds: tuple[InputKind, ...] = ("images", "rows", "requests", "urls", "items")
+        kinds: tuple[InputKind, ...] = ("images", "videos", "rows", "requests", "urls", "items")
         return next(kind for kind in kinds if getattr(self, kind) is not None)
 
     @property
     def source(self) -> str:
         """The path or pattern as written; empty for `items`."""
-        return self.images or self.rows or self.requests or self.urls or ""
+        return self.images or self.videos or self.rows or self.requests or self.urls or ""
 
 
 class ParamsSpec(Section):
@@ -248,11 +254,15 @@ class ThinkingSpec(Section):
         return self
 
 
+def _long_enough(split: timedelta) -> timedelta:
+    return check_duration(split, shortest=timedelta(seconds=2), longest=timedelta(days=1))
+
+
 class MediaSpec(Section):
     """How media are prepared and sent. Files are never changed themselves. Pictures that are named by http(s) addresses
     are fetched by the vendor, so nothing is done to them."""
 
-    LATER = frozenset(["fps", "max_frames", "split", "detail"])
+    LATER = frozenset(["detail"])
     oversize: Literal["fail", "shrink"] = "fail"
     """What becomes of a picture that is too large for the vendor, in bytes or pixels: `fail` refuses it before any
     call; `shrink` sends a smaller one of the same ratio, within 7680×4320, as JPEG, or as PNG where it has
@@ -272,6 +282,21 @@ class MediaSpec(Section):
     upload: Literal["never", "large", "always"] = "never"
     """Whether local files go to the vendor's temporary storage first: `large` those that are too large to stand in a
     request, `always` all of them. The same file is uploaded once for many items. DashScope's native protocol alone."""
+    fps: Annotated[float, Field(strict=False, ge=0.1, le=10)] | None = None
+    """Pictures per second that are looked at in a video; without it, the vendor's 2. More for fast motion, fewer for
+    long or still videos. Of a list of `frames` it says how many of them make a second."""
+    max_frames: Annotated[int, Field(ge=4, le=2_000)] | None = None
+    """How many pictures of a video are looked at at most; they are spread evenly then. Where batchrun takes them out of
+    the video it holds for every model; a vendor can be told so in DashScope's native protocol alone."""
+    video: Literal["auto", "file", "frames"] = "auto"
+    """How a local video is sent: `file` as it is, which vendors take up to 10 MB of base64; `frames` as pictures that
+    are taken out of it at `fps`, evenly fewer where there are more than the model takes, or more than 24 MiB of
+    them; `auto` the file where it is small enough, else pictures."""
+
+    split: Annotated[Duration, AfterValidator(_long_enough)] | None = None
+    """A local video that is longer is asked for in parts of this length, each of them an item, and one more item merges
+    their answers by `merge_prompt`. The prompt may then use `start`, `end`, `part` and `parts`. A rest that is short is
+    joined to the part before it."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -55,6 +55,17 @@ OF_A_REQUEST = ("system", "messages", "prompt", "parameters", "thinking", "respo
 """Fields that a job of whole requests doesn't have."""
 HOW_MEDIA_TRAVEL = ("check_urls", "upload")
 """Fields of `media` that change nothing in what the model sees."""
+MERGE_PROMPT = """\
+Below is what was said about each part of the video {{ filename }}, which lasts {{ end }}. \
+Each answer stands below the times of its part.
+
+Write one summary of the whole video in Markdown: first what it is about, in a few sentences; then its sections in \
+their order, each under a heading with its times in the whole video, as HH:MM:SS - HH:MM:SS. \
+Use only what stands below, and don't mention the parts.
+
+{{ answers }}
+"""
+"""What merges the answers about the parts of a video where the job doesn't say."""
 ASKED_LATER = ("messages", "response_schema", "tools", "tool_choice")
 """Parts of the identity of those jobs that have them."""
 
@@ -94,6 +105,11 @@ class JobSpec(Section):
     stream: bool = True
     """Whether answers come in pieces as they are made. Turn it off only for a server that can't."""
     media: MediaSpec = Field(default_factory=MediaSpec)
+    merge_prompt: Text | None = None
+    """What is asked of the model when all parts of a video have their answers, with `media.split`: a template, in which
+    `{{ answers }}` stands for them, each below its times, beside the variables of the prompt (but not `part`). Without
+    it, a summary in Markdown with times. The answer has the path of the video as its id; no media are sent along, no
+    tools and no schema."""
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
     retry: RetrySpec = Field(default_factory=RetrySpec)
     on_incomplete: Literal["retry", "continue"] = "retry"
@@ -149,6 +165,26 @@ class JobSpec(Section):
             raise refusal("the job has a system message beside them", "Make it the first message, of `role: system`")
         return value
 
+    @field_validator("merge_prompt")
+    @classmethod
+    def _merges_answers(cls, source: str | None, info: ValidationInfo) -> str | None:
+        media = info.data.get("media")
+        if source is None:
+            return None
+        if isinstance(media, MediaSpec) and media.split is None:
+            raise refusal("there is nothing to merge without `media.split`", "Add it, or delete `merge_prompt`")
+        if "answers" not in parsed(source).names:
+            raise refusal("the answers about the parts are missing", "Write `{{ answers }}` where they are to stand")
+        return source
+
+    @field_validator("media")
+    @classmethod
+    def _splits_videos(cls, media: MediaSpec, info: ValidationInfo) -> MediaSpec:
+        inputs = info.data.get("inputs")
+        if media.split is not None and isinstance(inputs, InputsSpec) and inputs.kind in ("images", "requests"):
+            raise refusal(f"there are no videos to split in `inputs.{inputs.kind}`", "Delete `split`")
+        return media
+
     @field_validator("tool_choice")
     @classmethod
     def _of_a_tool(cls, choice: str | dict[str, JsonValue] | None, info: ValidationInfo) -> object:
@@ -175,6 +211,11 @@ class JobSpec(Section):
         """The parameters that are sent, those under `extra` included."""
         return self.parameters.sent()
 
+    @property
+    def merging(self) -> str | None:
+        """The prompt that merges the answers about the parts of a video; None where no video is split."""
+        return None if self.media.split is None else self.merge_prompt or MERGE_PROMPT
+
     def identity(self) -> dict[str, JsonValue]:
         """What makes an answer of this job the answer to this request; all else may change while the job runs.
 
@@ -185,7 +226,8 @@ class JobSpec(Section):
         parts["media"] = self.media.model_dump(mode="json", exclude_defaults=True, exclude={*HOW_MEDIA_TRAVEL})
         dumped = self.model_dump(mode="json", include={*ASKED_LATER})
         added = {name: value for name, value in dumped.items() if value is not None}
-        return {**parts, **added, "params": dict(self.params)}
+        merged = {} if self.merging is None else {"merge_prompt": self.merging}
+        return {**parts, **added, **merged, "params": dict(self.params)}
 
     def snapshot(self) -> dict[str, JsonValue]:
         """The whole job as plain JSON values; `JobSpec.model_validate` makes an equal job of it."""

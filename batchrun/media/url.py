@@ -1,4 +1,4 @@
-"""Refuses image URLs that can't be of use in a request. No network is touched."""
+"""Refuses URLs of pictures and videos that can't be of use in a request. No network is touched."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from urllib.parse import urlsplit
 from batchrun.errors import MediaError
 from batchrun.media.header import HEAD, Size, name_of, read_size, sniff
 from batchrun.media.rules import PictureRules
+from batchrun.media.video_header import VIDEO_HEAD, container_of, what_it_is
 from batchrun.media.whole import check_end
 
 SEEDS = PictureRules()
+VIDEO_ENCODED = 10_485_760
+"""Characters of base64 of a video that vendors take (contract 5.2)."""
+_VIDEO_URL = re.compile(r"data:video/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]{1,40});base64,", re.IGNORECASE)
 
 
@@ -23,13 +27,47 @@ def check_image_url(url: str, rules: PictureRules = SEEDS) -> None:
     """
     if url[:5].lower() == "data:":
         _content(url, rules)
-    elif not _is_web(url):
+    else:
+        _check_web(url)
+
+
+def check_video_url(url: str) -> None:
+    """The same for the URL of a video. Raises MediaError with the same codes."""
+    if url[:5].lower() != "data:":
+        _check_web(url)
+        return
+    match = _VIDEO_URL.match(url)
+    if match is None:
+        raise _bad(f"{shortened(url)} is no base64 video", "Write data:video/mp4;base64, and then the base64.")
+    check_video_amount(shortened(url), len(url) - match.end())
+    try:
+        head = b64decode(url[match.end() :], validate=True)[:VIDEO_HEAD]
+    except (Base64Error, ValueError) as error:
+        raise _bad(f"The base64 of {shortened(url)} is broken ({error})", "Encode the file again.") from error
+    if container_of(head) is None:  # a container has several names, so which one is written isn't compared
+        raise _bad(f"{shortened(url)} holds {what_it_is(head)}, and no video", "Write the base64 of a video file.")
+
+
+def check_video_amount(name: str, encoded_size: int) -> None:
+    """Raises MediaError `media-empty` or `media-too-large`; `name` as it stands in the message."""
+    if encoded_size == 0:
+        raise MediaError(f"{name} is empty.", code="media-empty", remedy="Copy or download the file again.")
+    if encoded_size > VIDEO_ENCODED:
+        raise MediaError(
+            f"{name} has {encoded_size:,} characters as base64; the limit of a video is {VIDEO_ENCODED:,}.",
+            code="media-too-large",
+            remedy="Write `media: {video: frames}`, or name a public URL.",
+        )
+
+
+def _check_web(url: str) -> None:
+    if not _is_web(url):
         raise MediaError(
             f"{shortened(url)} is no http, https or data URL.",
             code="media-url",
             remedy="Write the full address; a local file is named by its path below the media root.",
         )
-    elif " " in url or not url.isprintable():
+    if " " in url or not url.isprintable():
         raise MediaError(
             f"{shortened(url)} contains a blank or an invisible character.",
             code="media-url",

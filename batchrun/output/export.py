@@ -20,22 +20,25 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from batchrun.answer import Usage
 from batchrun.database import reading
 from batchrun.errors import UsageError
+from batchrun.output.documents import markdown_form, srt_form
 from batchrun.output.openai import answer_line, error_line
 from batchrun.output.placing import whole_file
 from batchrun.output.requests import LeftOut, request_lines
-from batchrun.output.sidecar import Sidecars, place_sidecars
+from batchrun.output.sidecar import Form, Sidecars, place_sidecars
 from batchrun.output.visible import json_text, money_text, time_text
 from batchrun.reports.jobs import one_job
-from batchrun.reports.results import TOKENS, AttemptResult, ItemResult, results
+from batchrun.reports.results import TOKENS, AttemptResult, ItemResult, parts_of, results
 from batchrun.states import TERMINAL, State
 from batchrun.tables import Record
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from batchrun.plan import Plan
 
-Format = Literal["jsonl", "csv", "sidecar", "openai", "openai-requests"]
+Format = Literal["jsonl", "csv", "sidecar", "markdown", "srt", "openai", "openai-requests"]
+IN_FOLDERS = frozenset({"sidecar", "markdown", "srt"})
+"""Forms with a file for each item; the parts of a video have none of their own."""
 NOT_STARTED = frozenset({State.PENDING, State.WAITING, State.BLOCKED})
 """What `openai-requests` writes: neither ended nor in flight."""
 FORMULA = frozenset("=+-@\t\r")
@@ -79,10 +82,11 @@ def export(
     errors: Path | None = None,
     plan_of: Callable[[Record], Plan] | None = None,
 ) -> ExportSummary:
-    """Export the items of `job` in one of `states`; None means all that have ended, for sidecars those that are done,
-    as a caption that was cut isn't one, and for `openai-requests` those that are neither ended nor in flight.
+    """Export the items of `job` in one of `states`; None means all that have ended, for files in a folder those that
+    are done, as a caption that was cut isn't one, and for `openai-requests` those that are neither ended nor in flight.
 
-    `out` is a file, or an open binary one that stays open; for sidecars a folder, or None for the one that the job
+    `out` is a file, or an open binary one that stays open; for sidecars, Markdown and subtitles a folder, or None for
+    the one that the job
     names. `raw` leaves cells of a CSV as they are, even where a spreadsheet would take them for formulas. `errors` is
     the file for items without an answer in the form `openai`; None puts it beside `out`, as `NAME.errors.jsonl`, where
     there are any. `plan_of` makes the plan of a job's row, for `openai-requests`. Raises UsageError for a job that
@@ -91,10 +95,17 @@ def export(
     with reading(engine) as connection:
         row = one_job(connection, job, simulated=simulated)
         wanted = NOT_STARTED if output_format == "openai-requests" else TERMINAL
-        stream = results(connection, row, states=wanted if states is None else frozenset(states))
-        if output_format == "sidecar":
-            with_cut = states is not None
-            sidecars = place_sidecars(row, stream, folder=_folder(out), overwrite=overwrite, with_cut=with_cut)
+        wholes = output_format in IN_FOLDERS
+        stream = results(connection, row, states=wanted if states is None else frozenset(states), wholes=wholes)
+        if wholes:
+            sidecars = place_sidecars(
+                row,
+                stream,
+                folder=_folder(out),
+                overwrite=overwrite,
+                with_cut=states is not None,
+                form=_form(connection, row, output_format),
+            )
             return ExportSummary(written=sidecars.written, sha256=None, sidecars=sidecars)
         if output_format == "openai":
             return write_batch(stream, out, errors, overwrite=overwrite)
@@ -118,6 +129,12 @@ def export(
     )
 
 
+def _form(connection: Connection, job: Record, output_format: Format) -> Form | None:
+    """None for the answers alone, which the job names."""
+    made = {"markdown": markdown_form, "srt": srt_form}.get(output_format)
+    return None if made is None else made(lambda item: parts_of(connection, job, item))
+
+
 def _counting(stream: Iterator[ItemResult], settled: Counter[str]) -> Iterator[ItemResult]:
     for item in stream:
         settled["calls"] += item.settled_cost
@@ -127,7 +144,7 @@ def _counting(stream: Iterator[ItemResult], settled: Counter[str]) -> Iterator[I
 def _folder(out: Path | BinaryIO | None) -> Path | None:
     if out is None or isinstance(out, Path):
         return out
-    raise ValueError("sidecars go into a folder, not into an open file")
+    raise ValueError("many files go into a folder, not into an open file")
 
 
 @contextmanager
@@ -216,6 +233,7 @@ def record(item: ItemResult) -> Fields:
         },
         "variables": item.variables,
         "media": item.media,
+        "part_of": item.part_of,
         "finished_at": item.finished_at,
         "attempts": [_attempt_record(attempt, is_answer=attempt is answered) for attempt in item.attempts],
     }
@@ -282,6 +300,7 @@ COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "settled_cost_attempts": lambda item: item.settled_cost,
     "variables": lambda item: json_text(item.variables),
     "media": lambda item: json_text(item.media),
+    "part_of": lambda item: item.part_of,
     "finished_at": lambda item: None if item.finished_at is None else time_text(item.finished_at),
 }
 """The columns of a CSV, in their order."""

@@ -6,7 +6,7 @@ The requests are rendered as they would be sent, unless they are streamed; local
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +14,8 @@ from batchrun.dialects.compat_request import encode
 from batchrun.errors import BatchrunError, MediaError
 from batchrun.media.decoder import Decoder
 from batchrun.media.making import open_prepared_now
-from batchrun.messages import Source
+from batchrun.media.videos import linked_video
+from batchrun.messages import FramesPart, ImagePart, JsonValue, MediaPart, Source
 from batchrun.output.visible import safe_json
 from batchrun.plan import Plan
 from batchrun.reports.results import ItemResult
@@ -51,9 +52,11 @@ def request_lines(stream: Iterator[ItemResult], plan: Plan, left_out: LeftOut) -
 
 
 def _line(item: ItemResult, plan: Plan, decoder: Decoder) -> bytes:
+    if plan.merges(item.variables):
+        raise MediaError("it merges what its parts say, which isn't known yet", code="media-reference")
     with ExitStack() as stack:
-        images = [_opened(media.get("url"), media.get("path"), plan, decoder, stack) for media in item.media]
-        request = replace(plan.request(item.variables, images), stream=False)
+        parts = [_part(media, plan, decoder, stack) for media in item.media]
+        request = replace(plan.request(item.variables, parts), stream=False)
         body = encode(request, plan.model.rules)
         head = {"custom_id": item.custom_id, "method": METHOD, "url": URL}
         before = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()[:-1] + b',"body":'
@@ -65,6 +68,20 @@ def _line(item: ItemResult, plan: Plan, decoder: Decoder) -> bytes:
             for piece in (before, *body.pieces)
         ]
         return b"".join((*pieces, b"}\n"))
+
+
+def _part(media: Mapping[str, JsonValue], plan: Plan, decoder: Decoder, stack: ExitStack) -> MediaPart:
+    """Raises MediaError; a local video has pictures taken out of it only when it is sent."""
+    url, path, frames = (media.get(name) for name in ("url", "path", "frames"))
+    if isinstance(frames, list):
+        listed = [frame for frame in frames if isinstance(frame, Mapping)]
+        sources = [_opened(frame.get("url"), frame.get("path"), plan, decoder, stack) for frame in listed]
+        return FramesPart(sources=tuple(sources), fps=plan.sampling.fps)
+    if media.get("kind") == "video":
+        if not isinstance(url, str):
+            raise MediaError("a local video can't stand in such a file", code="media-video-as")
+        return linked_video(url, plan.sampling)
+    return ImagePart(source=_opened(url, path, plan, decoder, stack))
 
 
 def _opened(url: object, path: object, plan: Plan, decoder: Decoder, stack: ExitStack) -> Source:

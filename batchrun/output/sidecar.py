@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -33,11 +33,22 @@ _NO_WAY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 class NameProblem(Exception):
-    """Why an item's file can't be placed."""
+    """Why an item's file can't be written."""
 
 
 class Collision(NameProblem):
     """Another item of the same export has the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What the file of an item is called, and what stands in it: None where there is no answer. Both raise
+    NameProblem."""
+
+    name: Callable[[ItemResult], str]
+    text: Callable[[ItemResult], str | None]
+    apart: str
+    """What to do about two items whose files would have the same name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,15 +84,22 @@ class Sidecars:
 
 
 def place_sidecars(
-    job: Record, stream: Iterator[ItemResult], *, folder: Path | None, overwrite: bool, with_cut: bool
+    job: Record,
+    stream: Iterator[ItemResult],
+    *,
+    folder: Path | None,
+    overwrite: bool,
+    with_cut: bool,
+    form: Form | None = None,
 ) -> Sidecars:
-    """Write the text of each item to its file; `folder` replaces the one that the job names.
+    """Write the text of each item to its file; `folder` replaces the one that the job names, and `form` what it says of
+    names: by itself it is the answer under the name that the job's template makes.
 
     Sub-folders of the picture's path are kept below it. An item that can't have its file is a problem of its own, and
     the others go on. Raises UsageError where the job says nothing about such files, and where their folder can't be
     used.
     """
-    template = _template(job)
+    chosen = form or _answers(_template(job))
     done = Sidecars()
     owners: dict[tuple[str, ...], str] = {}
     with ExitStack() as stack:
@@ -92,7 +110,7 @@ def place_sidecars(
                 done.cut += 1
                 continue
             try:
-                _place(item, template, current, owners, done, overwrite=overwrite)
+                _place(item, chosen, current, owners, done, overwrite=overwrite)
             except NameProblem as problem:
                 done.complain(item, problem)
     return done
@@ -100,22 +118,23 @@ def place_sidecars(
 
 def _place(
     item: ItemResult,
-    template: Template,
+    form: Form,
     current: _Current,
     owners: dict[tuple[str, ...], str],
     done: Sidecars,
     *,
     overwrite: bool,
 ) -> None:
-    if item.text is None:
+    text = form.text(item)
+    if text is None:
         done.without_answer += 1
         return
-    place = target(item, template)
+    place = target(item, form)
     owner = owners.setdefault(place, item.custom_id)
     if owner != item.custom_id:
-        raise Collision(_collision(place, owner, template))
+        raise Collision(f"{clean('/'.join(place), 200)} belongs to {clean(owner)}; {form.apart}")
     try:
-        written = _write(current.enter(place[:-1]), place[-1], item.text, overwrite=overwrite)
+        written = _write(current.enter(place[:-1]), place[-1], text, overwrite=overwrite)
     except OSError as error:
         if error.errno in _NO_WAY:
             raise UsageError(
@@ -151,16 +170,25 @@ class _Current:
                 folder.sync()
 
 
-def target(item: ItemResult, template: Template) -> tuple[str, ...]:
+def _answers(template: Template) -> Form:
+    def name(item: ItemResult) -> str:
+        try:
+            return template.render(item.variables)
+        except TemplateError as error:
+            raise NameProblem(error.message) from error
+
+    better = "{{ filename }}.txt"
+    apart = "make the template tell them apart" if template.source == better else f"use `{better}`"
+    return Form(name=name, text=lambda item: item.text, apart=apart)
+
+
+def target(item: ItemResult, form: Form) -> tuple[str, ...]:
     """Folders and name of the item's file, below the folder of all. Raises NameProblem."""
     path = next((str(media["path"]) for media in item.media if media.get("path") is not None), "")
     parts = path.split("/") if path else [""]
     if any(part in ("", ".", "..") or _UNSAFE.search(part) for part in parts[:-1]):
         raise NameProblem(f"the picture's path `{clean(path)}` can't be used as a place")
-    try:
-        name = template.render(item.variables)
-    except TemplateError as error:
-        raise NameProblem(error.message) from error
+    name = form.name(item)
     check_name(name)
     if name == parts[-1] or PurePosixPath(name).suffix.lower() in _PICTURES | _OTHER_MEDIA:
         raise NameProblem(f"`{clean(name)}` is the name of a picture or video; end the template in `.txt`")
@@ -191,12 +219,6 @@ def _write(folder: Folder, name: str, text: str, *, overwrite: bool) -> bool:
     except FileExistsError:
         return False  # it came between the look and the placing
     return True
-
-
-def _collision(place: tuple[str, ...], owner: str, template: Template) -> str:
-    better = "{{ filename }}.txt"
-    remedy = "make the template tell them apart" if template.source == better else f"use `{better}`"
-    return f"{clean('/'.join(place), 200)} belongs to {clean(owner)}; {remedy}"
 
 
 def _reason(error: OSError) -> str:

@@ -111,6 +111,8 @@ class ItemResult:
     """Grows in the order of the source; `after` of `results` takes it."""
     answer_id: int | None
     """The attempt that brought the answer."""
+    part_of: str | None
+    """The `custom_id` of the item that merges its answer with those of other parts of its video."""
     attempts: Sequence[AttemptResult]
     """Its own, and their tokens and cost; an item that shares an answer needed none."""
     shared: AttemptResult | None = None
@@ -172,10 +174,12 @@ def results(
     states: Collection[State] | None = None,
     after: int | None = None,
     limit: int | None = None,
+    wholes: bool = False,
 ) -> Iterator[ItemResult]:
     """The items of `job`, a row of `reports.jobs`, in the order of its source, as a stream.
 
-    `states` None means all; `after` is the id of an item that was seen already. To be used up inside of the
+    `states` None means all; `after` is the id of an item that was seen already; `wholes` leaves out the parts of split
+    videos. To be used up inside of the
     transaction that `connection` is in.
     """
     wanted = sa.select(items.c.id).where(items.c.job_id == job.id).order_by(items.c.id).limit(limit)
@@ -183,13 +187,22 @@ def results(
         wanted = wanted.where(items.c.state.in_([state.value for state in states]))
     if after is not None:
         wanted = wanted.where(items.c.id > after)
+    if wholes:
+        wanted = wanted.where(items.c.part_of.is_(None))
     # Ids alone are sorted and streamed: texts in the sort would fill a disk, and pages by `id >` would sort each time.
     ids = connection.execute(wanted.execution_options(yield_per=PAGE)).scalars()
     for page in ids.partitions():
         yield from _page(connection, job, page)
 
 
+def parts_of(connection: Connection, job: Record, whole: ItemResult) -> list[ItemResult]:
+    """The parts that an item of `job` merges, in their order; none for any other item."""
+    wanted = sa.select(items.c.id).where(items.c.part_of == whole.id).order_by(items.c.id)
+    return list(_page(connection, job, list(connection.execute(wanted).scalars())))
+
+
 def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[ItemResult]:
+    whole = items.alias("whole")
     rows = connection.execute(
         sa.select(
             items,
@@ -199,8 +212,11 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             answers.c.finish_reason,
             answers.c.parsed,
             answers.c.tool_calls,
+            whole.c.custom_id.label("whole"),
         )
-        .select_from(items.outerjoin(answers, _is_answer(answers.c.attempt_id)))
+        .select_from(
+            items.outerjoin(answers, _is_answer(answers.c.attempt_id)).outerjoin(whole, whole.c.id == items.c.part_of)
+        )
         .where(items.c.id.in_(ids))
         .order_by(items.c.id)
     ).all()
@@ -227,6 +243,7 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             variables=row.variables,
             media=row.media,
             answer_id=row.attempt_id,
+            part_of=row.whole,
             attempts=tried.get(row.id, []),
             shared=shared.get(foreign.get(row.id, 0)),
         )

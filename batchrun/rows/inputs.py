@@ -17,8 +17,9 @@ from batchrun.jobfile.spec import InputKind, JobSpec
 from batchrun.messages import JsonValue
 from batchrun.opening import open_regular
 from batchrun.rows.complaints import Complaints
-from batchrun.rows.listing import IMAGE_EXTENSIONS, find_listing, list_files
+from batchrun.rows.listing import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, find_listing, list_files
 from batchrun.rows.references import (
+    MediaKind,
     MediaRef,
     MediaRoot,
     ReferenceProblem,
@@ -28,6 +29,7 @@ from batchrun.rows.references import (
     check_url,
     hashed,
     id_of,
+    kind_of_url,
     variables_of,
 )
 from batchrun.rows.requests import read_requests
@@ -46,6 +48,17 @@ class Row:
     """Where the row stands, for messages: `rows.jsonl:17`, or the path of the picture."""
     line: int | None = None
     """In its file; None where there is none."""
+    part_of: str | None = None
+    """The id of the row that merges the answers of its parts, of which this is one."""
+    merges: bool = False
+    """Whether it merges the answers of its parts."""
+
+
+EXTENSIONS: Mapping[InputKind, frozenset[str]] = {"images": IMAGE_EXTENSIONS, "videos": VIDEO_EXTENSIONS}
+"""Of the files that count where a whole folder is named."""
+COLUMNS: Mapping[str, MediaKind] = {"image": "image", "images": "image", "video": "video", "videos": "video"}
+"""Columns of a row that name files."""
+PAIRS = (("image", "images"), ("video", "videos"))
 
 
 def no_check(_row: Row) -> None:
@@ -53,12 +66,12 @@ def no_check(_row: Row) -> None:
 
 
 def media_root(job: JobSpec, base: Path) -> Path:
-    """The absolute folder that all local pictures of the job are relative to and confined to; links are resolved.
+    """The absolute folder that all local media of the job are relative to and confined to; links are resolved.
 
-    For `images` the named folder, or the part of the pattern before the first wildcard; for `rows` and `requests` the
-    folder of their file; else `base`, the folder of the job file.
+    For `images` and `videos` the named folder, or the part of the pattern before the first wildcard; for `rows` and
+    `requests` the folder of their file; else `base`, the folder of the job file.
     """
-    if job.inputs.kind == "images":
+    if job.inputs.kind in EXTENSIONS:
         return find_listing(job.inputs.source, base).root
     folder = _file(job, base).parent if job.inputs.kind in ("rows", "requests") else base
     return Path(os.path.realpath(folder))
@@ -93,13 +106,14 @@ def _file(job: JobSpec, base: Path) -> Path:
 
 
 def _nothing(job: JobSpec, base: Path) -> tuple[str, str]:
-    if job.inputs.kind != "images":
+    if job.inputs.kind not in EXTENSIONS:
         return f"job `{job.name}`: there are no rows in it", "Add rows, or take the job out"
-    listing = find_listing(job.inputs.source, base)
+    listing = find_listing(job.inputs.source, base, EXTENSIONS[job.inputs.kind])
+    what = "pictures" if job.inputs.kind == "images" else "videos"
     pattern, remedy = listing.pattern, "Check the spelling, upper and lower case included"
     if listing.whole_folder:
-        taken = ", ".join(sorted(IMAGE_EXTENSIONS))
-        return f"job `{job.name}`: there are no pictures in {listing.root}", f"Files that end in {taken} are taken"
+        taken = ", ".join(sorted(listing.extensions))
+        return f"job `{job.name}`: there are no {what} in {listing.root}", f"Files that end in {taken} are taken"
     if not listing.root.is_dir() or not set("*?[{") & set(pattern):
         missing = pattern if listing.root.is_dir() else listing.root
         return (
@@ -108,11 +122,12 @@ def _nothing(job: JobSpec, base: Path) -> tuple[str, str]:
         )
     if "{" in pattern:
         remedy = "Braces aren't alternatives in a pattern; name the folder, or use one job per extension"
-    return f"job `{job.name}`: no picture matches {pattern}", remedy
+    return f"job `{job.name}`: no {what.removesuffix('s')} matches {pattern}", remedy
 
 
-def _from_images(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
-    listing = find_listing(job.inputs.source, base)
+def _from_files(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
+    kind: MediaKind = "image" if job.inputs.kind == "images" else "video"
+    listing = find_listing(job.inputs.source, base, EXTENSIONS[job.inputs.kind])
     root = MediaRoot(listing.root)
     for path in list_files(listing, complaints):
         try:
@@ -120,7 +135,7 @@ def _from_images(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[R
         except ReferenceProblem as problem:
             complaints.add(problem.message, problem.remedy)
             continue
-        media = MediaRef(path=path, size=_size(root, path))
+        media = MediaRef(kind=kind, path=path, size=_size(root, path))
         yield Row(custom_id=id_of(media), variables=variables_of(media), media=(media,), place=path)
 
 
@@ -140,7 +155,7 @@ def _from_urls(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row
             if not text or text.startswith("#"):
                 continue
             try:
-                media = MediaRef(url=check_url(text))
+                media = MediaRef(kind=kind_of_url(text), url=check_url(text))
             except ReferenceProblem as problem:
                 complaints.add(problem.message, problem.remedy, line=number)
                 continue
@@ -184,7 +199,8 @@ def _from_items(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Ro
 
 
 _READERS: Mapping[InputKind, Callable[[JobSpec, Path, Complaints], Iterator[Row]]] = {
-    "images": _from_images,
+    "images": _from_files,
+    "videos": _from_files,
     "rows": _from_rows,
     "requests": _from_requests,
     "urls": _from_urls,
@@ -193,11 +209,12 @@ _READERS: Mapping[InputKind, Callable[[JobSpec, Path, Complaints], Iterator[Row]
 
 
 def _row(fields: Mapping[str, JsonValue], root: MediaRoot, place: str) -> Row:
-    media = tuple(root.refer(text) for text in _references(fields))
+    media = tuple(_references(fields, root))
     variables = {**(variables_of(media[0]) if media else {}), **fields}
-    if any(reference.url is not None and reference.url[:5].lower() == "data:" for reference in media):
+    files = [file for reference in media for file in reference.files]
+    if any(file.url is not None and file.url[:5].lower() == "data:" for file in files):
         # Megabytes of base64 are media, not text for a prompt.
-        variables = {name: value for name, value in variables.items() if name not in ("image", "images")}
+        variables = {name: value for name, value in variables.items() if name not in (*COLUMNS, "frames")}
     return Row(custom_id=_custom_id(fields, media), variables=variables, media=media, place=place)
 
 
@@ -215,17 +232,30 @@ def _custom_id(fields: Mapping[str, JsonValue], media: tuple[MediaRef, ...]) -> 
     return hashed(json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
 
 
-def _references(fields: Mapping[str, JsonValue]) -> list[str]:
-    """What `image` or `images` says; null and an empty list say that there is none."""
-    if "image" in fields and "images" in fields:
-        raise ReferenceProblem("the row has both `image` and `images`", "Keep one of them")
-    named = fields.get("image", fields.get("images"))
+def _references(fields: Mapping[str, JsonValue], root: MediaRoot) -> Iterator[MediaRef]:
+    """What the columns for media say, pictures first; null and an empty list say that there is none."""
+    for one, several in PAIRS:
+        if one in fields and several in fields:
+            raise ReferenceProblem(f"the row has both `{one}` and `{several}`", "Keep one of them")
+    for name, kind in COLUMNS.items():
+        for text in _texts(fields.get(name), name):
+            yield root.refer(text, kind)
+    if listed := _texts(fields.get("frames"), "frames"):
+        yield MediaRef(kind="frames", frames=tuple(root.refer(text) for text in listed))
+
+
+def _texts(named: JsonValue, column: str) -> list[str]:
     if named is None:
         return []
-    listed = [named] if isinstance(named, str) else named
+    listed = [named] if isinstance(named, str) and column != "frames" else named
     if not isinstance(listed, list | tuple):
-        raise ReferenceProblem("`image` must be a path or URL, or a list of them", "Write it as text")
+        remedy = "Write it as text" if column != "frames" else "Write the paths or URLs of the pictures, in their order"
+        raise ReferenceProblem(f"`{column}` must be {_form(column)}", remedy)
     texts = [text for text in listed if isinstance(text, str)]
     if len(texts) < len(listed):
-        raise ReferenceProblem("`images` holds something that is not text", "Write each path or URL in quotes")
+        raise ReferenceProblem(f"`{column}` holds something that is not text", "Write each path or URL in quotes")
     return texts
+
+
+def _form(column: str) -> str:
+    return "a list of paths or URLs" if column == "frames" else "a path or URL, or a list of them"

@@ -19,32 +19,38 @@ from batchrun.showing import clean
 IMAGE_EXTENSIONS = frozenset({"bmp", "gif", "heic", "heif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 """Contract 5.1, and GIF, which other vendors take; whether a model takes a picture is found when it is opened."""
 
+VIDEO_EXTENSIONS = frozenset(
+    {"asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ts", "webm", "wmv"}
+)
+"""Contract 5.2, "and others"."""
+
 _MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What `images` names: a folder, and the pattern below it."""
+    """What `images` or `videos` names: a folder, and the pattern below it."""
 
     root: Path
     """Absolute, links resolved."""
     segments: tuple[str, ...]
     whole_folder: bool
-    """A folder was named, so only files with a picture's extension count."""
+    """A folder was named, so only files with a known extension count."""
+    extensions: frozenset[str] = IMAGE_EXTENSIONS
 
     @property
     def pattern(self) -> str:
         return str(self.root) if self.whole_folder else f"{self.root}/{'/'.join(self.segments)}"
 
 
-def find_listing(source: str, base: Path) -> Listing:
+def find_listing(source: str, base: Path, extensions: frozenset[str] = IMAGE_EXTENSIONS) -> Listing:
     """Split `source`, relative to `base`, into the folder without wildcards and the rest.
 
     A path that exists is taken literally, brackets and all.
     """
     path = Path(os.path.abspath(base)) / os.path.expanduser(source)
     if os.path.isdir(path):
-        return Listing(root=_real(path), segments=("**",), whole_folder=True)
+        return Listing(root=_real(path), segments=("**",), whole_folder=True, extensions=extensions)
     parts = path.parts
     first = len(parts) - 1
     if not os.path.lexists(path):
@@ -64,7 +70,7 @@ def list_files(listing: Listing, complaints: Complaints) -> Iterator[str]:
         path, states, is_folder = stack.pop()
         if is_folder:
             stack += reversed(_entries(listing, path, states, pattern, complaints))
-        elif not listing.whole_folder or path.rpartition(".")[2].lower() in IMAGE_EXTENSIONS:
+        elif not listing.whole_folder or path.rpartition(".")[2].lower() in listing.extensions:
             yield path
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from batchrun.messages import JsonValue
+from batchrun.rows.listing import VIDEO_EXTENSIONS
 from batchrun.showing import clean
 
 MAX_URL = 8_192
@@ -27,7 +28,7 @@ MAX_ID_BYTES = 256
 MediaKind = Literal["image", "video", "frames"]
 """A picture; a video; a video as a list of pictures."""
 
-_DATA = re.compile(r"data:image/[A-Za-z0-9.+-]{1,50};base64,", re.ASCII)
+_DATA = re.compile(r"data:([A-Za-z]{5})/[A-Za-z0-9.+-]{1,50};base64,", re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 _SCHEME = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://|(?:file|data|javascript|ftp|s3|gs|oss):|[A-Za-z]:[\\/]", re.IGNORECASE
@@ -91,14 +92,14 @@ class MediaRoot:
         self.folder = os.path.realpath(folder)
         self._real_folder = lru_cache(_LINKED_FOLDERS)(os.path.realpath)
 
-    def refer(self, text: str) -> MediaRef:
-        """Check what a row says. Raises ReferenceProblem."""
+    def refer(self, text: str, kind: MediaKind = "image") -> MediaRef:
+        """Check what a row says of a picture or a video. Raises ReferenceProblem."""
         if text[:5].lower() == "data:":
-            return MediaRef(url=check_data_url(text))
+            return MediaRef(kind=kind, url=check_data_url(text, kind))
         if text[:7].lower() == "http://" or text[:8].lower() == "https://":
-            return MediaRef(url=check_url(text))
+            return MediaRef(kind=kind, url=check_url(text))
         path = check_path(text)
-        return MediaRef(path=path, size=self.size(path))
+        return MediaRef(kind=kind, path=path, size=self.size(path))
 
     def size(self, path: str) -> int:
         """Bytes of the regular file at `path`, which is relative and has no `..`. Raises ReferenceProblem."""
@@ -122,7 +123,7 @@ class MediaRoot:
 def check_path(text: str) -> str:
     """A relative path, normalised. Raises ReferenceProblem for anything that could lead out of the root."""
     if not text.strip():
-        raise ReferenceProblem("the path of the picture is empty", "Name a file, or take the row out")
+        raise ReferenceProblem("the path is empty", "Name a file, or take the row out")
     if _CONTROL.search(text):
         raise ReferenceProblem(f"{_named(text)} has a control character", "Write a plain path")
     if "\\" in text:
@@ -170,17 +171,24 @@ def check_url(text: str) -> str:
     return text
 
 
-def check_data_url(text: str) -> str:
-    """A base64 data URL of a picture. Raises ReferenceProblem."""
+def check_data_url(text: str, kind: MediaKind = "image") -> str:
+    """A base64 data URL of a picture or a video. Raises ReferenceProblem."""
     if len(text) > MAX_DATA_URL:
         message = f"the data URL has {len(text):,} characters; at most {MAX_DATA_URL:,} are taken"
-        raise ReferenceProblem(message, "Save the picture as a file and name its path")
+        raise ReferenceProblem(message, "Save it as a file and name its path")
     head = _DATA.match(text)
-    if head is None:
-        raise ReferenceProblem("the data URL doesn't start with `data:image/…;base64,`", "Correct its start")
+    if head is None or head[1].lower() != kind:
+        raise ReferenceProblem(f"the data URL doesn't start with `data:{kind}/…;base64,`", "Correct its start")
     if not _BASE64.fullmatch(text, head.end()) or (len(text) - head.end()) % 4:
         raise ReferenceProblem("the data URL is not valid base64", "Encode the picture again")
     return text
+
+
+def kind_of_url(url: str) -> MediaKind:
+    """Of a URL in a list of URLs: what ends like a video is one. The server alone could tell for certain."""
+    path = re.split(r"[?#]", url, maxsplit=1)[0]
+    name = path.partition("://")[2].partition("/")[2].rpartition("/")[2]
+    return "video" if name.rpartition(".")[2].lower() in VIDEO_EXTENSIONS else "image"
 
 
 def check_id(value: JsonValue) -> str:
@@ -199,10 +207,13 @@ def check_id(value: JsonValue) -> str:
 
 
 def id_of(media: MediaRef) -> str:
-    """The id of an item that is named by its picture: the path or URL, a hash where that is long or secret.
+    """The id of an item that is named by its media: the path or URL, a hash where that is long or secret. A list of
+    frames is named by its first and last one.
 
     The query of a URL may be a signature, so a hash stands for it.
     """
+    if media.frames is not None:
+        return _short(f"{id_of(media.frames[0])}..{id_of(media.frames[-1])}")
     if media.path is not None:
         return _short(media.path)
     url = media.url or ""
@@ -213,7 +224,10 @@ def id_of(media: MediaRef) -> str:
 
 
 def variables_of(media: MediaRef) -> dict[str, str]:
-    """What a prompt can say about a picture; nothing about a data URL."""
+    """What a prompt can say about a picture or video; nothing about a data URL. A list of frames has those of its
+    first one."""
+    if media.frames is not None:
+        return variables_of(media.frames[0])
     if media.path is not None:
         folder, _, filename = media.path.rpartition("/")
         return {"path": media.path, "filename": filename, "stem": _stem(filename), "folder": folder}

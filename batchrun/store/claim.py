@@ -15,11 +15,13 @@ from sqlalchemy import ColumnElement, Connection
 from batchrun.continuing import Continuing, Prefix
 from batchrun.database import clock
 from batchrun.limits import DEFAULT_CONCURRENCY, LOOKAHEAD, Bucket, Health, breaker_allows, grant
+from batchrun.merging import Part
 from batchrun.messages import JsonValue
 from batchrun.states import State
 from batchrun.store.bulk import insert
+from batchrun.store.parts import Merges, parts_of
 from batchrun.store.prefixes import Rule, prefixes_of
-from batchrun.store.sample import NAMED, Sample, parts
+from batchrun.store.sample import NAMED, Sample, pages
 from batchrun.tables import Record, attempts, items, jobs, profiles
 from batchrun.windows import stored_window
 
@@ -64,6 +66,8 @@ class Call:
     expected_tokens: int
     prefix: Prefix | None = None
     """What an earlier attempt of the item brought, to be continued."""
+    parts: Sequence[Part] = ()
+    """What is merged."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +79,10 @@ class Claimed:
     brakes: dict[int, str] = field(default_factory=dict)
     next_at: datetime | None = None
     """The earliest moment at which a limit will let another call through."""
+
+
+def nothing_merges(_job_id: int, _item: Record) -> bool:
+    return False
 
 
 def nothing_continues(_job_id: int, _item: Record) -> Continuing | None:
@@ -90,6 +98,7 @@ def claim(
     reserve: Reserve,
     sample: Sample | None = None,
     continuing: Rule = nothing_continues,
+    merges: Merges = nothing_merges,
     at_any_time: bool = False,
 ) -> Claimed:
     """Claim up to `room` items for `worker`, by priority, then in equal shares.
@@ -125,6 +134,7 @@ def claim(
             reserve=reserve,
             sample=None if sample is None else sample[job.id],
             continuing=continuing,
+            merges=merges,
         )
         taken = sum(call.profile_id == job.profile_id for call in claimed.calls)
         in_flight_of_profile[job.profile_id] = pool.in_flight + taken
@@ -310,6 +320,7 @@ def claim_of_job(
     reserve: Reserve,
     sample: Sequence[int] | None,
     continuing: Rule,
+    merges: Merges,
 ) -> None:
     """Claim up to `share` items of one job and note what held it back, if anything did.
 
@@ -342,7 +353,8 @@ def claim_of_job(
     if not slots:
         return
     taken = affordable[: len(slots)]
-    calls = open_attempts(connection, worker, job, taken, slots, reservations, tokens, now, prefixes)
+    parts = parts_of(connection, job.id, taken, merges)
+    calls = open_attempts(connection, worker, job, taken, slots, reservations, tokens, now, prefixes, parts)
     claimed.calls.extend(calls)
     reserved = sum((call.reserved for call in calls if call.reserved is not None), job.reserved)
     values = {f"new_{name}": getattr(bucket, name) for name in BUCKET_COLUMNS}
@@ -359,7 +371,7 @@ def select_due(
                 found += connection.execute(statement, {"job": job_id, "wanted": wanted - len(found), "now": now})
         return found
     for statement in SELECT_DUE_SAMPLED:
-        for ids in parts(sample):
+        for ids in pages(sample):
             if len(found) < wanted:
                 found += connection.execute(statement, {"ids": ids, "wanted": wanted - len(found), "now": now})
     return found
@@ -415,6 +427,7 @@ def open_attempts(
     tokens: int,
     now: datetime,
     prefixes: Mapping[int, Prefix],
+    parts: Mapping[int, Sequence[Part]],
 ) -> list[Call]:
     connection.execute(TAKE_ITEMS, {"items": [item.id for item in taken], "worker": worker})
     opened = OPEN_ATTEMPTS.run(
@@ -453,6 +466,7 @@ def open_attempts(
             reserved=most,
             expected_tokens=tokens,
             prefix=prefixes.get(item.id),
+            parts=parts.get(item.id, ()),
         )
         for item, slot, most in zip(taken, slots, reservations, strict=False)
     ]

@@ -13,6 +13,7 @@ from batchrun.catalogue import Limits
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
 from batchrun.foreseen import Foreseen, stored_foreseen
+from batchrun.merging import is_merged
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
 from batchrun.states import State
@@ -34,6 +35,10 @@ class NewItem:
     """Most input tokens that it can have; None where that isn't known."""
     request_hash: str | None = None
     """Names the request, see `alike`; None where it is bought whatever others ask."""
+    part_of: str | None = None
+    """The `custom_id` of the item that merges it and others."""
+    merges: bool = False
+    """Whether it merges others, and waits for them."""
 
 
 def profile(connection: Connection, *, provider: str, region: str, model: str, key_env: str, limits: Limits) -> int:
@@ -186,23 +191,37 @@ def items_named(connection: Connection, job_id: int, names: Iterable[str]) -> di
 
 
 def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> None:
-    if new:
-        connection.execute(
-            sa.insert(items),
-            [
-                {
-                    "job_id": job_id,
-                    "custom_id": item.custom_id,
-                    "row_hash": item.row_hash,
-                    "variables": item.variables,
-                    "media": item.media,
-                    "input_bound": item.input_bound,
-                    "request_hash": item.request_hash,
-                    "state": State.PENDING.value,
-                }
-                for item in new
-            ],
-        )
+    """In this order. Parts stand behind the items that merge them, which are new as well or were there before."""
+    if not any(item.part_of for item in new):
+        if new:
+            connection.execute(sa.insert(items), [values_of(job_id, item, None) for item in new])
+        return
+    names = {item.part_of for item in new if item.part_of is not None}
+    wholes = {name: row.id for name, row in items_named(connection, job_id, sorted(names)).items()}
+    adding = sa.insert(items).returning(items.c.id)
+    for item in new:
+        whole = None if item.part_of is None else wholes[item.part_of]
+        made = connection.execute(adding, values_of(job_id, item, whole)).scalar_one()
+        if item.merges:
+            wholes[item.custom_id] = made
+
+
+def values_of(job_id: int, item: NewItem, whole: int | None) -> dict[str, object]:
+    return {
+        "job_id": job_id,
+        "custom_id": item.custom_id,
+        "row_hash": item.row_hash,
+        "variables": item.variables,
+        "media": item.media,
+        "input_bound": item.input_bound,
+        "request_hash": item.request_hash,
+        "state": first_state(item).value,
+        "part_of": whole,
+    }
+
+
+def first_state(item: NewItem) -> State:
+    return State.BLOCKED if item.merges else State.PENDING
 
 
 def never_sent(connection: Connection, item: Record) -> bool:
@@ -215,21 +234,31 @@ def never_sent(connection: Connection, item: Record) -> bool:
 
 
 def replace_item(connection: Connection, before: Record, item: NewItem) -> None:
-    """Only for an item that was never sent, and has no answer. It waits for no other one any longer."""
-    shares = sa.and_(items.c.state == State.BLOCKED.value, items.c.waits_for.is_not(None))
+    """Only for an item that was never sent, and has no answer; `before` is its row as `items_named` gives it. It waits
+    for no other one any longer."""
+    names = ("row_hash", "variables", "media", "input_bound", "request_hash")
+    values: dict[str, object] = {name: getattr(item, name) for name in names}
+    if item.merges != is_merged(before.variables):  # the video has another length now
+        values |= {"state": first_state(item).value, "error_kind": None, "error": None}
+    else:
+        shares = sa.and_(items.c.state == State.BLOCKED.value, items.c.waits_for.is_not(None))
+        values |= {"state": sa.case((shares, State.PENDING.value), else_=items.c.state)}
     connection.execute(
         sa.update(items)
         .where(items.c.id == before.id, items.c.fence == before.fence, items.c.state != State.CLAIMED.value)
-        .values(
-            row_hash=item.row_hash,
-            variables=item.variables,
-            media=item.media,
-            input_bound=item.input_bound,
-            request_hash=item.request_hash,
-            state=sa.case((shares, State.PENDING.value), else_=items.c.state),
-            waits_for=None,
-        )
+        .values(**values, waits_for=None)
     )
+
+
+def parts_never_called(connection: Connection, wholes: Iterable[int]) -> list[int]:
+    """The parts of these items for which no call was ever made."""
+    wanted = sa.select(items.c.id).where(items.c.part_of.in_(sorted(wholes)), items.c.fence == 0)
+    return list(connection.execute(wanted).scalars())
+
+
+def remove_parts(connection: Connection, ids: Sequence[int]) -> None:
+    """Only of parts for which no call was ever made."""
+    connection.execute(sa.delete(items).where(items.c.id.in_(ids), items.c.fence == 0, items.c.part_of.is_not(None)))
 
 
 def count_states(connection: Connection, job_id: int) -> dict[str, int]:

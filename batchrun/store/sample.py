@@ -2,7 +2,8 @@
 
 That is as good as drawing lots, and it draws the same lots every time: the same sample is never bought twice, a larger
 one contains it, and rows that are added later change it only by their own small hashes. Items that have ended are part
-of it; cancelled ones aren't, nor are those that share the answer of another one.
+of it; cancelled ones aren't, nor are those that share the answer of another one. A video that is split counts as one,
+and all its parts come with it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,22 @@ from batchrun.tables import items, jobs, profiles
 Sample = Mapping[int, Sequence[int]]
 """The items of the sample by job. Nothing else may be called."""
 
-PART = 1_000
+PAGE = 1_000
 """Ids in one statement: the databases bound them, and a statement with more takes long to write down."""
 
 DRAW = (
     sa.select(items.c.id)
-    .where(items.c.job_id == sa.bindparam("job"), items.c.state != State.CANCELLED, items.c.waits_for.is_(None))
+    .where(
+        items.c.job_id == sa.bindparam("job"),
+        items.c.state != State.CANCELLED,
+        items.c.waits_for.is_(None),
+        items.c.part_of.is_(None),
+    )
     .order_by(items.c.row_hash, items.c.id)
     .limit(sa.bindparam("size"))
+)
+PARTS = sa.select(items.c.id).where(
+    items.c.part_of.in_(sa.bindparam("ids", expanding=True)), items.c.state != State.CANCELLED
 )
 NAMED = items.c.id.in_(sa.bindparam("ids", expanding=True))
 COUNT_STATES = sa.select(items.c.state, sa.func.count().label("number")).where(NAMED).group_by(items.c.state)
@@ -48,20 +57,24 @@ SELECT_OPEN = (
 
 
 def draw(connection: Connection, job_ids: Iterable[int], size: int) -> dict[int, list[int]]:
-    """The sample of `size` items of each job; all items of a job that has no more."""
-    return {
-        job_id: list(connection.execute(DRAW, {"job": job_id, "size": size}).scalars()) for job_id in sorted(job_ids)
-    }
+    """The sample of `size` items of each job with the parts of those that have any; all items of a job that has no
+    more."""
+    drawn = {job_id: list(connection.execute(DRAW, {"job": job_id, "size": size}).scalars()) for job_id in job_ids}
+    return {job_id: [*ids, *parts_of(connection, ids)] for job_id, ids in sorted(drawn.items())}
 
 
-def parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[start : start + PART] for start in range(0, len(ids), PART))
+def parts_of(connection: Connection, ids: Sequence[int]) -> list[int]:
+    return [part for page in pages(ids) for part in connection.execute(PARTS, {"ids": page}).scalars()]
+
+
+def pages(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
 
 
 def count_sample(connection: Connection, ids: Sequence[int]) -> dict[str, int]:
     """The items of a sample by state."""
     counts: Counter[str] = Counter()
-    for part in parts(ids):
+    for part in pages(ids):
         counts.update({row.state: row.number for row in connection.execute(COUNT_STATES, {"ids": part})})
     return dict(counts)
 
@@ -71,5 +84,5 @@ def is_open(connection: Connection, sample: Sample) -> bool:
     return any(
         connection.execute(SELECT_OPEN, {"ids": part}).first() is not None
         for ids in sample.values()
-        for part in parts(ids)
+        for part in pages(ids)
     )

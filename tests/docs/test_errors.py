@@ -100,4 +100,4 @@ def test_kinds_are_shown_as_the_simulator_brings_them_about() -> None:
     block = re.search(r"print\(f\"\{item\.error_kind\}.*?```text\n(.*?)```", TEXT, re.DOTALL)
     assert block is not None
     shown = set(re.findall(r"^(\w+): ", block[1], re.MULTILINE))
-    assert sorted(kinds() - shown) == ["internal", "invalid_answer", "local", "lost", "template"]
+    assert sorted(kinds() - shown) == ["internal", "invalid_answer", "local", "lost", "parts", "template"]

@@ -219,6 +219,7 @@ def test_a_record_holds_everything_on_both_databases(database_url: str) -> None:
         },
         "variables": {"path": "cats/a.jpg", "filename": "a.jpg", "stem": "a"},
         "media": [{"kind": "image", "path": "cats/a.jpg", "size": 1}],
+        "part_of": None,
         "finished_at": noon,
         "attempts": [
             {

@@ -14,7 +14,7 @@ from batchrun.database import reading, writing
 from batchrun.running import RunEnd, run
 from batchrun.store.claim import SELECT_DUE_SAMPLED
 from batchrun.store.jobs import add_items
-from batchrun.store.sample import PART, draw
+from batchrun.store.sample import PAGE, draw
 from batchrun.tables import EPOCH, items
 from tests.integration.rows import add_job, new_item, opened
 from tests.integration.running import Bench, check_money, fresh, job
@@ -112,9 +112,9 @@ def test_what_waits_for_an_item_outside_of_the_sample_holds_nobody_up(bench: Ben
 
 
 def test_a_sample_of_thousands_is_claimed_whole(sqlite_bench: Bench) -> None:
-    ids = sqlite_bench.load(job("large", PART + 300))
-    end = sampled(sqlite_bench, ids, PART + 200)
-    assert (end.jobs[0].states, end.jobs[0].outside_sample) == ({"done": PART + 200}, {"pending": 100})
+    ids = sqlite_bench.load(job("large", PAGE + 300))
+    end = sampled(sqlite_bench, ids, PAGE + 200)
+    assert (end.jobs[0].states, end.jobs[0].outside_sample) == ({"done": PAGE + 200}, {"pending": 100})
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -49,7 +49,7 @@ def plan_of(catalogue: Catalogue, job: Mapping[str, JsonValue]) -> Plan:
     return prepare(JobSpec.model_validate({**fixed, **job}), catalogue)
 
 
-async def body_of(plan: Plan, images: list[str]) -> Body:
+async def body_of(plan: Plan, images: list[str], media: Sequence[Mapping[str, JsonValue]] = ()) -> Body:
     """What an item of the plan is sent with; its variable `x` is the word `nothing`."""
     call = Call(
         attempt_id=1,
@@ -59,7 +59,7 @@ async def body_of(plan: Plan, images: list[str]) -> Body:
         fence=1,
         custom_id="i",
         variables={"x": "nothing"},
-        media=[{"kind": "image", "url": url} for url in images],
+        media=[*({"kind": "image", "url": url} for url in images), *media],
         free_tries=0,
         paid_tries=0,
         free_since=None,

@@ -12,7 +12,7 @@ from batchrun.catalogue import Catalogue, Structured, load_catalogue
 from batchrun.errors import SpecError, UsageError
 from batchrun.jobfile.reader import read_job_file, read_job_mapping
 from batchrun.jobfile.spec import JobSpec, differences, stored_spec
-from batchrun.messages import JsonValue
+from batchrun.messages import ImagePart, JsonValue
 from batchrun.plan import Plan, prepare
 
 SCHEMA: dict[str, JsonValue] = {"type": "object", "properties": {"title": {"const": None}}}
@@ -56,7 +56,7 @@ def with_form(catalogue: Catalogue, form: Structured | None, *, tools: bool | No
 
 
 def sent(plan: Plan, *images: str, **variables: JsonValue) -> dict[str, JsonValue]:
-    body = plan.dialect.encode(plan.request(variables, images), plan.model.rules)
+    body = plan.dialect.encode(plan.request(variables, [ImagePart(source=image) for image in images]), plan.model.rules)
     document = json.loads(b"".join(piece for piece in body.pieces if isinstance(piece, bytes)))
     assert isinstance(document, dict)
     return document

@@ -257,7 +257,8 @@ def test_one_answer_may_be_asked_for() -> None:
 @pytest.mark.parametrize("messages", [(), (Message(role="user", parts=()),)])
 def test_an_empty_request_is_refused(messages: tuple[Message, ...]) -> None:
     assert (
-        refusal(ChatRequest(model="m", messages=messages)).message == "The request has a message without text or image."
+        refusal(ChatRequest(model="m", messages=messages)).message
+        == "The request has a message without text, picture or video."
     )
 
 

@@ -91,7 +91,7 @@ jobs:
         ("params: {extra: {my_api_key: x}}", "`my_api_key` can't be sent with a request. Keys belong in"),
         ("params: {max_tokens: 1.5e308}", "not 1.5e+308. Write the number in plain digits"),
         ("params: {seed: 12345678901234567890}", "must be at most 2,147,483,647, not 1.23457e+19"),
-        ("media: {fps: 1}", "8:13: jobs[0].media.fps: `fps` does not work yet in this version"),
+        ("media: {split: 10m}", "8:13: jobs[0].media.split: `split` does not work yet in this version"),
         ("depends_on: x", "`depends_on` does not work yet in this version"),
         ("window: {start: '22:00', timezone: UTC}", "8:13: jobs[0].window.end: `end` is missing"),
         ("window: {start: '22:00', end: '06:00'}", "`timezone` is missing"),

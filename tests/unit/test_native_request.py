@@ -173,7 +173,7 @@ def test_any_text_stays_text(text: str) -> None:
 
 
 def written(images: tuple[str, ...] = (), **fields: JsonValue) -> ChatRequest:
-    message = WrittenMessage(fields={"role": "user", **fields}, images=images)
+    message = WrittenMessage(fields={"role": "user", **fields}, sources=images)
     return ChatRequest(model="m", messages=(message,), stream=False)
 
 

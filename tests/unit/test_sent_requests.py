@@ -25,6 +25,8 @@ def test_a_job_is_sent_as_the_sample_says(catalogue: Catalogue, path: Path) -> N
     sample = json.loads(path.read_text())
     plan = plan_of(catalogue, sample["job"])
     sent, common = sample["sent"], {"content-type", "accept-encoding", "user-agent"}
-    assert json.loads(wire(asyncio.run(body_of(plan, sample["images"])))) == sent["body"]
+    assert (
+        json.loads(wire(asyncio.run(body_of(plan, sample.get("images", []), sample.get("media", []))))) == sent["body"]
+    )
     assert plan.url == sent["url"]
     assert {name: text for name, text in plan.headers.items() if name not in common} == sent["headers"]

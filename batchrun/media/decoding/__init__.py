@@ -14,6 +14,8 @@ Raises MediaError for what is wrong with the file; its message has no subject an
 
 OPERATIONS: Mapping[str, str] = {
     "shrink": "batchrun.media.decoding.pictures",
+    "probe": "batchrun.media.decoding.videos",
+    "frames": "batchrun.media.decoding.videos",
 }
 """The module of each operation; the function in it has its name. Imported when it is first asked for."""
 

@@ -1,0 +1,118 @@
+"""Local videos from the file to the answer: what leaves, what it costs, and which are refused before any call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchrun.jobfile.spec import JobSpec
+from batchrun.media.decoder import Decoder
+from batchrun.media.videos import Sampling, open_video
+from batchrun.messages import FramesPart
+from batchrun.simulator import Running
+from batchrun.tables import usage
+from tests.clips import clip, write_clip
+from tests.integration.running import MODEL, NATIVE, REAL, Bench, check, check_money, opened_bench
+
+
+@pytest.fixture(params=[REAL, NATIVE], ids=["compat", "native"])
+def either(request: pytest.FixtureRequest, sqlite_url: str, tmp_path: Path, simulator: Running) -> Iterator[Bench]:
+    with opened_bench(sqlite_url, tmp_path, simulator, like=request.param) as made:
+        yield made
+
+
+def of_videos(name: str, **settings: object) -> JobSpec:
+    document = {
+        "name": name,
+        "provider": "sim/none",
+        "model": MODEL,
+        "inputs": {"videos": "clips/*"},
+        "prompt": f"{name}: what happens?",
+        "params": {"max_tokens": 50},
+    }
+    return JobSpec.model_validate({**document, **settings})
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("how", ["file", "frames"])
+def test_a_video_is_answered_and_its_cost_is_that_of_the_book(either: Bench, clips: Path, how: str) -> None:
+    write_clip(clips / "a.mp4", seconds=4)
+    (job_id,) = either.load(of_videos(f"v-{how}", media={"fps": 2, "video": how}))
+    either.run([job_id])
+    assert either.states(job_id) == {"done": 1}
+    (row,) = either.rows(usage, usage.c.job_id == job_id)
+    assert row.video_tokens == 4 * 12 + 2  # 8 frames of 128×96, two on a grid of 4×3
+    check(either)
+    check_money(either, [job_id])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("empty.mp4", b"", "'empty.mp4' is empty"),
+        (
+            "list.mp4",
+            b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x\n",
+            "is a playlist or another text that names files",
+        ),
+        ("picture.mp4", b"\x89PNG\r\n\x1a\n" + bytes(64), "is a picture (image/png)"),
+        ("half.mp4", clip(seconds=3)[:2_000], "'half.mp4' is broken"),
+        ("half.mkv", clip("mkv", seconds=3)[:3_000], "'half.mkv' is cut: it ends at 0.2 s"),
+        ("short.mp4", clip(seconds=0.2), "lasts 0.2 s; 4 pictures, the fewest that the model takes"),
+    ],
+)
+def test_a_bad_video_costs_its_own_item_and_no_call(
+    sqlite_bench: Bench, clips: Path, name: str, data: bytes, says: str
+) -> None:
+    (clips / name).write_bytes(data)
+    write_clip(clips / "good.mp4", seconds=3)
+    (job_id,) = sqlite_bench.load(of_videos(f"bad-{name}"))
+    sqlite_bench.run([job_id])
+    bad = next(item for item in sqlite_bench.attempts_of(job_id) if item.outcome != "complete")
+    assert says in bad.error
+    assert sqlite_bench.states(job_id) == {"done": 1, "failed": 1}
+    assert len(sqlite_bench.book()) == 1
+
+
+async def frames_of(folder: Path, name: str, sampling: Sampling, **part: float | None) -> FramesPart:
+    with Decoder(processes=1) as decoder:
+        opened = await open_video(folder, name, sampling, decoder, **{"start": None, "end": None, **part})
+        opened.close()
+    assert isinstance(opened.part, FramesPart)
+    return opened.part
+
+
+@pytest.mark.parametrize(
+    ("sampling", "part", "number", "fps"),
+    [
+        (Sampling(how="frames"), {}, 8, 2.0),
+        (Sampling(how="frames", fps=0.5), {}, 4, 1.0),  # a list has four pictures at least
+        (Sampling(how="frames", fps=10, max_frames=16), {}, 16, 4.0),
+        (Sampling(fps=5), {"start": 1.0, "end": 3.0}, 10, 5.0),
+    ],
+)
+def test_frames_are_taken_at_the_rate_that_is_told(
+    clips: Path, sampling: Sampling, part: dict[str, float], number: int, fps: float
+) -> None:
+    import asyncio
+
+    write_clip(clips / "a.mp4", seconds=4)
+    taken = asyncio.run(frames_of(clips, "a.mp4", sampling, **part))
+    assert (len(taken.sources), taken.fps) == (number, fps)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov", "mkv", "avi", "flv", "wmv", "ts"])
+def test_every_container_is_sampled_whatever_it_is_called(clips: Path, kind: str) -> None:
+    import asyncio
+
+    write_clip(clips / "clip.bin", kind, seconds=3)
+    taken = asyncio.run(frames_of(clips, "clip.bin", Sampling(how="frames")))
+    assert len(taken.sources) == 6
