@@ -33,7 +33,8 @@ def clip(
             picture = Image.new("RGB", size, ((number * noise) % 256, 40, 90))
             left = number * 5 % size[0]
             ImageDraw.Draw(picture).rectangle((left, 0, left + 9, size[1]), fill=(250, 240, 30))
-            for packet in stream.encode(av.VideoFrame.from_image(picture))  # type: ignore[no-untyped-call]:
+            frame = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call]
+            for packet in stream.encode(frame):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

@@ -146,7 +146,13 @@ def test_an_upgrade_keeps_what_is_there(migrated: Engine) -> None:
 def test_a_database_of_the_first_schema_keeps_its_costs(blank: Engine) -> None:
     upgrade(address(blank), "0001")
     with blank.begin() as connection:
-        job = add_job(connection, size=1)
+        job = add_job(connection, size=0)
+        connection.execute(
+            sa.text(
+                "INSERT INTO items (id, job_id, custom_id, row_hash, variables, media, state) "
+                "VALUES (1, 1, 'a', 'a', '{}', '[]', 'failed')"
+            )
+        )
         connection.execute(sa.text("INSERT INTO workers (id, host, pid, started_at) VALUES ('w', 'h', 1, 0)"))
         attempt = sa.insert(attempts).values(
             item_id=1, job_id=job, profile_id=1, worker_id="w", fence=1, outcome="lost", claimed_at=EPOCH,

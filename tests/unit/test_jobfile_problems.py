@@ -38,7 +38,7 @@ defaults:
 jobs:
   - name: 012
     model: qwen3-vl-plus
-    inputs: {images: a, videos: b}
+    inputs: {images: a, parquet: b}
     prompt: "Describe {{ filenam }}."
     params: {max_tokens: 2e2, temperature: hot, tempratur: 1}
     thinking: true
@@ -61,7 +61,7 @@ jobs:
         "5:3: defaults.name: each job has a name of its own",
         "7:5: jobs[0].provider: `provider` is missing",
         "7:11: jobs[0].name: must be text, but `012` is read as 12",
-        "9:25: jobs[0].inputs.videos: `videos` does not work yet in this version",
+        "9:25: jobs[0].inputs.parquet: `parquet` does not work yet in this version",
         "10:13: jobs[0].prompt: there is no `filenam` for this source; there is: filename, folder, path, stem",
         "11:26: jobs[0].params.max_tokens: must be a whole number, not 200.0",
         "11:44: jobs[0].params.temperature: must be a number, not the text `hot`",
@@ -91,7 +91,7 @@ jobs:
         ("params: {extra: {my_api_key: x}}", "`my_api_key` can't be sent with a request. Keys belong in"),
         ("params: {max_tokens: 1.5e308}", "not 1.5e+308. Write the number in plain digits"),
         ("params: {seed: 12345678901234567890}", "must be at most 2,147,483,647, not 1.23457e+19"),
-        ("media: {split: 10m}", "8:13: jobs[0].media.split: `split` does not work yet in this version"),
+        ("media: {split: 10m}", "jobs[0].media: there are no videos to split in `inputs.images`. Delete `split`"),
         ("depends_on: x", "`depends_on` does not work yet in this version"),
         ("window: {start: '22:00', timezone: UTC}", "8:13: jobs[0].window.end: `end` is missing"),
         ("window: {start: '22:00', end: '06:00'}", "`timezone` is missing"),

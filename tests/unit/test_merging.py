@@ -14,13 +14,8 @@ from batchrun.merging import Part, answers_text
 from batchrun.messages import JsonValue, Message, TextPart
 from batchrun.plan import Plan, prepare
 
-MERGED: dict[str, JsonValue] = {
-    "path": "a.mp4",
-    "filename": "a.mp4",
-    "start": "00:00:00",
-    "end": "00:20:00",
-    "parts": 2,
-}
+NAMED: dict[str, JsonValue] = {"path": "a.mp4", "filename": "a.mp4"}
+MERGED: dict[str, JsonValue] = {**NAMED, "start": "00:00:00", "end": "00:20:00", "parts": 2}
 SCHEMA = {"type": "object", "properties": {"events": {"type": "array"}}, "required": ["events"]}
 
 

@@ -50,7 +50,7 @@ BAD = [
     JOB.replace("{images: x}", "{}"),
     JOB.replace("{images: x}", "{images: x, rows: y.csv}"),
     JOB.replace("{images: x}", "{images: null}"),
-    JOB.replace("{images: x}", "{videos: x}"),
+    JOB.replace("{images: x}", "{parquet: x}"),
     JOB.replace("{images: x}", "{items: []}"),
     JOB.replace("{images: x}", "photos"),
     JOB + "    depends_on: others\n",

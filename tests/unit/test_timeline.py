@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from batchrun.messages import JsonValue
 from batchrun.timeline import Event, events_in, moved, srt, with_moved_events
 
 BLOCK = re.compile(r"(\d+)\n(\d\d:\d\d:\d\d,\d{3}) --> (\d\d:\d\d:\d\d,\d{3})\n((?:[^\n]+\n)+)(?:\n|\Z)")
@@ -76,8 +77,8 @@ def test_no_events_where_there_are_none(text: str) -> None:
         "x",
     ],
 )
-def test_a_structured_event_that_makes_no_sense_is_passed_over(one: object) -> None:
-    assert events_in("", {"events": [one]}) == []  # type: ignore[dict-item]
+def test_a_structured_event_that_makes_no_sense_is_passed_over(one: JsonValue) -> None:
+    assert events_in("", {"events": [one]}) == []
 
 
 def test_times_of_a_part_are_moved_by_where_it_begins() -> None:
