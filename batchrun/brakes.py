@@ -7,7 +7,7 @@ provider itself takes its time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -86,6 +86,8 @@ class JobFacts:
     """Live workers that hold items of this job."""
     live_workers: int = 0
     """Live workers on this database."""
+    unable: Sequence[str] = ()
+    """Why machines that have workers can't do it, each as `host: reason`."""
     held_by_dead: int = 0
     """Items whose worker is known to be gone."""
     window: Window | None = None
@@ -160,6 +162,8 @@ def stopped_by(job: JobFacts, calls: Calls | None) -> Brake | None:
         return Brake(kind=BrakeKind.WINDOW, text=window_text(job.window, job))
     if job.breaker_until is not None:
         return Brake(kind=BrakeKind.BREAKER, text=outage_text(job.breaker_until, job))
+    if calls is None and job.unable and not job.in_flight:
+        return Brake(kind=BrakeKind.NO_WORKER, text=f"no worker that can do it: {clean('; '.join(job.unable), 400)}")
     if calls is None and not job.live_workers:
         held = f"; {job.held_by_dead:,} are held by a process that died" if job.held_by_dead else ""
         return Brake(kind=BrakeKind.NO_WORKER, text=f"nobody working on it{held}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -21,6 +21,8 @@ BUCKET = (
     *("requests_per_minute", "tokens_per_minute", "tokens_per_day"),
     *("next_slot_at", "tokens_at", "day", "day_tokens"),
 )
+RECENT = timedelta(minutes=2)
+"""A worker that can't do anything ends at once, and looks again within half a minute."""
 OF_JOB = (
     *("id", "name", "profile_id", "paused", "pause_message", "cap", "currency", "reserved", "spent", "concurrency"),
     "window",
@@ -96,6 +98,7 @@ def facts(connection: Connection, ids: Sequence[int], *, dead: Collection[str] =
     alive = len(
         set(connection.execute(sa.select(workers.c.id).where(workers.c.ended_at.is_(None))).scalars()) - {*dead}
     )
+    unable = unable_for(connection, ids, now)
     kinds = error_kinds(connection, ids, [State.WAITING])
     return {
         row.id: JobFacts(
@@ -113,6 +116,7 @@ def facts(connection: Connection, ids: Sequence[int], *, dead: Collection[str] =
             oldest_call=flying.oldest.get(row.id),
             workers=holders[row.id].live,
             live_workers=alive,
+            unable=unable[row.id],
             held_by_dead=holders[row.id].items_of_dead,
             window=stored_window(row.window),
             breaker_until=row.profile_breaker_until,
@@ -131,6 +135,21 @@ def facts(connection: Connection, ids: Sequence[int], *, dead: Collection[str] =
         )
         for row in rows
     }
+
+
+def unable_for(connection: Connection, ids: Sequence[int], now: datetime) -> Mapping[int, Sequence[str]]:
+    """Why machines that looked within the last minutes can't work on the jobs: `host: reason`."""
+    seen = sa.or_(workers.c.ended_at.is_(None), workers.c.ended_at > now - RECENT)
+    rows = connection.execute(
+        sa.select(workers.c.host, workers.c.unable).where(workers.c.unable.is_not(None), seen).order_by(workers.c.host)
+    )
+    found: dict[int, list[str]] = defaultdict(list)
+    for host, reasons in rows:
+        for job_id in ids:
+            told = f"{host}: {reasons[str(job_id)]}" if str(job_id) in reasons else None
+            if told is not None and told not in found[job_id]:
+                found[job_id].append(told)
+    return found
 
 
 def places(row: Record) -> int:

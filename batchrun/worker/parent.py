@@ -21,6 +21,8 @@ from batchrun.store.jobs import has_due_items
 from batchrun.worker.app import Own, hint
 
 LOOK_EVERY = 2.0
+SELDOM = 30.0
+"""Seconds between hints at most where they lead to nothing: what is due can't be done on this machine."""
 REST = 5.0
 """Seconds without a look after one that failed."""
 log = logging.getLogger("batchrun.worker")
@@ -36,6 +38,8 @@ class Parent(bootsteps.StartStopStep):  # type: ignore[misc]
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.run, name="batchrun-parent", daemon=True)
         self.trouble = ""
+        self.pause = LOOK_EVERY
+        self.hint_at = 0.0
 
     def start(self, worker: Any) -> None:
         self.thread.start()
@@ -77,9 +81,17 @@ class Parent(bootsteps.StartStopStep):  # type: ignore[misc]
                 log.warning("%d dead workers held %d calls; they may have been billed", reaped.workers, reaped.calls)
         finally:
             engine.dispose()
-        idle = self.idle()
-        if due and idle:
+        self.wake(due)
+
+    def wake(self, due: bool) -> None:
+        """Hint to idle processes where something is due; less and less often where they come back at once."""
+        idle, now = self.idle(), time.monotonic()
+        if not due or idle < int(self.worker.concurrency or 0):
+            self.pause = LOOK_EVERY
+        if due and idle and now >= self.hint_at:
             hint(self.worker.app, idle)
+            self.hint_at = now + self.pause - LOOK_EVERY / 2
+            self.pause = min(2 * self.pause, SELDOM)
 
     def idle(self) -> int:
         """Processes of this worker that have no hint."""
