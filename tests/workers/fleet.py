@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,6 +51,19 @@ jobs:
 """
 
 
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def waited_for(what: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    last = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < last
+        time.sleep(0.2)
+
+
 @dataclass(kw_only=True)
 class Broker:
     """A server of the Redis protocol that can be stopped and started again on its port, without what it held."""
@@ -59,10 +73,9 @@ class Broker:
     port: int = 0
 
     def start(self) -> None:
-        wanted = {"port": self.port} if self.port else {}
-        self.server = ValkeyServer(data_dir=self.folder, save="", appendonly="no", **wanted)
+        self.port = self.port or free_port()
+        self.server = ValkeyServer(port=self.port, data_dir=self.folder, save="", appendonly="no")
         self.server.start()
-        self.port = self.server.port
 
     def stop(self) -> None:
         if self.server is not None:
