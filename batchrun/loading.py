@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, Engine
 from batchrun.advice import check_sizes
 from batchrun.alike import request_name, row_name
 from batchrun.catalogue import Catalogue, Endpoint
+from batchrun.clips import DEFAULT_FPS
 from batchrun.database import clock, lock_loading, writing
 from batchrun.dialects.writing import MEDIA_AS_FILES, NO_MEDIA_URLS, is_web
 from batchrun.duplicates import TAKES, find_duplicates
@@ -38,7 +40,7 @@ from batchrun.foreseeing import Foreseeing
 from batchrun.foreseen import Foreseen
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.measuring import lengths_of
+from batchrun.measuring import Videos, clip_of, videos_of
 from batchrun.messages import ImagePart, JsonValue
 from batchrun.needs import Needs
 from batchrun.output.visible import money_text
@@ -116,11 +118,11 @@ def load(
     Raises SpecError, CatalogueError, UsageError, ChangedError; then nothing was written.
     """
     plans = prepared_all(job_file, catalogue)
-    lengths = {job.name: lengths_of(job, base) for job, _ in plans}  # before anybody has to wait for this transaction
+    videos = {job.name: videos_of(job, base) for job, _ in plans}  # before anybody has to wait for this transaction
     with writing(engine) as connection:
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
-        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, lengths=lengths)
+        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, videos=videos)
         loaded = [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
     for (job, _), made in zip(plans, loaded, strict=True):
         if job.deduplicate:
@@ -211,7 +213,7 @@ class Loader:
     now: datetime
     base: Path
     on_rows: Callable[[int], None]
-    lengths: Mapping[str, Mapping[str, float]]
+    videos: Mapping[str, Videos]
     """Of local videos that are to be split, in seconds, by job and path."""
     rows: int = 0
 
@@ -223,9 +225,10 @@ class Loader:
         replaced: list[int] = []
         most: Decimal | None = Decimal(0)
         capped = loaded.cap is not None
-        needs = Needs(plan, media_root(job, self.base), self.now)
+        videos = self.videos[job.name]
+        needs = needs_of(job, plan, self.base, self.now, videos)
         new = Foreseeing(needs)
-        for batch in batches(checked_rows(job, plan, self.base, self.lengths[job.name], capped=capped)):
+        for batch in batches(checked_rows(job, plan, self.base, videos, capped=capped)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
             for item in self.add(loaded, made, batch, earlier, changed, replaced):
                 new.add(item.variables, item.media, item.input_bound)
@@ -384,13 +387,19 @@ class Loader:
         return list(new.values())
 
 
-def checked_rows(job: JobSpec, plan: Plan, base: Path, lengths: Mapping[str, float], *, capped: bool) -> Iterator[Row]:
+def needs_of(job: JobSpec, plan: Plan, base: Path, now: datetime, videos: Videos) -> Needs:
+    fps = DEFAULT_FPS if job.media.fps is None else job.media.fps
+    return Needs(plan, media_root(job, base), now, clip_of=partial(clip_of, videos), fps=fps)
+
+
+def checked_rows(job: JobSpec, plan: Plan, base: Path, videos: Videos, *, capped: bool) -> Iterator[Row]:
     """The rows of the source, long videos as their parts. Raises SpecError where one of them can't be asked."""
     rows = read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
-    return rows if job.media.split is None else split_rows(rows, job.media.split, lengths)
+    return rows if job.media.split is None else split_rows(rows, job.media.split, videos)
 
 
-def split_rows(rows: Iterator[Row], split: timedelta, lengths: Mapping[str, float]) -> Iterator[Row]:
+def split_rows(rows: Iterator[Row], split: timedelta, videos: Videos) -> Iterator[Row]:
+    lengths = {path: facts.seconds for path, facts in videos.items()}
     for row in rows:
         try:
             yield from split_row(row, split, lengths.get)

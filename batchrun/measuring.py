@@ -1,23 +1,29 @@
-"""How long the local videos of a job are: looked at before they are split, several at once, in limited processes."""
+"""What the local videos of a job are: looked at before they are split or estimated, several at once, in limited
+processes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from batchrun.clips import Clip
 from batchrun.errors import MediaError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.media.decoder import Decoder
-from batchrun.media.videos import probe_now
+from batchrun.media.videos import VideoFacts, probe_now
+from batchrun.messages import JsonValue
 from batchrun.rows.inputs import Row, media_root, read_rows
 
+Videos = Mapping[str, VideoFacts]
+"""By their paths below the media root."""
 
-def lengths_of(job: JobSpec, base: Path) -> dict[str, float]:
-    """Seconds of each local video of the job that is to be split, by its path below the media root; those that can't be
-    read are left out: their items fail and say why. Raises SpecError for rows that can't be read."""
-    if job.media.split is None:
+
+def videos_of(job: JobSpec, base: Path) -> Videos:
+    """The local videos of a job whose items they are, or that splits them. Those that can't be read are left out: their
+    items fail and say why. Raises SpecError for rows that can't be read."""
+    if job.media.split is None and job.inputs.kind != "videos":
         return {}
     return measured(sorted(set(local_videos(read_rows(job, base)))), media_root(job, base))
 
@@ -26,18 +32,26 @@ def local_videos(rows: Iterable[Row]) -> Iterable[str]:
     return (media.path for row in rows for media in row.media if media.kind == "video" and media.path is not None)
 
 
-def measured(paths: list[str], root: Path) -> dict[str, float]:
+def measured(paths: list[str], root: Path) -> Videos:
     if not paths:
         return {}
     at_once = os.cpu_count() or 1
     with Decoder(processes=at_once) as decoder, ThreadPoolExecutor(at_once, thread_name_prefix="measuring") as pool:
-        lengths = list(pool.map(lambda path: length_of(root, path, decoder), paths))
-    return {path: seconds for path, seconds in zip(paths, lengths, strict=True) if seconds is not None}
+        found = list(pool.map(lambda path: looked_at(root, path, decoder), paths))
+    return {path: facts for path, facts in zip(paths, found, strict=True) if facts is not None}
 
 
-def length_of(root: Path, path: str, decoder: Decoder) -> float | None:
+def looked_at(root: Path, path: str, decoder: Decoder) -> VideoFacts | None:
     """None for a file that can't be read as a video."""
     try:
-        return probe_now(root, path, decoder).seconds
+        return probe_now(root, path, decoder)
     except MediaError:  # told again, as the item's own error, when its call would be made
         return None
+
+
+def clip_of(videos: Videos, reference: Mapping[str, JsonValue]) -> Clip | None:
+    """What a media reference names, as the formula of tokens sees it; None where that isn't known."""
+    facts = videos.get(str(reference.get("path")))
+    if facts is None or facts.seconds <= 0 or facts.frames < 1:
+        return None
+    return Clip(width=facts.width, height=facts.height, frames=facts.frames, rate=facts.frames / facts.seconds)

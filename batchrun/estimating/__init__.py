@@ -25,12 +25,11 @@ from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.loading import prepared_all
-from batchrun.needs import Needs
+from batchrun.loading import needs_of, prepared_all
+from batchrun.measuring import videos_of
 from batchrun.plan import Plan
 from batchrun.pricing import MONEY_UNIT
 from batchrun.reports.cost import CostLine, cost_by
-from batchrun.rows.inputs import media_root
 from batchrun.states import OPEN
 from batchrun.store.jobs import LIMIT_NAMES, count_states, job_named
 
@@ -67,9 +66,10 @@ class Estimator:
         endpoint = self.catalogue.endpoint(job.provider)
         notes = [*plan.notes]
         known = self.known(job, endpoint, notes)
-        needs = Needs(plan, media_root(job, self.base), self.now)
+        videos = videos_of(job, self.base)
+        needs = needs_of(job, plan, self.base, self.now, videos)
         terms = terms_of(job, known)
-        found = survey(job, needs, self.base, known, capped=terms.cap is not None, on_rows=self.count_rows)
+        found = survey(job, needs, self.base, videos, known, capped=terms.cap is not None, on_rows=self.count_rows)
         spent = self.spent(known, needs.currency, notes)
         calls = Decimal(found.calls) / found.charged if found.charged else Decimal(1)
         tokens = [quantity.left(found.left, calls).to(Decimal(1)) for quantity in (found.input, found.output)]

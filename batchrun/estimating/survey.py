@@ -14,7 +14,7 @@ from batchrun.errors import TemplateError
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
 from batchrun.loading import Earlier, asked, batches, checked_rows, media_of
-from batchrun.measuring import lengths_of
+from batchrun.measuring import Videos
 from batchrun.needs import Need, Needs
 from batchrun.reports.measured import Measured, limits_of, measured, open_items
 from batchrun.states import OPEN, State
@@ -117,7 +117,14 @@ class Survey:
 
 
 def survey(
-    job: JobSpec, needs: Needs, base: Path, known: Known | None, *, capped: bool, on_rows: Callable[[int], None]
+    job: JobSpec,
+    needs: Needs,
+    base: Path,
+    videos: Videos,
+    known: Known | None,
+    *,
+    capped: bool,
+    on_rows: Callable[[int], None],
 ) -> Survey:
     """Look at every row of the source, and at open items of the database that the source no longer names.
 
@@ -127,7 +134,7 @@ def survey(
     last = 0 if known is None else known.last_item()
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
-    for batch in batches(checked_rows(job, needs.plan, base, lengths_of(job, base), capped=capped)):
+    for batch in batches(checked_rows(job, needs.plan, base, videos, capped=capped)):
         items = {} if known is None else known.measured([row.custom_id for row in batch])
         for row in batch:
             texts, bound = asked(job, needs.plan, row, capped=capped)

@@ -264,3 +264,4 @@ def lay_out(folder: Path) -> None:
     """What a checkout has beside its README: the example, and pictures to work with."""
     shutil.copyfile(ROOT / "jobs.example.yaml", folder / "jobs.example.yaml")
     shutil.copytree(ROOT / "batchrun" / "demo" / "pictures", folder / "photos")
+    shutil.copytree(ROOT / "batchrun" / "demo" / "lectures", folder / "lectures")
