@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -37,6 +37,16 @@ class Need:
     cost: Money | None
     """None without a price."""
 
+    def asked_again(self, most: int) -> Need:
+        """Where up to so many answers may be bought: the low end is that of one."""
+        input_, output = (
+            Between(of.low, None if of.high is None else most * of.high) for of in (self.input, self.output)
+        )
+        if self.cost is None:
+            return replace(self, input=input_, output=output)
+        low, high = self.cost
+        return replace(self, input=input_, output=output, cost=(low, None if high is None else most * high))
+
 
 ClipOf = Callable[[Mapping[str, JsonValue]], Clip | None]
 """From the reference to a video to what its file says of it, all of it and not the part that is meant; None where it
@@ -51,7 +61,8 @@ class Needs:
     """Asks for the rows of one job, whose local pictures are below `root`; `clip_of` tells of its videos, which are
     sampled at `fps` frames a second.
 
-    Money is that of one call at the prices of `now`, with nothing read from a cache.
+    Money is that of one call at the prices of `now`, with nothing read from a cache; where answers that don't fit are
+    bought again, the high ends are those of as many calls as an item may cost.
     """
 
     def __init__(
@@ -93,7 +104,9 @@ class Needs:
         tokens = sum(parts, self.words(variables, texts)).within(self.plan.input_limit)
         answer = Between(LEAST_ANSWER, self.plan.output_bound(variables))
         cost = self.cost(tokens, answer, self.plan.model.may_think(thinking))
-        return Need(input=tokens, output=answer, cost=cost)
+        need = Need(input=tokens, output=answer, cost=cost)
+        policy = self.plan.policy
+        return need.asked_again(policy.attempts) if policy.asks_again and self.plan.shape is not None else need
 
     def merged(self, variables: Mapping[str, JsonValue], texts: list[str]) -> Need:
         """Of an item that merges what parts say, of which nothing is known yet but how long it can be at most."""

@@ -170,6 +170,19 @@ def test_without_a_price_the_cost_is_not_known() -> None:
     assert need(needs("qwen3-vl-235b-a22b-instruct")).cost is None
 
 
+def test_answers_that_may_be_bought_again_raise_the_high_ends_alone() -> None:
+    form: dict[str, JsonValue] = {"type": "object", "properties": {"a": {"type": "string"}}}
+    once, thrice = (
+        need(needs(price=priced((None, "1", "10")), response_schema=form, retry={"attempts": 3}, on_invalid=word))
+        for word in ("keep", "ask_again")
+    )
+    assert (thrice.input.low, thrice.output.low) == (once.input.low, once.output.low)
+    assert once.cost is not None
+    assert once.cost[1] is not None
+    assert thrice.output.high == 300
+    assert thrice.cost == (once.cost[0], 3 * once.cost[1])
+
+
 def test_the_tier_is_chosen_for_each_request() -> None:
     steps = needs(price=priced((1_000, "1", "0"), (None, "10", "0")))
     assert need(steps, "", {"path": "receipt.jpg"}).cost == (D("0.01181"), D("0.01218"))
