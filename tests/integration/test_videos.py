@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
+from batchrun.catalogue import load_catalogue
+from batchrun.errors import MediaError, UsageError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.media.decoder import Decoder
-from batchrun.media.videos import Sampling, open_video
+from batchrun.media.videos import Sampling, VideoRules, linked_video, open_video
 from batchrun.messages import FramesPart
+from batchrun.plan import prepare
 from batchrun.simulator import Running
 from batchrun.tables import usage
 from tests.clips import clip, write_clip
-from tests.integration.running import MODEL, NATIVE, REAL, Bench, check, check_money, opened_bench
+from tests.integration.running import MODEL, NATIVE, REAL, Bench, check_attempts, check_money, opened_bench
 
 
 @pytest.fixture(params=[REAL, NATIVE], ids=["compat", "native"])
@@ -50,7 +56,7 @@ def test_a_video_is_answered_and_its_cost_is_that_of_the_book(either: Bench, cli
     assert either.states(job_id) == {"done": 1}
     (row,) = either.rows(usage, usage.c.job_id == job_id)
     assert row.video_tokens == 4 * 70 + 2  # 8 frames, two on a grid; 128×96 is scaled up to 65,536 pixels: 10×7
-    check(either)
+    check_attempts(either, [job_id], 0)
     check_money(either, [job_id])
 
 
@@ -102,8 +108,6 @@ async def frames_of(folder: Path, name: str, sampling: Sampling, **part: float |
 def test_frames_are_taken_at_the_rate_that_is_told(
     clips: Path, sampling: Sampling, part: dict[str, float], number: int, fps: float
 ) -> None:
-    import asyncio
-
     write_clip(clips / "a.mp4", seconds=4)
     taken = asyncio.run(frames_of(clips, "a.mp4", sampling, **part))
     assert (len(taken.sources), taken.fps) == (number, fps)
@@ -111,8 +115,46 @@ def test_frames_are_taken_at_the_rate_that_is_told(
 
 @pytest.mark.parametrize("kind", ["mp4", "mov", "mkv", "avi", "flv", "wmv", "ts"])
 def test_every_container_is_sampled_whatever_it_is_called(clips: Path, kind: str) -> None:
-    import asyncio
-
     write_clip(clips / "clip.bin", kind, seconds=3)
     taken = asyncio.run(frames_of(clips, "clip.bin", Sampling(how="frames")))
     assert len(taken.sources) == 6
+
+
+# What can't be sent, by the codes of the page of errors
+
+
+def test_a_list_of_frames_is_as_long_as_the_model_takes() -> None:
+    with pytest.raises(MediaError) as raised:
+        VideoRules(frames=(4, 80)).check_list("the list", 3)
+    assert raised.value.code == "media-frames"
+
+
+def test_a_file_lasts_as_long_as_the_model_takes() -> None:
+    with pytest.raises(MediaError) as raised:
+        VideoRules(seconds=(2, 600)).check_seconds("a.mp4", 700.0)
+    assert raised.value.code == "media-video-length"
+
+
+def test_no_pictures_are_taken_out_of_a_video_by_url() -> None:
+    with pytest.raises(MediaError) as raised:
+        linked_video("https://host/a.mp4", Sampling(how="frames"))
+    assert raised.value.code == "media-video-as"
+
+
+def test_sound_alone_is_no_video(clips: Path) -> None:
+    with av.open(str(clips / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44_100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1_024), dtype="float32"), format="fltp", layout="mono")
+        frame.rate = 44_100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(MediaError) as raised:
+        asyncio.run(frames_of(clips, "a.mp4", Sampling(how="frames")))
+    assert raised.value.code == "media-no-frames"
+
+
+def test_a_model_that_sees_no_videos_gets_none() -> None:
+    job = of_videos("blind", provider="model-studio/beijing", model="kimi-k2-thinking", params={})
+    with pytest.raises(UsageError) as raised:
+        prepare(job, load_catalogue())
+    assert raised.value.code == "model-without-videos"
