@@ -50,7 +50,7 @@ def spill(engine: Engine, folder: Path, worker: str, results: Sequence[Result]) 
             file.write(msgspec.json.encode({"version": 1, "database": shown_url(engine.url)}) + b"\n")
             for result in results:
                 # What was asked isn't needed to store what was answered.
-                bare = replace(result, call=replace(result.call, variables={}, media=[], prefix=None))
+                bare = replace(result, call=replace(result.call, variables={}, media=[], prefix=None, parts=()))
                 file.write(msgspec.json.encode(bare) + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -107,7 +107,7 @@ def result_of(value: Mapping[str, Any]) -> Result:
     return built(
         Result,
         value,
-        call=built(Call, value["call"], variables={}, media=[]),
+        call=built(Call, value["call"], variables={}, media=[], parts=()),
         answer=None if answer is None else answer_of(answer),
         charge=None if charge is None else built(Charge, charge, usage=usage_of(charge["usage"])),
     )

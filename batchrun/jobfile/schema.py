@@ -22,7 +22,7 @@ from batchrun.jobfile.sections import Section
 Schema: TypeAlias = dict[str, Any]  # as pydantic returns it
 
 IDENTIFIER = "urn:batchrun:job-file:1"
-SOURCES = ("images", "rows", "requests", "urls", "items")
+SOURCES = ("images", "videos", "rows", "requests", "urls", "items")
 DEFAULTS = "What every job takes over, unless it says something else itself. Mappings are merged key by key."
 PARTIAL = {"": "JobSpec", "thinking": "ThinkingSpec", "budget": "BudgetSpec", "output": "OutputSpec"}
 """Where keys must be there that `defaults` may give: the job itself, and its sections."""

@@ -121,12 +121,14 @@ def test_a_rotated_picture_is_sent_as_its_own_bytes(folder: Path) -> None:
 
 def test_the_example_file_runs(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "jobs.example.yaml", tmp_path / "jobs.example.yaml")
-    shutil.copytree(PICTURES, tmp_path / "batchrun" / "demo" / "pictures")
+    for name in ("pictures", "lectures"):
+        shutil.copytree(PICTURES.parent / name, tmp_path / "batchrun" / "demo" / name)
     done = batchrun(tmp_path, "run", "jobs.example.yaml", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert {job["name"]: job["states"] for job in summary["jobs"]} == {
         "captions": {"done": 12},
+        "lectures": {"done": 11},
         "taglines": {"done": 3},
     }
 

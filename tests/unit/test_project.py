@@ -97,7 +97,7 @@ def test_the_job_file_captions_the_pictures_with_the_simulator(name: str) -> Non
 
 
 def test_the_example_has_a_job_of_text_alone_that_thinks() -> None:
-    job = read_job_file(ROOT / "jobs.example.yaml").jobs[1]
+    *_, job = read_job_file(ROOT / "jobs.example.yaml").jobs
     assert job.inputs.kind == "items"
     assert job.thinking is not None
     assert job.thinking.enabled
