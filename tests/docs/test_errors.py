@@ -26,6 +26,7 @@ NOT_PROVOKED = {
     "database-network": "needs a network file system",
     "media-reference": "only a damaged database holds such a row",
     "no-sidecar-folder": "only a job that wasn't loaded from a file",
+    "video-extra": "only where PyAV isn't installed",
     "catalogue-file": "shown on the page, its remedies within its lines",
 }
 
@@ -50,6 +51,7 @@ endpoints:
 PROVOKED_HERE: dict[str, tuple[dict[str, object], bool]] = {
     "request-refused": ({"provider": BEIJING, "model": "kimi-k2-thinking", "thinking": {"enabled": False}}, False),
     "model-without-images": ({"provider": BEIJING, "model": "kimi-k2-thinking", **PICTURES}, False),
+    "model-without-videos": ({"provider": BEIJING, "model": "kimi-k2-thinking", "inputs": {"videos": "v"}}, False),
     "partial-mode": ({"provider": BEIJING, "model": "kimi-k2.5", "on_incomplete": "continue"}, False),
     "budget-currency": ({"budget": {"max_cost": "5.00 EUR"}}, False),
     "budget-large": ({"budget": {"max_cost": "900000000000 USD"}}, False),
