@@ -10,6 +10,7 @@ from celery.exceptions import SecurityWarning
 from kombu.exceptions import OperationalError
 
 from batchrun.settings import Settings
+from batchrun.worker.channel import throw_nonsense_away
 
 __all__ = ["Own", "SecurityWarning", "configured", "hint"]
 
@@ -17,8 +18,6 @@ QUEUE = "batchrun"
 TASK = "batchrun.drain"
 LOCAL_BROKER = "redis://localhost:6379/0"
 """What plain `celery -A batchrun.worker` tries where the environment names none."""
-HINT_LIVES = 60.0
-"""Seconds after which a hint that nobody took is of no use: the parents give new ones."""
 SHUTDOWN = 15.0
 """Seconds that drains get to hand back what they hold after the second signal."""
 
@@ -35,6 +34,7 @@ class Own:
 
 def configured(settings: Settings) -> Celery:
     broker = settings.broker_url or LOCAL_BROKER
+    throw_nonsense_away()
     app = Celery("batchrun", broker=broker, set_as_current=False)
     app.conf.update(
         batchrun=Own(settings=settings),
@@ -74,6 +74,6 @@ def hint(app: Celery, count: int = 1) -> None:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             for _ in range(count):
-                app.send_task(TASK, connection=connection, expires=HINT_LIVES, retry=False)
+                app.send_task(TASK, connection=connection, retry=False)
     except (OperationalError, OSError) as error:
         raise ConnectionError(f"the broker doesn't answer: {error}") from error

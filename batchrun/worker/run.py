@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.database import reading, writing
 from batchrun.drain import Stop, Tally
-from batchrun.errors import WorkerError
+from batchrun.errors import DatabaseError, WorkerError
 from batchrun.reports.cost import last_attempt, made_since
 from batchrun.reports.facts import facts
 from batchrun.running import RunEnd, ends
@@ -54,9 +54,14 @@ def run_with_workers(
                 workers.stop()
                 told += 1
             looked = time.monotonic()
-            with reading(engine) as connection:
-                count(connection, job_ids, before, tally)
-                over = not store.has_open_items(connection, job_ids)
+            try:
+                with reading(engine) as connection:
+                    count(connection, job_ids, before, tally)
+                    over = not store.has_open_items(connection, job_ids)
+            except DatabaseError as error:  # the workers wait for it too, and say more when they give up
+                tally.trouble, over = error.message, False
+            else:
+                tally.trouble = ""
             if over:
                 break
             time.sleep(max(LOOK, READ_SHARE * (time.monotonic() - looked)))

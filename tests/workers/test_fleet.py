@@ -140,6 +140,8 @@ def test_a_second_signal_stops_it_at_once_and_hands_the_rest_back(
 def test_hints_that_are_forged_do_no_harm(ships: Fleet, broker: Broker) -> None:
     ships.worker("one", 1)
     ships.wait_for(lambda: "ready" in ships.log("one"))
+    for nonsense in (b"not json{{{", b"[1, 2]", b"\x80\x04\xff\xfe", b'{"x": 1}'):
+        broker.client().lpush("batchrun:batchrun", nonsense)
     with Celery("forger", broker=broker.url, set_as_current=False) as forger:
         forger.conf.broker_transport_options = {"global_keyprefix": "batchrun:"}
         forger.send_task("batchrun.drain", args=["A" * 1_000_000], queue="batchrun")
