@@ -80,6 +80,7 @@ def broker(folder: Path) -> Iterator[str]:
 
 def own(command: list[str]) -> int:
     """Run `command`, a worker, with a broker of its own, until it ends or standard input does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # also this early nothing is left behind
     folder = Path(tempfile.mkdtemp(prefix="batchrun-"))
     try:
         with broker(folder) as address:

@@ -23,10 +23,10 @@ ROWS = set(re.findall(r"^\| `([\w-]+)` \|", PROSE, re.MULTILINE))
 SHOWN = set(re.findall(r"^error\[([\w-]+)\]: .+\n(?:  .+\n)*? +→ .+$", TEXT, re.MULTILINE))
 
 NOT_PROVOKED = {
+    "video-extra": "needs an installation without PyAV",
     "database-network": "needs a network file system",
     "media-reference": "only a damaged database holds such a row",
     "no-sidecar-folder": "only a job that wasn't loaded from a file",
-    "video-extra": "only where PyAV isn't installed",
     "catalogue-file": "shown on the page, its remedies within its lines",
 }
 
@@ -51,7 +51,6 @@ endpoints:
 PROVOKED_HERE: dict[str, tuple[dict[str, object], bool]] = {
     "request-refused": ({"provider": BEIJING, "model": "kimi-k2-thinking", "thinking": {"enabled": False}}, False),
     "model-without-images": ({"provider": BEIJING, "model": "kimi-k2-thinking", **PICTURES}, False),
-    "model-without-videos": ({"provider": BEIJING, "model": "kimi-k2-thinking", "inputs": {"videos": "v"}}, False),
     "partial-mode": ({"provider": BEIJING, "model": "kimi-k2.5", "on_incomplete": "continue"}, False),
     "budget-currency": ({"budget": {"max_cost": "5.00 EUR"}}, False),
     "budget-large": ({"budget": {"max_cost": "900000000000 USD"}}, False),
@@ -63,7 +62,7 @@ PROVOKED_HERE: dict[str, tuple[dict[str, object], bool]] = {
 
 @cache
 def sources_of_tests() -> str:
-    folders = (ROOT / "tests" / name for name in ("unit", "integration", "acceptance"))
+    folders = (ROOT / "tests" / name for name in ("unit", "integration", "workers", "acceptance"))
     return "\n".join(path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.py")))
 
 

@@ -7,18 +7,21 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from batchrun.catalogue import load_catalogue
-from batchrun.errors import MediaError, SpecError
+from batchrun.errors import MediaError, SpecError, UsageError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.media.decoder import Decoder
 from batchrun.media.videos import Sampling, VideoRules, linked_video, open_video
 from batchrun.messages import FramesPart
+from batchrun.plan import prepare
 from batchrun.simulator import Running
 from batchrun.tables import usage
 from tests.clips import clip, write_clip
-from tests.integration.running import MODEL, NATIVE, REAL, Bench, check_money, opened_bench
+from tests.integration.running import MODEL, NATIVE, REAL, Bench, check_attempts, check_money, opened_bench
 
 
 @pytest.fixture(params=[REAL, NATIVE], ids=["compat", "native"])
@@ -54,6 +57,7 @@ def test_a_video_is_answered_and_its_cost_is_that_of_the_book(either: Bench, cli
     assert either.states(job_id) == {"done": 1}
     (row,) = either.rows(usage, usage.c.job_id == job_id)
     assert row.video_tokens == 4 * 70 + 2  # 8 frames, two on a grid; 128×96 is scaled up to 65,536 pixels: 10×7
+    check_attempts(either, [job_id], 0)
     check_money(either, [job_id])
 
 
@@ -83,60 +87,6 @@ def test_a_bad_video_costs_its_own_item_and_no_call(
     assert says in bad.error
     assert sqlite_bench.states(job_id) == {"done": 1, "failed": 1}
     assert len(sqlite_bench.book()) == 1
-
-
-@pytest.mark.parametrize(
-    ("data", "sampling", "code"),
-    [
-        (clip(seconds=1), Sampling(how="file", rules=VideoRules(seconds=(2, 3_600))), "media-video-length"),
-        (clip(seconds=1, rate=2), Sampling(how="frames"), "media-no-frames"),
-        (clip(seconds=80, rate=1), Sampling(how="frames", rules=VideoRules(frames=(4, 6))), "media-video-length"),
-    ],
-    ids=["too short for a file", "too few frames", "too long for so few pictures"],
-)
-def test_a_limit_of_the_model_is_named_before_a_call(clips: Path, data: bytes, sampling: Sampling, code: str) -> None:
-    (clips / "a.mp4").write_bytes(data)
-    with pytest.raises(MediaError) as raised:
-        asyncio.run(frames_of(clips, "a.mp4", sampling))
-    assert raised.value.code == code
-
-
-def test_pictures_are_only_taken_out_of_local_videos() -> None:
-    with pytest.raises(MediaError) as raised:
-        linked_video("https://host/v.mp4", Sampling(how="frames"))
-    assert raised.value.code == "media-video-as"
-
-
-def test_a_list_of_frames_has_as_many_pictures_as_the_model_takes() -> None:
-    rules = load_catalogue().model("model-studio/singapore", "qwen3-vl-8b-instruct").video_rules
-    with pytest.raises(MediaError) as raised:
-        rules.check_list("it", 513)
-    assert raised.value.code == "media-frames"
-    assert "513 pictures; a list of frames has 4 to 512" in raised.value.message
-
-
-def test_a_column_of_frames_is_one_video_and_urls_of_videos_are_known_by_their_ends(
-    sqlite_bench: Bench, tmp_path: Path
-) -> None:
-    frames = [f"https://host/{number}.jpg" for number in range(4)]
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "f", "frames": frames}))
-    (tmp_path / "urls.txt").write_text("https://host/v.MP4?sig=1\nhttps://host/p.jpg\n")
-    ids = sqlite_bench.load(
-        of_videos("frames", inputs={"rows": "rows.jsonl"}), of_videos("urls", inputs={"urls": "urls.txt"})
-    )
-    sqlite_bench.run(ids)
-    kinds = [media["kind"] for job_id in ids for item in sqlite_bench.items_of(job_id) for media in item.media]
-    assert kinds == ["frames", "video", "image"]
-    assert [sqlite_bench.states(job_id)["done"] for job_id in ids] == [1, 2]
-
-
-def test_max_frames_is_refused_for_a_video_by_address_where_it_cannot_be_said(
-    sqlite_bench: Bench, tmp_path: Path
-) -> None:
-    (tmp_path / "urls.txt").write_text("https://host/v.mp4\n")
-    job = of_videos("most", inputs={"urls": "urls.txt"}, media={"max_frames": 10})
-    with pytest.raises(SpecError, match=r"media\.max_frames can't be sent"):
-        sqlite_bench.load(job)
 
 
 async def frames_of(folder: Path, name: str, sampling: Sampling, **part: float | None) -> FramesPart:
@@ -169,3 +119,83 @@ def test_every_container_is_sampled_whatever_it_is_called(clips: Path, kind: str
     write_clip(clips / "clip.bin", kind, seconds=3)
     taken = asyncio.run(frames_of(clips, "clip.bin", Sampling(how="frames")))
     assert len(taken.sources) == 6
+
+
+# What can't be sent, by the codes of the page of errors
+
+
+def test_a_list_of_frames_is_as_long_as_the_model_takes() -> None:
+    with pytest.raises(MediaError) as raised:
+        VideoRules(frames=(4, 80)).check_list("the list", 3)
+    assert raised.value.code == "media-frames"
+
+
+def test_a_file_lasts_as_long_as_the_model_takes() -> None:
+    with pytest.raises(MediaError) as raised:
+        VideoRules(seconds=(2, 600)).check_seconds("a.mp4", 700.0)
+    assert raised.value.code == "media-video-length"
+
+
+def test_no_pictures_are_taken_out_of_a_video_by_url() -> None:
+    with pytest.raises(MediaError) as raised:
+        linked_video("https://host/a.mp4", Sampling(how="frames"))
+    assert raised.value.code == "media-video-as"
+
+
+def test_sound_alone_is_no_video(clips: Path) -> None:
+    with av.open(str(clips / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44_100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1_024), dtype="float32"), format="fltp", layout="mono")
+        frame.rate = 44_100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(MediaError) as raised:
+        asyncio.run(frames_of(clips, "a.mp4", Sampling(how="frames")))
+    assert raised.value.code == "media-no-frames"
+
+
+def test_a_model_that_sees_no_videos_gets_none() -> None:
+    job = of_videos("blind", provider="model-studio/beijing", model="kimi-k2-thinking", params={})
+    with pytest.raises(UsageError) as raised:
+        prepare(job, load_catalogue())
+    assert raised.value.code == "model-without-videos"
+
+
+@pytest.mark.parametrize(
+    ("data", "sampling", "code"),
+    [
+        (clip(seconds=1), Sampling(how="file", rules=VideoRules(seconds=(2, 3_600))), "media-video-length"),
+        (clip(seconds=1, rate=2), Sampling(how="frames"), "media-no-frames"),
+        (clip(seconds=80, rate=1), Sampling(how="frames", rules=VideoRules(frames=(4, 6))), "media-video-length"),
+    ],
+    ids=["too short for a file", "too few frames", "too long for so few pictures"],
+)
+def test_a_limit_of_the_model_is_found_in_the_video(clips: Path, data: bytes, sampling: Sampling, code: str) -> None:
+    (clips / "a.mp4").write_bytes(data)
+    with pytest.raises(MediaError) as raised:
+        asyncio.run(frames_of(clips, "a.mp4", sampling))
+    assert raised.value.code == code
+
+
+def test_a_column_of_frames_is_one_video_and_urls_of_videos_are_known_by_their_ends(
+    sqlite_bench: Bench, tmp_path: Path
+) -> None:
+    frames = [f"https://host/{number}.jpg" for number in range(4)]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "f", "frames": frames}))
+    (tmp_path / "urls.txt").write_text("https://host/v.MP4?sig=1\nhttps://host/p.jpg\n")
+    ids = sqlite_bench.load(
+        of_videos("frames", inputs={"rows": "rows.jsonl"}), of_videos("urls", inputs={"urls": "urls.txt"})
+    )
+    sqlite_bench.run(ids)
+    kinds = [media["kind"] for job_id in ids for item in sqlite_bench.items_of(job_id) for media in item.media]
+    assert kinds == ["frames", "video", "image"]
+    assert [sqlite_bench.states(job_id)["done"] for job_id in ids] == [1, 2]
+
+
+def test_max_frames_is_refused_for_a_video_by_address_where_it_cannot_be_said(
+    sqlite_bench: Bench, tmp_path: Path
+) -> None:
+    (tmp_path / "urls.txt").write_text("https://host/v.mp4\n")
+    job = of_videos("most", inputs={"urls": "urls.txt"}, media={"max_frames": 10})
+    with pytest.raises(SpecError, match=r"media\.max_frames can't be sent"):
+        sqlite_bench.load(job)

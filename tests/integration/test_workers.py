@@ -10,18 +10,25 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
-from batchrun.database import reading, writing
-from batchrun.errors import ErrorKind
+from batchrun.catalogue import Catalogue, load_catalogue
+from batchrun.database import clock, reading, writing
+from batchrun.errors import ErrorKind, UsageError
+from batchrun.reports.facts import facts
+from batchrun.roster import Roster, plan_for_calls, require_media
+from batchrun.settings import Settings, read_settings
+from batchrun.simulated import with_address
 from batchrun.store import workers
 from batchrun.store.finish import finish
+from batchrun.store.jobs import jobs_with_work
 from batchrun.store.workers import LOST_MESSAGE, Reaped, process_started
-from batchrun.tables import Record
+from batchrun.tables import Record, items
 from batchrun.tables import workers as worker_rows
 from tests.integration.rows import (
     MOST,
@@ -427,3 +434,39 @@ def test_a_late_failure_after_a_death_uses_up_one_try_only(engine: Engine, worke
     reap(engine, worker)
     store_results(engine, broken(call, ErrorKind.NETWORK))
     assert item_of(engine, call.item_id).paid_tries == 1
+
+
+# What a machine can't do
+
+
+def planned(connection: Connection, job: Record, catalogue: Catalogue, settings: Settings) -> None:
+    plan = plan_for_calls(connection, job, catalogue, settings, now=clock(connection))
+    require_media(connection, job, plan)
+
+
+def test_a_machine_says_what_it_lacks_for_a_job(engine: Engine, worker: str, tmp_path: Path) -> None:
+    spec = {
+        "name": "j",
+        "provider": "simulator/model-studio-singapore",
+        "model": "qwen3-vl-plus",
+        "prompt": "x",
+        "inputs": {"images": "photos"},
+    }
+    with writing(engine) as connection:
+        job = add_job(connection, spec=spec, media_root=str(tmp_path / "gone"))
+        connection.execute(sa.update(items).values(media=[{"kind": "image", "path": "a.jpg"}]))
+    settings = read_settings({"BATCHRUN_SIMULATOR_KEY": "sk-sim-0123456789"}, tmp_path)
+    for url, code in ((None, "no-simulator"), ("http://127.0.0.1:9", "no-media-root")):
+        known = with_address(load_catalogue(), url)
+        with writing(engine) as connection:
+            row = jobs_with_work(connection)[0]
+            with pytest.raises(UsageError) as raised:
+                planned(connection, row, known, settings)
+        assert raised.value.code == code
+    roster = Roster(catalogue=with_address(load_catalogue(), None), settings=settings)
+    with writing(engine) as connection:
+        assert roster.choose(connection, worker) == frozenset()
+    with reading(engine) as connection:
+        told = facts(connection, [job])[job].unable
+    assert len(told) == 1
+    assert "simulator/model-studio-singapore has no address here" in told[0]

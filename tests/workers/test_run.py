@@ -41,24 +41,31 @@ def started(folder: Path, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def left_behind(folder: Path) -> list[str]:
-    """Processes that were started with this folder for their temporary files, and what they left there."""
+def processes(folder: Path) -> list[tuple[int, list[str]]]:
+    """Those that were started with this folder for their temporary files: number and command."""
     marker = f"TMPDIR={folder / 'tmp'}".encode()
-    found = [str(path.name) for path in (folder / "tmp").glob("batchrun-*")]
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if marker in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+                found.append((int(process.name), (process / "cmdline").read_text().split("\0")))
         except OSError:
             continue  # it has ended meanwhile, or is somebody else's
     return found
 
 
+def left_behind(folder: Path) -> list[str]:
+    """These processes, and what they left in the folder."""
+    files = [path.name for path in (folder / "tmp").glob("batchrun-*")]
+    return [*files, *(" ".join(command) for _, command in processes(folder))]
+
+
 def gone(folder: Path) -> bool:
-    last = time.monotonic() + 60
+    last = time.monotonic() + 40
     while left_behind(folder) and time.monotonic() < last:
         time.sleep(0.2)
-    return left_behind(folder) == []
+    assert left_behind(folder) == []
+    return True
 
 
 def test_two_processes_do_the_work_and_are_gone_then(folder: Path) -> None:
@@ -88,9 +95,21 @@ def test_a_run_that_is_killed_leaves_nothing(folder: Path) -> None:
     assert gone(folder)
 
 
+def test_workers_that_end_too_early_end_the_run_with_an_error(folder: Path) -> None:
+    process = started(folder)
+    wait_for_calls(folder)
+    for number, command in processes(folder):
+        if command[1:4] == ["-m", "batchrun", "worker"]:
+            os.kill(number, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert "error[workers-ended]" in err
+    assert gone(folder)
+
+
 def wait_for_calls(folder: Path) -> None:
     last = time.monotonic() + 60
-    while not any("ForkPool" in line or "batchrun worker" in line for line in left_behind(folder)):
+    while not any(command[1:4] == ["-m", "batchrun", "worker"] for _, command in processes(folder)):
         assert time.monotonic() < last
         time.sleep(0.2)
     time.sleep(1.0)  # long enough for the pool to be made; what is asserted holds at any moment
