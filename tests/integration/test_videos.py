@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from batchrun.catalogue import load_catalogue
-from batchrun.errors import MediaError, UsageError
+from batchrun.errors import MediaError, SpecError, UsageError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.media.decoder import Decoder
 from batchrun.media.videos import Sampling, VideoRules, linked_video, open_video
@@ -158,3 +159,43 @@ def test_a_model_that_sees_no_videos_gets_none() -> None:
     with pytest.raises(UsageError) as raised:
         prepare(job, load_catalogue())
     assert raised.value.code == "model-without-videos"
+
+
+@pytest.mark.parametrize(
+    ("data", "sampling", "code"),
+    [
+        (clip(seconds=1), Sampling(how="file", rules=VideoRules(seconds=(2, 3_600))), "media-video-length"),
+        (clip(seconds=1, rate=2), Sampling(how="frames"), "media-no-frames"),
+        (clip(seconds=80, rate=1), Sampling(how="frames", rules=VideoRules(frames=(4, 6))), "media-video-length"),
+    ],
+    ids=["too short for a file", "too few frames", "too long for so few pictures"],
+)
+def test_a_limit_of_the_model_is_found_in_the_video(clips: Path, data: bytes, sampling: Sampling, code: str) -> None:
+    (clips / "a.mp4").write_bytes(data)
+    with pytest.raises(MediaError) as raised:
+        asyncio.run(frames_of(clips, "a.mp4", sampling))
+    assert raised.value.code == code
+
+
+def test_a_column_of_frames_is_one_video_and_urls_of_videos_are_known_by_their_ends(
+    sqlite_bench: Bench, tmp_path: Path
+) -> None:
+    frames = [f"https://host/{number}.jpg" for number in range(4)]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "f", "frames": frames}))
+    (tmp_path / "urls.txt").write_text("https://host/v.MP4?sig=1\nhttps://host/p.jpg\n")
+    ids = sqlite_bench.load(
+        of_videos("frames", inputs={"rows": "rows.jsonl"}), of_videos("urls", inputs={"urls": "urls.txt"})
+    )
+    sqlite_bench.run(ids)
+    kinds = [media["kind"] for job_id in ids for item in sqlite_bench.items_of(job_id) for media in item.media]
+    assert kinds == ["frames", "video", "image"]
+    assert [sqlite_bench.states(job_id)["done"] for job_id in ids] == [1, 2]
+
+
+def test_max_frames_is_refused_for_a_video_by_address_where_it_cannot_be_said(
+    sqlite_bench: Bench, tmp_path: Path
+) -> None:
+    (tmp_path / "urls.txt").write_text("https://host/v.mp4\n")
+    job = of_videos("most", inputs={"urls": "urls.txt"}, media={"max_frames": 10})
+    with pytest.raises(SpecError, match=r"media\.max_frames can't be sent"):
+        sqlite_bench.load(job)
