@@ -6,14 +6,16 @@ What there is to do stands in the database; the one task drains it, and ends at 
 
 from __future__ import annotations
 
+import logging
 import os
 
 from celery import Celery
-from celery.signals import worker_process_init, worker_shutting_down
+from celery.signals import after_setup_logger, after_setup_task_logger, worker_process_init, worker_shutting_down
 
 from batchrun.settings import current_folder, read_settings
 from batchrun.worker.app import TASK, configured
 from batchrun.worker.draining import Flag, drained
+from batchrun.worker.logs import in_json
 from batchrun.worker.parent import Parent
 
 app: Celery = configured(read_settings(os.environ, current_folder()))
@@ -26,6 +28,12 @@ app.steps["worker"].add(Parent)
 def drain() -> None:
     """Work on whatever is due until nothing is. Its messages have no arguments: there is nothing to believe in them."""
     drained(app.conf.batchrun, flag)
+
+
+@after_setup_logger.connect  # type: ignore[untyped-decorator]
+@after_setup_task_logger.connect  # type: ignore[untyped-decorator]
+def log(logger: logging.Logger, **_: object) -> None:
+    in_json(logger)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

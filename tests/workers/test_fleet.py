@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections import Counter
@@ -172,9 +173,12 @@ def test_redis_itself_and_sqlite_will_do(tmp_path: Path, sqlite_url: str) -> Non
         assert ships.calls() == {1: 300}
 
 
-def test_celery_sees_the_workers(ships: Fleet) -> None:
+def test_celery_sees_the_workers_and_their_logs_are_json(ships: Fleet) -> None:
     ships.worker("one")
     ships.wait_for(lambda: "ready" in ships.log("one"))
+    lines = [json.loads(line) for line in ships.log("one").splitlines() if line.startswith("{")]
+    assert [line["message"] for line in lines if "ready" in line["message"]] == ["one@one ready."]
+    assert {tuple(line) for line in lines} == {("time", "level", "logger", "process", "message")}
     seen = ships.celery("inspect", "ping")
     assert "one@one" in seen
     assert "pong" in seen
