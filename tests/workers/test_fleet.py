@@ -84,18 +84,18 @@ def test_a_worker_that_is_killed_and_one_that_freezes_lose_nothing(
 ) -> None:
     with fleet(tmp_path, postgres_url, broker.url, ttft=1.0) as ships:
         killed, frozen, _ = (ships.worker(name, 1) for name in ("killed", "frozen", "third"))
-        job = ships.submit(400, limits="concurrency: 30")
+        job = ships.submit(240, limits="concurrency: 30")
         ships.wait_for(lambda: held_by(ships, 3))
         os.killpg(killed.pid, signal.SIGKILL)
         os.killpg(frozen.pid, signal.SIGSTOP)
-        ships.wait_for(lambda: ships.states(job)["done"] > 250)
+        ships.wait_for(lambda: ships.states(job)["done"] > 150)
         os.killpg(frozen.pid, signal.SIGCONT)
-        ships.wait_until_done(job, 400)
+        ships.wait_until_done(job, 240)
         ships.wait_for(lambda: ships.simulator.stats().open == 0)
         with reading(ships.engine) as connection:
             answers = connection.execute(sa.select(sa.func.count(items.c.answer_id))).scalar_one()
             lost = connection.execute(sa.select(sa.func.count()).where(attempts.c.outcome == "lost")).scalar_one()
-        assert answers == 400
+        assert answers == 240
         repeated = sum(count - 1 for count in Counter(row.body_sha256 for row in ships.simulator.book()).values())
         assert repeated <= 30 + lost
         ships.check_money()
