@@ -37,6 +37,9 @@ DRAW = (
 PARTS = sa.select(items.c.id).where(
     items.c.part_of.in_(sa.bindparam("ids", expanding=True)), items.c.state != State.CANCELLED
 )
+FIRSTS = sa.select(items.c.waits_for).where(
+    items.c.id.in_(sa.bindparam("ids", expanding=True)), items.c.waits_for.is_not(None)
+)
 NAMED = items.c.id.in_(sa.bindparam("ids", expanding=True))
 COUNT_STATES = sa.select(items.c.state, sa.func.count().label("number")).where(NAMED).group_by(items.c.state)
 GOES_ON = sa.and_(jobs.c.paused.is_(None), profiles.c.paused.is_(None))
@@ -57,14 +60,20 @@ SELECT_OPEN = (
 
 
 def draw(connection: Connection, job_ids: Iterable[int], size: int) -> dict[int, list[int]]:
-    """The sample of `size` items of each job with the parts of those that have any; all items of a job that has no
-    more."""
+    """The sample of `size` items of each job with the parts of those that have any, and with the items whose answers
+    these share; all items of a job that has no more."""
     drawn = {job_id: list(connection.execute(DRAW, {"job": job_id, "size": size}).scalars()) for job_id in job_ids}
-    return {job_id: [*ids, *parts_of(connection, ids)] for job_id, ids in sorted(drawn.items())}
+    return {job_id: with_parts(connection, ids) for job_id, ids in sorted(drawn.items())}
 
 
-def parts_of(connection: Connection, ids: Sequence[int]) -> list[int]:
-    return [part for page in pages(ids) for part in connection.execute(PARTS, {"ids": page}).scalars()]
+def with_parts(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """A part that shares the answer of an item outside would keep its video from ever being merged."""
+    parts = found(connection, PARTS, ids)
+    return list(dict.fromkeys([*ids, *parts, *found(connection, FIRSTS, parts)]))
+
+
+def found(connection: Connection, wanted: sa.Select[int], ids: Sequence[int]) -> list[int]:
+    return [one for page in pages(ids) for one in connection.execute(wanted, {"ids": page}).scalars()]
 
 
 def pages(ids: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -6,12 +6,15 @@ import shutil
 from decimal import Decimal
 
 import pytest
+import sqlalchemy as sa
 
-from batchrun.database import reading
+from batchrun.database import reading, writing
 from batchrun.errors import ChangedError, SpecError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.reports.cost import cost_by
-from batchrun.tables import answers
+from batchrun.running import run
+from batchrun.store.sample import draw
+from batchrun.tables import answers, items
 from tests.integration.running import ROOT, Bench, fresh, job, wait_until
 
 LECTURES = ROOT / "batchrun/demo/lectures"
@@ -131,3 +134,17 @@ def test_a_kill_in_the_middle_of_a_lecture_loses_nothing(bench: Bench) -> None:
     process.communicate()
     assert bench.run([job_id]).jobs[0].states == {"done": 4}
     assert len([row for row in bench.rows(answers) if row.complete]) == 4
+
+
+def test_a_sampled_video_is_merged_also_where_its_parts_share_the_answers_of_another(bench: Bench) -> None:
+    made = lectures(bench, "shared", take="tides.mp4", prompt="What happens?")
+    shutil.copy(LECTURES / "tides.mp4", bench.folder / "lectures" / "again.mp4")
+    (job_id,) = bench.load(made)
+    sharing = next(row.part_of for row in bench.items_of(job_id) if row.waits_for is not None)
+    with writing(bench.engine) as connection:
+        connection.execute(sa.update(items).where(items.c.id == sharing).values(row_hash=""))  # the first to be drawn
+        sample = draw(connection, [job_id], 1)
+    run(bench.engine, [job_id], bench.catalogue, bench.settings, sample=sample)
+    wholes = {row.id: row.state for row in bench.items_of(job_id) if row.part_of is None}
+    assert (wholes.pop(sharing), *wholes.values()) == ("done", "pending")
+    assert len(bench.book()) == 4
