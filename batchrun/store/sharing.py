@@ -118,13 +118,6 @@ def block(connection: Connection, job_id: int, *, takes: Collection[State]) -> i
     return connection.execute(waiting).rowcount
 
 
-def count_waiting(connection: Connection, job_id: int) -> int:
-    """Items of a job that wait for the answer of another one. They are called only if that fails. Only reads."""
-    return connection.execute(
-        sa.select(sa.func.count()).select_from(items).where(items.c.job_id == job_id, waits)
-    ).scalar_one()
-
-
 def forget(connection: Connection, job_id: int) -> None:
     """Let every item be called for itself from now on; answers that were shared stay."""
     connection.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
@@ -75,12 +76,20 @@ class Pulse:
         """`lease` is for how many seconds a counter may stand still."""
         self.lease = lease
         self.seen: dict[str, tuple[int, float]] = {}
+        self.looked_at: float | None = None
 
     def forget(self) -> None:
         self.seen.clear()
 
-    def silent(self, counts: Mapping[str, int], now: float) -> list[str]:
-        """Workers whose counter has stood still for too long; `now` is in seconds of a monotonic clock."""
+    def silent(self, counts: Mapping[str, int], now: float, *, blind: float = math.inf) -> list[str]:
+        """Workers whose counter has stood still for too long; `now` is in seconds of a monotonic clock.
+
+        After more than `blind` seconds without a look nobody is: what kept this observer from looking, such as a
+        database that was away or a machine that was suspended, may have kept the others from beating.
+        """
+        if self.looked_at is not None and now - self.looked_at > blind:
+            self.forget()
+        self.looked_at = now
         for worker, count in counts.items():
             if worker not in self.seen or self.seen[worker][0] != count:
                 self.seen[worker] = (count, now)

@@ -39,7 +39,7 @@ def log(logger: logging.Logger, **_: object) -> None:
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def stop(**_: object) -> None:
     """In the parent, for each signal; the pool's processes don't hear of it."""
-    flag.raise_()
+    flag.ask()
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -30,11 +30,8 @@ class Flag(Stop):
     def belongs_to(self, parent: int) -> None:
         self._parent = parent
 
-    def raise_(self) -> None:
-        self._signals.value += 1
-
     def ask(self) -> None:
-        self.raise_()
+        self._signals.value += 1
 
     @property
     def level(self) -> int:  # type: ignore[override]

@@ -72,7 +72,7 @@ class Parent(bootsteps.StartStopStep):  # type: ignore[misc]
         engine = connect(own.settings.database_url)
         try:
             with reading(engine) as connection:
-                silent = pulse.silent(workers.beats(connection), time.monotonic())
+                silent = pulse.silent(workers.beats(connection), time.monotonic(), blind=own.settings.lease / 2)
                 dead = [*workers.dead_here(connection), *silent]
                 due = has_due_items(connection, own.only)
             if dead:

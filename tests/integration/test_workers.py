@@ -384,6 +384,15 @@ def test_who_has_ended_is_forgotten(watch: Beat) -> None:
     assert watch.silent({"w": 5}) == []
 
 
+def test_after_a_gap_of_its_own_an_observer_takes_nobody_for_dead() -> None:
+    pulse = workers.Pulse(LEASE)
+    assert pulse.silent({"w": 5}, 0.0, blind=30.0) == []
+    assert pulse.silent({"w": 5}, 100.0, blind=30.0) == []  # it stood still itself, or the database did
+    assert pulse.silent({"w": 5}, 125.0, blind=30.0) == []
+    assert pulse.silent({"w": 5}, 150.0, blind=30.0) == []
+    assert pulse.silent({"w": 5}, 165.0, blind=30.0) == ["w"]  # looked at all the time, and silent for a lease
+
+
 def test_nobody_declares_himself_dead(watch: Beat) -> None:
     watch.worker = "me"
     seen_since(watch, "me", 5, LEASE + 1)
