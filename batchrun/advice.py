@@ -30,6 +30,8 @@ def advice(model: Model, *, system: bool, params: Mapping[str, JsonValue], think
     """Sentences about what is allowed, and yet may bring worse answers or none. `system`: there is such a message."""
     if system and not model.system_while_thinking and model.may_think(thinking):
         yield f"the vendor advises against `system` while {model.id} thinks; say it in the prompt"
+    if model.unpriced:
+        yield f"the cost won't be known: {model.unpriced}"
     for feature, names in FEATURE_FIELDS.items():
         asked = [name for name in names if params.get(name)]
         if asked and feature not in model.features:

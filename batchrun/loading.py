@@ -162,7 +162,8 @@ def check_budget(job: JobSpec, plan: Plan) -> None:
     currency = plan.currency
     if currency is None:
         raise UsageError(
-            f"a budget needs a price, and the catalogue has none for {job.model} at {job.provider}",
+            f"a budget needs a price, and the catalogue has none for {job.model} at {job.provider}"
+            + (f": {plan.model.unpriced}" if plan.model.unpriced else ""),
             code="budget-unpriced",
             remedy="add the price to a catalogue file of your own, or delete `budget`: the cost is then unknown",
         )

@@ -65,8 +65,11 @@ def prices(model: str | None = None, *, catalogue: str | Path | None = None, dat
             stored = booked_prices(connection)
     found = price_lines(known, stored, datetime.now(UTC), model)
     if model is not None and not found:
+        reasons = "; ".join(one.unpriced for _, one in known.named(model) if one.unpriced)
         raise UsageError(
-            f"no price of a model `{clean(model)}`", code="unknown-model", remedy="`batchrun models` lists the models"
+            f"no price of a model `{clean(model)}`{f': {reasons}' if reasons else ''}",
+            code="unknown-model",
+            remedy="`batchrun models` lists the models",
         )
     return found
 

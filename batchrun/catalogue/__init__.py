@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic_core import PydanticCustomError
 
 from batchrun.catalogue.addresses import check_base_url, is_exposed
+from batchrun.catalogue.collected import Collected, collected
 from batchrun.catalogue.file import CatalogueFile, EndpointEntry, ModelEntry, PicturesEntry, PriceEntry
 from batchrun.catalogue.merge import (
     contradictions,
@@ -108,6 +109,8 @@ class Model:
     limits: Limits = field(default_factory=Limits)
     prices: tuple[Price, ...] = ()
     """By rising `valid_from`."""
+    unpriced: str = ""
+    """Why a price that was looked for elsewhere (`prices_from`) isn't there."""
     source: str = ""
     checked_on: date | None = None
 
@@ -187,6 +190,8 @@ class Endpoint:
     """What is taken of the pictures for models that aren't listed; the others have it in their rules."""
     max_tokens_as: str = "max_tokens"
     """The name under which `max_tokens` is sent."""
+    collected: Collected | None = None
+    """Where prices of models without one come from."""
 
     @property
     def limited_as(self) -> tuple[str, str]:
@@ -198,6 +203,16 @@ class Endpoint:
         """`model` with the rules that hold for every model here."""
         rules = replace(model.rules, media_urls=self.media_urls, max_tokens_as=self.max_tokens_as)
         return replace(model, rules=rules)
+
+    def priced(self, model: Model) -> Model:
+        """`model` with a collected price, where it has none and the entry asks for it."""
+        if self.collected is None or model.prices:
+            return model
+        try:
+            entries = self.collected.prices_of(model.id)
+        except LookupError as reason:
+            return replace(model, unpriced=str(reason.args[0]))
+        return replace(model, prices=_prices(self.collected.endpoint, model.id, entries))
 
     def at(self, base_url: str) -> Endpoint:
         """The same endpoint at another address. Raises CatalogueError for one that can't be used."""
@@ -228,13 +243,21 @@ class Catalogue:
             remedy=f"Known are: {listing(real)}, and simulators. A catalogue file of your own can add another",
         )
 
+    def named(self, model_id: str) -> Iterator[tuple[Endpoint, Model]]:
+        """The model at each real endpoint that lists it, or that looks elsewhere for prices of what it doesn't list."""
+        for endpoint in self.endpoints.values():
+            unlisted = endpoint.open_models and endpoint.collected is not None
+            if not endpoint.simulated and (unlisted or model_id in endpoint.models):
+                yield endpoint, self.model(endpoint.name, model_id)
+
     def model(self, endpoint_name: str, model_id: str) -> Model:
         """Raises CatalogueError, with where the model exists and the nearest ids, where it isn't at that endpoint."""
         endpoint = self.endpoint(endpoint_name)
         if model_id in endpoint.models:
             return endpoint.ruled(endpoint.models[model_id])
         if endpoint.open_models:
-            return endpoint.ruled(Model(id=model_id, rules=ModelRules(pictures=endpoint.pictures)))
+            unlisted = Model(id=model_id, rules=ModelRules(pictures=endpoint.pictures))
+            return endpoint.priced(endpoint.ruled(unlisted))
         elsewhere = [name for name, other in self.endpoints.items() if model_id in other.models]
         raise CatalogueError(
             f"no model `{clean(model_id)}` at {endpoint.name}"
@@ -285,7 +308,7 @@ def _own_models(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterato
 def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
     provider, _, region = name.partition("/")
     pictures = pictures_at(name, file)
-    return Endpoint(
+    endpoint = Endpoint(
         name=name,
         provider=provider,
         region=region,
@@ -306,14 +329,21 @@ def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
         upload_hosts=tuple(entry.upload_hosts),
         pictures=_pictures(pictures),
         max_tokens_as=entry.max_tokens_as,
+        collected=None if entry.prices_from is None else collected(entry.prices_from, name),
     )
+    return replace(endpoint, models={name: endpoint.priced(model) for name, model in endpoint.models.items()})
 
 
 def _taking(endpoint: Endpoint, file: CatalogueFile, real: Mapping[str, Endpoint]) -> Endpoint:
     """With the very models of another endpoint, prices included; what its entry says of a model goes over that."""
     entry, owner = file.endpoints[endpoint.name], real[endpoint.models_of or ""]
     table = endpoint.error_table if "error_table" in entry.model_fields_set else owner.error_table
-    return replace(endpoint, error_table=table, models={**owner.models, **endpoint.models})
+    return replace(
+        endpoint,
+        error_table=table,
+        models={**owner.models, **endpoint.models},
+        collected=owner.collected if endpoint.collected is None else endpoint.collected,
+    )
 
 
 def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueFile) -> Endpoint:
@@ -331,6 +361,7 @@ def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueF
         media_urls=entry.media_urls if "media_urls" in entry.model_fields_set else real.media_urls,
         max_tokens_as=entry.max_tokens_as if "max_tokens_as" in entry.model_fields_set else real.max_tokens_as,
         models={**real.models, **own.models},
+        collected=real.collected if own.collected is None else own.collected,
     )
 
 

@@ -252,6 +252,7 @@ class EndpointEntry(Entry):
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     models_of: str | None = None
     simulates: str | None = None
+    prices_from: Annotated[str, Field(pattern=r"\Agenai-prices/[a-z0-9_-]+\z")] | None = None
     models: dict[ModelId, ModelEntry] = {}
 
 

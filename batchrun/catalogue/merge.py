@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from batchrun.catalogue.addresses import is_exposed
+from batchrun.catalogue.collected import INSTALL, collected
 from batchrun.catalogue.file import CatalogueFile, EndpointEntry, Entry, ModelEntry, PicturesEntry
 from batchrun.catalogue.reader import problem_at
 from batchrun.errors import Problem
@@ -107,6 +108,13 @@ def _of_endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterat
             yield (*where, "simulates"), "is not the name of a real endpoint", f"Known are: {', '.join(real)}"
     elif not entry.base_url:
         yield where, "has no `base_url`", "Write for example `base_url: http://127.0.0.1:8000/v1`"
+    if entry.prices_from is not None:
+        try:
+            collected(entry.prices_from, name)
+        except ImportError:
+            yield (*where, "prices_from"), "needs another package", f"Install it: {INSTALL}"
+        except LookupError as known:
+            yield (*where, "prices_from"), "is no vendor that genai-prices has", f"Known are: {known}"
     if entry.key_env and not entry.allow_http and is_exposed(entry.base_url):
         yield (
             (*where, "base_url"),

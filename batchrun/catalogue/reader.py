@@ -135,6 +135,8 @@ def _words(detail: ErrorDetails, where: KeyPath) -> tuple[str, str]:
         bound = context.get("ge", context.get("le"))
         return f"must be {'at least' if 'ge' in context else 'at most'} {bound:,}", ""
     if kind == "string_pattern_mismatch":
+        if where[-1] == "prices_from":
+            return "is no source of prices", "Write for example genai-prices/openai"
         return "must be the three letters of a currency", "Write for example USD"
     return _KINDS.get(kind, detail["msg"]), _REMEDIES.get(kind, "")
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from batchrun import api
+from batchrun.catalogue.file import ALWAYS
 from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AsJson, Database
 from batchrun.cli.render import Column, Screen, screen
@@ -49,8 +50,8 @@ def heading_of(line: PriceLine) -> str:
     current = "" if line.current else "\n  not, or no longer, what the catalogue says of calls made now"
     source = line.source or "your own catalogue"
     also = f"\n  also at {', '.join(line.also_at)}" if line.also_at else ""
-    since = f"{line.provider} {line.model}, {line.currency} since {line.valid_from:%Y-%m-%d}"
-    return f"{since}{also}\n  {source}{checked}{current}"
+    since = "" if line.valid_from == ALWAYS else f" since {line.valid_from:%Y-%m-%d}"
+    return f"{line.provider} {line.model}, {line.currency}{since}{also}\n  {source}{checked}{current}"
 
 
 COLUMNS = (

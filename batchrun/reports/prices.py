@@ -10,7 +10,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from batchrun.catalogue import Catalogue
+from batchrun.catalogue import Catalogue, Endpoint, Model
 from batchrun.pricing import PriceRow
 from batchrun.tables import prices
 
@@ -47,9 +47,12 @@ class PriceLine:
 def price_lines(
     catalogue: Catalogue, stored: Mapping[str, tuple[PriceRow, datetime]], now: datetime, model: str | None = None
 ) -> list[PriceLine]:
-    """Each tier once, those of the catalogue first, then those that only the database (`booked_prices`) has."""
+    """Each tier once, those of the catalogue first, then those that only the database (`booked_prices`) has.
+
+    Of a source of prices (`prices_from`) only what is listed, or `model`.
+    """
     found: dict[str, PriceLine] = {}
-    for provider, row, checked_on, current in _catalogued(catalogue, now):
+    for provider, row, checked_on, current in _catalogued(catalogue, now, model):
         if row.digest in found:
             line = found[row.digest]
             found[row.digest] = replace(line, also_at=(*line.also_at, provider))
@@ -62,12 +65,19 @@ def price_lines(
     return [line for line in found.values() if model in (None, line.model)]
 
 
-def _catalogued(catalogue: Catalogue, now: datetime) -> Iterator[tuple[str, PriceRow, date | None, bool]]:
+def _catalogued(
+    catalogue: Catalogue, now: datetime, name: str | None
+) -> Iterator[tuple[str, PriceRow, date | None, bool]]:
+    for endpoint, model in _listed(catalogue) if name is None else catalogue.named(name):
+        for price in model.prices:
+            for row in price.rows():
+                yield endpoint.name, row, price.checked_on, price is model.price_at(now)
+
+
+def _listed(catalogue: Catalogue) -> Iterator[tuple[Endpoint, Model]]:
     for endpoint in catalogue.endpoints.values():
         for model in () if endpoint.simulated else endpoint.models.values():
-            for price in model.prices:
-                for row in price.rows():
-                    yield endpoint.name, row, price.checked_on, price is model.price_at(now)
+            yield endpoint, model
 
 
 def _line(row: PriceRow, *, checked_on: date | None, current: bool, stored_at: datetime | None) -> PriceLine:

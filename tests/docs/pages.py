@@ -43,7 +43,8 @@ VARYING = (
 PROGRESS = re.compile(r"^\d[\d,]*/\d[\d,]* items · .*\n", re.MULTILINE)
 """Progress is written every ten seconds, which a slow machine reaches and others don't."""
 INSTALL = re.compile(
-    r'^python3 -m venv \.venv && \.venv/bin/pip install -q -c constraints\.txt -e "\.\[(?:video|test)\]" && \.venv/bin/'
+    r"^python3 -m venv \.venv && \.venv/bin/pip install -q -c constraints\.txt "
+    r'-e "\.\[(?:video|test|genai-prices)\]" && \.venv/bin/'
 )
 """Installing is left out here: `.ci/run` installs by the very line of the README. What is run afterwards is not."""
 ELSEWHERE = {"pytest": "the tests, which are running", "bash .ci/run": "what runs the tests"}

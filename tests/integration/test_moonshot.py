@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from batchrun.catalogue import load_catalogue
 from batchrun.database import reading
 from batchrun.errors import SpecError
 from batchrun.reports.cost import cost_by, totals
 from batchrun.simulator import Running
-from batchrun.tables import answers, items, jobs, usage
+from batchrun.tables import answers, items, jobs, prices, usage
 from tests.both_databases import KINDS
 from tests.integration.other_providers import BAD_NIGHT, MODEL, booked, by_job, check_arrears, check_run
-from tests.integration.running import MOONSHOT, Bench, job, opened_bench, running_simulator
+from tests.integration.running import KEY_VARIABLE, MOONSHOT, Bench, job, opened_bench, running_simulator
 
 PICTURES = Path(__file__).parents[2] / "batchrun" / "demo" / "pictures"
 CACHED = "cached=40"
@@ -132,3 +134,27 @@ def test_an_address_of_a_picture_is_refused_when_it_is_loaded(
         assert problem.message == "kimi-k2.5 fetches no pictures from addresses here"
         assert problem.remedy == "Download the pictures and name them by their paths, or write data URLs."
         assert bench.rows(jobs) == []
+
+
+def test_a_collected_price_is_a_row_of_prices_and_gives_the_bill(
+    sqlite_url: str, tmp_path: Path, simulator: Running
+) -> None:
+    """Of a model that the catalogue doesn't list, cached tokens included."""
+    entry = {
+        "base_url": simulator.moonshot_url(CACHED),
+        "key_env": [KEY_VARIABLE],
+        "open_models": True,
+        "max_tokens_as": "max_completion_tokens",
+        "prices_from": "genai-prices/moonshotai",
+    }
+    own = tmp_path / "own.yaml"
+    own.write_text(json.dumps({"endpoints": {"proxy": entry}}), encoding="utf-8")
+    with opened_bench(sqlite_url, tmp_path, simulator, like=MOONSHOT) as bench:
+        bench.catalogue = load_catalogue(own)
+        bench.go(job("collected", 4, model=MODEL, provider="proxy"))
+        (price,) = bench.rows(prices)
+        assert price.source == f"genai-prices {version('genai-prices')}, moonshotai/kimi-k2.5"
+        assert (price.provider, price.model, price.cached_input) == ("proxy", MODEL, Decimal("0.1"))
+        pairs = booked(bench)
+        assert [line.price_id for line, _ in pairs] == [price.id] * 4
+        assert all(line.cost_low == line.cost_high == row.amount for line, row in pairs)

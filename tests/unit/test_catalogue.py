@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from batchrun.answer import Usage
 from batchrun.catalogue import Catalogue, Endpoint, Limits, Model, load_catalogue
+from batchrun.catalogue.file import ALWAYS
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import EXIT_USAGE, CatalogueError
 from batchrun.messages import Thinking
-from batchrun.pricing import Price, cost_of
+from batchrun.pricing import Price, Tier, cost_of
 from batchrun.tokens import PictureFormula
 
 D = Decimal
@@ -870,6 +874,110 @@ def test_empty_list_takes_the_prices_away(load: Load) -> None:
     assert load(own_model("prices: []")).model(SIN, "qwen3-vl-plus").price_at(NOW) is None
 
 
+# Prices that the package genai-prices has collected
+
+COLLECTED = """
+endpoints:
+  openai: {prices_from: genai-prices/openai, models: {gpt-5.4: {}}}
+  openrouter: {prices_from: genai-prices/openrouter}
+  deepseek: {base_url: https://api.deepseek.com, open_models: true, prices_from: genai-prices/deepseek}
+  moonshot: {prices_from: genai-prices/moonshotai}
+  my-openai: {simulates: openai}
+"""
+
+
+def test_collected_tiers_and_cached_rates_are_carried_over_exactly(load: Load) -> None:
+    catalogue = load(COLLECTED)
+    for endpoint in ("openai", "my-openai"):
+        [price] = catalogue.model(endpoint, "gpt-5.4").prices
+        assert (price.provider, price.region, price.model, price.currency) == ("openai", "", "gpt-5.4", "USD")
+        assert price.source == f"genai-prices {version('genai-prices')}, openai/gpt-5.4"
+        assert price.tiers == (
+            Tier(up_to=272_000, input=D("2.5"), output=D("15"), cached_input=D("0.25")),
+            Tier(up_to=None, input=D("5"), output=D("22.5"), cached_input=D("0.5")),
+        )
+
+
+def test_each_day_on_which_a_collected_price_changed_begins_another(load: Load) -> None:
+    model = load(COLLECTED).model("openrouter", "moonshotai/kimi-k2.5")
+    days = [ALWAYS, datetime(2026, 10, 19, tzinfo=UTC), datetime(2026, 11, 3, tzinfo=UTC)]
+    assert [price.valid_from for price in model.prices[:3]] == days
+    assert [price.tiers[0].output for price in model.prices[:3]] == [D("1.9"), D("2.5"), D("3.325")]
+
+
+def test_a_collected_price_never_replaces_a_written_one(load: Load) -> None:
+    written = "{gpt-4o: {prices: [{currency: EUR, tiers: [{input: 7, output: 9}]}]}}"
+    collected = "prices_from: genai-prices"
+    catalogue = load(
+        f"endpoints: {{openai: {{{collected}/openai, models: {written}}}, moonshot: {{{collected}/moonshotai}}}}"
+    )
+    [own] = catalogue.model("openai", "gpt-4o").prices
+    [bundled] = catalogue.model("moonshot", "kimi-k2.5").prices
+    assert (own.currency, own.source) == ("EUR", "own catalogue file")
+    assert bundled.source.startswith("Moonshot's prices")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "model", "reason"),
+    [
+        ("openai", "gpt-image-1", "depends on more than tokens in and out (cache_image_read_mtok, input_image_mtok)"),
+        ("openai", "gpt-4o-of-my-own", "has no price of `gpt-4o-of-my-own` at openai"),
+        ("openai", "text-embedding-3-small", "there is no price of tokens in, or none of tokens out"),
+        ("deepseek", "deepseek-chat", "depends on the time of day"),
+        ("openrouter", "moonshotai/kimi-k2.5", ""),
+    ],
+)
+def test_what_a_price_here_cant_say_is_refused_with_the_reason(
+    load: Load, endpoint: str, model: str, reason: str
+) -> None:
+    found = load(COLLECTED).model(endpoint, model)
+    assert reason in found.unpriced
+    assert bool(found.prices) is not bool(reason)
+
+
+def test_without_an_entry_that_asks_for_it_nothing_is_collected(bundled: Catalogue) -> None:
+    found = bundled.model("openai", "gpt-5.4")
+    assert (found.prices, found.unpriced) == ((), "")
+
+
+SEALED = """
+import sys
+def refuse(event, _):
+    if event.startswith("socket."):
+        raise SystemExit(event)
+sys.addaudithook(refuse)
+if "missing" in sys.argv:
+    sys.modules["genai_prices"] = sys.modules["genai_prices.data"] = None
+from pathlib import Path
+from batchrun.catalogue import CatalogueError, load_catalogue
+try:
+    print(len(load_catalogue(Path("own.yaml")).model("openai", "gpt-5.4").prices))
+except CatalogueError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        ((), "1"),
+        (
+            ("missing",),
+            'own.yaml:1:35: endpoints["openai"].prices_from: needs another package. '
+            "Install it: pip install 'batchrun[genai-prices]'",
+        ),
+    ],
+)
+def test_collecting_uses_no_network_and_names_what_to_install(
+    tmp_path: Path, words: tuple[str, ...], printed: str
+) -> None:
+    (tmp_path / "own.yaml").write_text("endpoints: {openai: {prices_from: genai-prices/openai}}", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == (printed, "")
+
+
 def test_override_of_a_real_endpoint_reaches_its_simulator(load: Load) -> None:
     model = load(own_model("max_output: 65536")).model("simulator/model-studio-singapore", "qwen3-vl-plus")
     assert model.max_output == 65_536
@@ -978,6 +1086,11 @@ WRONG = [
     (own_model("prices: {}"), ".prices: must be a list"),
     (own_model("prices: [{currency: USD, tiers: []}]"), ".prices[0].tiers: must not be empty"),
     (own_model("prices: [{tiers: [{input: 1, output: 1}]}]"), ".prices[0].currency: is missing"),
+    ("endpoints: {mine: {prices_from: litellm}}", "is no source of prices. Write for example genai-prices/openai"),
+    (
+        "endpoints: {mine: {base_url: http://127.0.0.1, prices_from: genai-prices/opnai}}",
+        "is no vendor that genai-prices has. Known are: anthropic, ",
+    ),
     (own_model("prices: [{currency: usd, tiers: [{input: 1, output: 1}]}]"), "must be the three letters of a currency"),
     (own_model("prices: [{currency: USD, tiers: [{input: 1}]}]"), ".tiers[0].output: is missing"),
     (own_model("prices: [{currency: USD, tiers: [{input: 1, output: 1, cached: 1}]}]"), "Write `cached_input`"),
