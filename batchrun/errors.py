@@ -182,7 +182,8 @@ class ProviderError(BatchrunError):
     """One failed attempt, or another question to a server that failed.
 
     `http_status` is None where there was no answer; `vendor_code` is the vendor's own word; `retry_after` is the
-    server's wish in seconds, uncapped and unchecked.
+    server's wish in seconds, uncapped and unchecked; `should_retry` is its word on whether to try again at all, None
+    where it says nothing.
     """
 
     def __init__(
@@ -194,6 +195,7 @@ class ProviderError(BatchrunError):
         vendor_code: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        should_retry: bool | None = None,
         remedy: str = "",
     ) -> None:
         super().__init__(message, code=kind.value, remedy=remedy)
@@ -203,3 +205,4 @@ class ProviderError(BatchrunError):
         self.vendor_code = vendor_code
         self.request_id = request_id
         self.retry_after = retry_after
+        self.should_retry = should_retry

@@ -74,13 +74,18 @@ class Decision:
 
 
 def decide(error: ProviderError, tries: Tries, policy: Policy, now: datetime, random: Callable[[], float]) -> Decision:
-    """What to do after `error`. `random` gives numbers in [0, 1)."""
+    """What to do after `error`. `random` gives numbers in [0, 1).
+
+    The server's word on whether to try again decides about the item; what concerns the key or the money concerns all
+    items, and isn't its to say. A request that is wrong and yet to be tried again counts as one that may be billed, as
+    nothing else would bound it.
+    """
     kind = error.kind
-    if kind in ITEM_IS_BAD:
+    if kind in ITEM_IS_BAD and not error.should_retry:
         return Decision(state=State.FAILED, next_at=now, tries=tries)
     if kind in MONEY_IS_GONE:
         return Decision(state=State.PENDING, next_at=now, tries=tries, pauses="arrears")
-    if kind in MAYBE_BILLED or kind in ANSWER_IS_BAD:
+    if kind in MAYBE_BILLED or kind in ANSWER_IS_BAD or kind in ITEM_IS_BAD:
         tries = replace(tries, paid=tries.paid + 1)
         ended = tries.paid >= policy.attempts or (kind in ANSWER_IS_BAD and not policy.asks_again)
         wait = backoff(tries.paid - 1, random)
@@ -89,7 +94,7 @@ def decide(error: ProviderError, tries: Tries, policy: Policy, now: datetime, ra
         tries = replace(tries, free=tries.free + 1, free_since=since)
         ended = now - since >= policy.max_elapsed
         wait = backoff(tries.free - 1, random)
-    if ended:
+    if ended or (error.should_retry is False and kind not in PROFILE_IS_REFUSED):
         return Decision(state=State.FAILED, next_at=now, tries=tries)
     # A hint of no wait at all is none: whoever obeyed it would ask again as fast as it can be refused.
     if error.retry_after is not None and error.retry_after > 0:

@@ -189,4 +189,5 @@ def passing(error: ProviderError, what: str) -> ProviderError:
         vendor_code=error.vendor_code,
         request_id=error.request_id,
         retry_after=error.retry_after,
+        should_retry=error.should_retry,
     )

@@ -63,13 +63,16 @@ def as_provider_error(
     code, kind = _kind(table, words, effective)
     message = clean(words.message) or "no message"
     label = " ".join(part for part in (f"HTTP {effective}" if effective != 200 else "", clean(code)) if part)
+    should_retry = _should_retry(headers)
+    hopeless = " (the server says not to try again)" if should_retry is False else ""
     return ProviderError(
         kind,
-        f"{label}: {message}" if label else message,
+        f"{label}: {message}{hopeless}" if label else f"{message}{hopeless}",
         http_status=status,
         vendor_code=clean(code, 200) or None,
         request_id=clean(words.request_id or _any_header(headers, "x-request-id", "x-trace-id"), 200) or None,
         retry_after=_retry_after(headers, words.message if kind is ErrorKind.RATE_LIMITED else ""),
+        should_retry=should_retry,
         remedy=table.remedies.get(code.lower()) or REMEDIES.get(kind, ""),
     )
 
@@ -232,6 +235,11 @@ def _retry_after(headers: Mapping[str, str], message: str) -> float | None:
     if until and now:
         return max(0.0, (until - now).total_seconds())
     return _wait_in_words(message)
+
+
+def _should_retry(headers: Mapping[str, str]) -> bool | None:
+    """`x-should-retry`, which the vendors' own clients obey whatever the status is (contract 8.2)."""
+    return {"true": True, "false": False}.get(header(headers, "x-should-retry").strip().lower())
 
 
 def _wait_in_words(message: str) -> float | None:

@@ -3,7 +3,7 @@
 A spec is one or more clauses joined by `+`. A clause is a fault of the table `FAULTS`, its value if it takes
 one, and modifiers that say which requests it hits (all of them when there is none):
 
-    name[=value][-every=N][-first=N][-pct=P[-seed=S]][-once][-retry-after=V][-retry-after-ms=V]
+    name[=value][-every=N][-first=N][-pct=P[-seed=S]][-once][-retry-after=V][-retry-after-ms=V][-should-retry=V]
 
     429-every=20                    every 20th request
     503-first=3                     the first 3 requests
@@ -154,7 +154,9 @@ FAULTS: Final[Mapping[str, Kind]] = {
     "upload-403": Kind(help="uploads: the storage says that the policy has expired"),
 }
 
-MODIFIER: Final = re.compile(r"-(?=(?:every|first|pct|seed|retry-after|retry-after-ms)=|once(?:-|$))")
+HINTS: Final = {"retry-after": "retry-after", "retry-after-ms": "retry-after-ms", "should-retry": "x-should-retry"}
+"""Modifiers that are response headers of a refusal."""
+MODIFIER: Final = re.compile(r"-(?=(?:every|first|pct|seed|retry-after|retry-after-ms|should-retry)=|once(?:-|$))")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +168,7 @@ class Clause:
     percent: float | None = None
     seed: str = "0"
     once: bool = False
-    retry_after: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     """Response headers that go with a refusal."""
 
 
@@ -219,7 +221,7 @@ def parse_clause(text: str) -> Clause:
         percent=None if percent is None else decimal(text, percent),
         seed=given.get("seed", "0"),
         once="once" in given,
-        retry_after={key: header_text(text, given[key]) for key in ("retry-after", "retry-after-ms") if key in given},
+        headers={name: header_text(text, given[key]) for key, name in HINTS.items() if key in given},
     )
 
 

@@ -133,7 +133,7 @@ def refusing_clause(faults: Faults) -> Clause | None:
 
 def injected_reply(clause: Clause, refused: Refused) -> Reply:
     """What such a clause answers, with its Retry-After headers and the request id."""
-    extra: Headers = (*clause.retry_after.items(), ("x-request-id", refused.identity.request_id))
+    extra: Headers = (*clause.headers.items(), ("x-request-id", refused.identity.request_id))
     own = REPLIES.get(clause.name)
     reply = refused.reply(REFUSALS[clause.name]) if own is None else own(clause, refused)
     return replace(reply, headers=(*reply.headers, *extra))

@@ -332,6 +332,17 @@ def test_the_servers_wish_is_obeyed(sqlite_bench: Bench, hint: str) -> None:
     assert all(2.0 <= wait <= 2.2 + 1.0 for wait in waited), waited
 
 
+@pytest.mark.parametrize(
+    ("fault", "state", "calls"), [("400-once-should-retry=true", "done", 2), ("429-should-retry=false", "failed", 1)]
+)
+def test_the_servers_word_on_trying_again_is_obeyed(sqlite_bench: Bench, fault: str, state: str, calls: int) -> None:
+    sqlite_bench.at(fault)
+    (told,) = sqlite_bench.load(job("told", 2, fault=fault))
+    sqlite_bench.run([told])
+    assert sqlite_bench.states(told) == {state: 2}
+    assert len(sqlite_bench.attempts_of(told)) == 2 * calls
+
+
 @pytest.mark.parametrize("hint", ["retry-after=-5", "retry-after=soon", "retry-after=nan", "retry-after=0", ""])
 def test_a_wish_that_makes_no_sense_is_no_obstacle(sqlite_bench: Bench, hint: str) -> None:
     fault = "-".join(filter(None, ["429-once", hint]))

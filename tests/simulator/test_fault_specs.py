@@ -33,12 +33,17 @@ def test_clauses_are_joined_by_plus() -> None:
 
 def test_a_negative_retry_after_can_be_told_from_a_modifier() -> None:
     (clause,) = parse_spec("429-retry-after=-1-once")
-    assert (dict(clause.retry_after), clause.once) == ({"retry-after": "-1"}, True)
+    assert (dict(clause.headers), clause.once) == ({"retry-after": "-1"}, True)
+
+
+def test_a_word_on_trying_again_is_a_header() -> None:
+    (clause,) = parse_spec("503-once-should-retry=false")
+    assert (dict(clause.headers), clause.once) == ({"x-should-retry": "false"}, True)
 
 
 def test_a_date_may_be_percent_encoded() -> None:
     (clause,) = parse_spec("429-retry-after=Wed%2C%2021%20Oct%202099%2007%3A28%3A00%20GMT")
-    assert clause.retry_after["retry-after"] == "Wed, 21 Oct 2099 07:28:00 GMT"
+    assert clause.headers["retry-after"] == "Wed, 21 Oct 2099 07:28:00 GMT"
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,10 @@ def after(
     since: datetime | None = None,
     attempts: int = 4,
     retry_after: float | None = None,
+    should_retry: bool | None = None,
     random: Callable[[], float] = lambda: NEARLY_ONE,
 ) -> Decision:
-    error = ProviderError(kind, "it broke", retry_after=retry_after)
+    error = ProviderError(kind, "it broke", retry_after=retry_after, should_retry=should_retry)
     tries = Tries(free=free, paid=paid, free_since=since)
     return decide(error, tries, Policy(attempts=attempts, max_elapsed=DAY), NOW, random)
 
@@ -147,6 +148,26 @@ def test_a_hint_does_not_give_a_bad_item_another_try() -> None:
     assert after(ErrorKind.INVALID, retry_after=1).state is State.FAILED
 
 
+@pytest.mark.parametrize("kind", sorted(FREE | MAYBE_BILLED))
+def test_what_the_server_calls_hopeless_is_not_tried_again(kind: ErrorKind) -> None:
+    decision = after(kind, retry_after=1, should_retry=False)
+    assert (decision.state, decision.tries.free + decision.tries.paid) == (State.FAILED, 1)
+
+
+@pytest.mark.parametrize(("paid", "expected"), [(0, State.WAITING), (2, State.WAITING), (3, State.FAILED)])
+def test_a_refusal_that_the_server_calls_passing_is_tried_as_often_as_the_job_allows(
+    paid: int, expected: State
+) -> None:
+    decision = after(ErrorKind.INVALID, paid=paid, attempts=4, should_retry=True)
+    assert (decision.state, decision.tries.paid) == (expected, paid + 1)
+
+
+@pytest.mark.parametrize("word", [True, False])
+@pytest.mark.parametrize("kind", sorted(PROFILE_IS_REFUSED | MONEY_IS_GONE))
+def test_about_the_key_and_the_money_the_server_is_not_asked(kind: ErrorKind, word: bool) -> None:
+    assert after(kind, should_retry=word) == after(kind)
+
+
 def test_a_hint_does_not_lengthen_the_time_allowed() -> None:
     assert after(ErrorKind.RATE_LIMITED, retry_after=1, since=NOW - DAY).state is State.FAILED
 
@@ -165,13 +186,16 @@ def test_a_long_hint_counts_however_often_it_came() -> None:
     paid=st.integers(0, 200),
     age=st.none() | st.integers(0, 10**7),
     hint=st.none() | st.floats(),
+    word=st.none() | st.booleans(),
     random=st.floats(0, 1, exclude_max=True),
 )
 def test_every_decision_is_legal_and_bounded(
-    kind: ErrorKind, free: int, paid: int, age: int | None, hint: float | None, random: float
+    kind: ErrorKind, free: int, paid: int, age: int | None, hint: float | None, word: bool | None, random: float
 ) -> None:
     since = None if age is None else NOW - timedelta(seconds=age)
-    decision = after(kind, free=free, paid=paid, since=since, retry_after=hint, random=lambda: random)
+    decision = after(
+        kind, free=free, paid=paid, since=since, retry_after=hint, should_retry=word, random=lambda: random
+    )
     assert decision.state in MOVES[State.CLAIMED]
     assert 0 <= wait(decision) <= 990
     assert free <= decision.tries.free <= free + 1

@@ -171,6 +171,15 @@ def test_retry_after_in_words(words: str, seconds: float | None) -> None:
     assert error.retry_after == seconds
 
 
+@pytest.mark.parametrize(
+    ("value", "word"), [("true", True), (" False", False), ("0", None), ("", None), ("maybe", None)]
+)
+def test_whether_to_try_again_at_all(value: str, word: bool | None) -> None:
+    error = read("model-studio", 503, {"error": "Full"}, {"X-Should-Retry": value})
+    assert error.should_retry is word
+    assert error.message == "HTTP 503: Full" + (" (the server says not to try again)" if word is False else "")
+
+
 def test_the_request_id_of_a_header_is_used_where_the_body_has_none() -> None:
     assert read("openai", 500, b"", {"X-Request-ID": "r-7"}).request_id == "r-7"
 
