@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from batchrun.catalogue import FEATURE_FIELDS, Model
+from batchrun.continuing import LENGTHS
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.messages import ChatRequest, JsonValue, Thinking
-
-LENGTHS = ("max_tokens", "max_completion_tokens")
-"""Parameters that bound the answer; a vendor knows one of them."""
 
 
 def check_sizes(request: ChatRequest, model: Model) -> None:

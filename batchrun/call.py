@@ -20,7 +20,7 @@ import msgspec
 from batchrun import transport
 from batchrun.alike import digest as digest_of
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
-from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
+from batchrun.continuing import Continuing, Prefix, Stopped, lengths_left, may_continue
 from batchrun.dialects.base import Body
 from batchrun.dialects.writing import is_web
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
@@ -161,7 +161,8 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
             ready = await attentive(placed(request, call.profile_id, plan, tools.links, tools.uploader), tools)
             exchange.note = "; ".join(media.note for media in opened if media.note) or None
             exchange.uploads = uploads_in(ready)
-            body = plan.dialect.encode(continued(ready, call.prefix), plan.model.rules)
+            rule = plan.continuing_of(call.variables)
+            body = plan.dialect.encode(continued(ready, call.prefix, rule), plan.model.rules)
             took_time = exchange.note is not None or ready is not request
             await wait_for_slot(call, tools, ready_at=tools.now() if took_time else call.send_at)
             live.started = tools.monotonic()
@@ -320,12 +321,15 @@ def stood_still() -> ProviderError:
     return ProviderError(ErrorKind.LOCAL, "the claim was too old to be sent: the process stood still")
 
 
-def continued(request: ChatRequest, prefix: Prefix | None) -> ChatRequest:
-    """The request with the text that is to be continued. Its name stays that of the request without it."""
+def continued(request: ChatRequest, prefix: Prefix | None, rule: Continuing | None) -> ChatRequest:
+    """The request with the text that is to be continued, for as many tokens as the whole may still have. Its name
+    stays that of the request without it."""
     if prefix is None:
         return request
     so_far = Message(role="assistant", parts=(TextPart(text=prefix.text),), partial=True)
-    return replace(request, messages=(*request.messages, so_far))
+    whole = rule is not None and rule.limit is not None
+    params = lengths_left(request.params, prefix.text) if whole else request.params
+    return replace(request, messages=(*request.messages, so_far), params=params)
 
 
 def joined(answer: Answer, prefix: Prefix | None) -> Answer:

@@ -7,15 +7,20 @@ as a model may well mean to say a thing twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from batchrun.errors import ErrorKind
 from batchrun.fold import MAX_ANSWER
+from batchrun.messages import JsonValue
+from batchrun.tokens import text_tokens
 
 BROKEN_OFF = frozenset({ErrorKind.INCOMPLETE, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.SERVER, ErrorKind.LOST})
 """Errors after which the text so far is good as far as it goes; after moderation, for one, it isn't."""
 CUT = "length"
 """The finish reason of an answer that `max_tokens` cut."""
+LENGTHS = ("max_tokens", "max_completion_tokens")
+"""Parameters that bound an answer; a vendor knows one of them."""
 HALF = "\ufffd"
 """Stands for half a character, and for what a database can't keep: not what the model wrote."""
 
@@ -28,6 +33,8 @@ class Continuing:
     """Those that broke off."""
     cut: bool
     """Those that `max_tokens` cut."""
+    limit: int | None = None
+    """Tokens that the whole answer may have; None where each call may have `max_tokens` of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,25 @@ def may_continue(stopped: Stopped, rule: Continuing) -> bool:
         return False
     if stopped.complete:
         return rule.cut and stopped.finish_reason == CUT
+    if rule.limit is not None and left(rule.limit, stopped.text) < 1:
+        return False
     if stopped.finish_reason == "content_filter":
         return False
     return rule.broken and stopped.error_kind in BROKEN_OFF
+
+
+def limit_in(params: Mapping[str, JsonValue]) -> int | None:
+    """What a request allows an answer to have, in tokens; None for no limit."""
+    return min((value for name in LENGTHS if isinstance(value := params.get(name), int)), default=None)
+
+
+def left(tokens: int, text: str) -> int:
+    """Of so many tokens those that are left behind `text` in any case: what broke off was rarely counted, so the text
+    is taken for as many as it can be. None are left from 0 down."""
+    return tokens - (text_tokens(text).high or 0)
+
+
+def lengths_left(params: Mapping[str, JsonValue], text: str) -> dict[str, JsonValue]:
+    """The same parameters for the rest of an answer that begins with `text`."""
+    lengths = {name: value for name in LENGTHS if isinstance(value := params.get(name), int)}
+    return {**params, **{name: max(1, left(value, text)) for name, value in lengths.items()}}

@@ -17,7 +17,7 @@ from batchrun.advice import advice, check_sizes
 from batchrun.asked import asked_of
 from batchrun.bodies import last_role, written_messages, written_params, written_texts, written_thinking
 from batchrun.catalogue import Catalogue, Endpoint, Model
-from batchrun.continuing import Continuing, Prefix
+from batchrun.continuing import LENGTHS, Continuing, Prefix, limit_in
 from batchrun.dialects import DIALECTS
 from batchrun.dialects.base import Dialect
 from batchrun.errors import ProviderError, UsageError
@@ -195,8 +195,10 @@ class Plan:
         that ends with a beginning of its own."""
         if self.continuing is None or not self.written:
             return self.continuing
-        thinks = self.model.may_think(self.asked(variables)[1])
-        return None if thinks or last_role(variables) == "assistant" else self.continuing
+        params, thinking = self.asked(variables)
+        if self.model.may_think(thinking) or last_role(variables) == "assistant":
+            return None
+        return self.continuing if self.continuing.cut else replace(self.continuing, limit=limit_in(params))
 
     @property
     def advice(self) -> list[str]:
@@ -239,7 +241,7 @@ class Plan:
         parts, longest = variables.get("parts"), self.output_bound()
         if not isinstance(parts, int) or longest is None:
             return self.input_limit
-        if self.continuing is not None:
+        if self.continuing is not None and self.continuing.limit is None:
             longest *= self.policy.attempts
         prompt = self.input_bound(self.texts(variables), 0)
         mentions = sum(said.template.source.count(ANSWERS) for said in self.said_of(variables))
@@ -264,7 +266,7 @@ class Plan:
         """Most output tokens of the request with these variables, which only a written one depends on."""
         params, thinking = self.asked(variables)
         # A vendor may obey only one of the two.
-        named = [params.get(name) for name in ("max_tokens", "max_completion_tokens")]
+        named = [params.get(name) for name in LENGTHS]
         limits = [limit for limit in named if isinstance(limit, int)]
         return self.model.output_bound(max_tokens=max(limits, default=None), thinking=thinking)
 
@@ -400,8 +402,10 @@ def shape_of(spec: JobSpec) -> Shape | None:
 
 
 def continuing(spec: JobSpec) -> Continuing | None:
+    """Where an answer is to go on behind what `max_tokens` cuts, that bounds each call and not the whole."""
     broken, cut = spec.on_incomplete == "continue", spec.on_truncated == "continue"
-    return Continuing(broken=broken, cut=cut) if broken or cut else None
+    limit = None if cut else limit_in(spec.params)
+    return Continuing(broken=broken, cut=cut, limit=limit) if broken or cut else None
 
 
 def check_continuing(spec: JobSpec, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from batchrun.database import reading
 from batchrun.jobfile.spec import JobSpec
 from batchrun.reports.results import ItemResult, results
 from batchrun.simulator import Running
+from batchrun.simulator.tokens import pieces
 from batchrun.states import State
 from batchrun.tables import answers, attempts, jobs, usage
 from tests.both_databases import KINDS
@@ -127,6 +128,19 @@ def test_a_plain_answer_that_a_clock_of_the_vendor_stopped_is_continued(sqlite_u
         bench.run([limited])
         check(bench, limited)
         assert [row.outcome for row in bench.attempts_of(limited)] == ["failed", "complete"]
+
+
+@pytest.mark.parametrize(("most", "continued"), [(40, True), (6, False)])
+def test_the_whole_answer_is_never_longer_than_max_tokens(sqlite_bench: Bench, most: int, continued: bool) -> None:
+    """What broke off after four tokens may be all of six, as nobody has counted it: it is asked for anew."""
+    sqlite_bench.at(fault := fresh("truncate=4-first=2"))
+    long = {"on_incomplete": "continue", "params": {"max_tokens": most}}
+    (broken,) = sqlite_bench.load(job("limited", 2, fault=fault, **long))
+    sqlite_bench.run([broken])
+    texts = sqlite_bench.answers_of(broken).values()
+    assert all(10 * continued < len(pieces(text)) <= most for text in texts)
+    last = [row for row in sqlite_bench.rows(answers) if row.complete]
+    assert [row.continues is not None for row in last] == [continued] * 2
 
 
 def test_killed_between_a_broken_answer_and_its_rest_nothing_is_lost(bench: Bench) -> None:

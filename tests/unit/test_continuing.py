@@ -76,14 +76,15 @@ def test_the_text_so_far_is_sent_as_the_sample_says(catalogue: Catalogue, path: 
     sample = json.loads(path.read_text(encoding="utf-8"))
     plan = plan_of(catalogue, sample["job"])
     request = asyncio.run(made(plan, sample["images"]))
-    body = plan.dialect.encode(continued(request, Prefix(attempt_id=1, text=sample["prefix"])), plan.model.rules)
+    so_far = Prefix(attempt_id=1, text=sample["prefix"])
+    body = plan.dialect.encode(continued(request, so_far, plan.continuing_of({})), plan.model.rules)
     assert json.loads(b"".join(piece for piece in body.pieces if isinstance(piece, bytes))) == sample["sent"]
 
 
 def test_a_call_without_a_text_so_far_is_sent_as_ever(catalogue: Catalogue) -> None:
     plan = plan_of(catalogue, json.loads(SAMPLES[0].read_text(encoding="utf-8"))["job"])
     request = asyncio.run(made(plan, []))
-    assert continued(request, None) == request
+    assert continued(request, None, BROKEN) == request
 
 
 # The join
@@ -135,6 +136,33 @@ def test_thinking_and_calls_to_tools_are_not_continued(stopped: Stopped) -> None
 def test_an_answer_that_was_filtered_is_not_continued() -> None:
     assert not may_continue(replace(WAS_CUT, finish_reason="content_filter"), BOTH)
     assert not may_continue(replace(BROKE, finish_reason="content_filter"), BOTH)
+
+
+@pytest.mark.parametrize(("limit", "rule"), [(3, False), (4, True), (None, True)])
+def test_a_text_that_may_have_all_the_tokens_already_is_not_continued(limit: int | None, rule: bool) -> None:
+    """`A qu`: at most three tokens."""
+    assert may_continue(BROKE, replace(BROKEN, limit=limit)) is rule
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({"on_incomplete": "continue"}, {"max_tokens": 6, "max_completion_tokens": 17}),
+        ({"on_incomplete": "continue", "on_truncated": "continue"}, {"max_tokens": 9, "max_completion_tokens": 20}),
+    ],
+)
+def test_the_rest_has_what_is_left_of_the_length_unless_each_call_has_it_whole(
+    catalogue: Catalogue, asked: dict[str, JsonValue], sent: dict[str, int]
+) -> None:
+    lengths: dict[str, JsonValue] = {"max_tokens": 9, "max_completion_tokens": 20}
+    of_job: dict[str, JsonValue] = {"provider": "model-studio/singapore", "model": "qwen3-vl-plus", **asked}
+    written = plan_of(catalogue, {**of_job, "inputs": {"requests": "x.jsonl"}})
+    body: dict[str, JsonValue] = {"messages": [{"role": "user", "content": "x"}], **lengths}
+    plain = plan_of(catalogue, {**of_job, "prompt": "x", "params": lengths})
+    for plan, variables in ((plain, {}), (written, body)):
+        request = plan.request(variables, [])
+        rest = continued(request, Prefix(attempt_id=1, text="A qu"), plan.continuing_of(variables))
+        assert {name: rest.params[name] for name in lengths} == sent
 
 
 def test_each_setting_is_about_its_own_kind_of_end() -> None:
