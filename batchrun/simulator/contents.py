@@ -25,7 +25,6 @@ MAX_DATA_URL: Final = 10_485_760
 REMOTE_PICTURE: Final = Picture(format="JPEG", width=1024, height=768)
 """A public address is never fetched; this is what the simulator takes every such picture for."""
 MOVIE_TYPES: Final = frozenset({"video/mp4", "video/quicktime"})
-LONGEST_VIDEO: Final = 3_600
 SHORTEST_VIDEO: Final = 2
 FEWEST_FRAMES: Final = 4
 
@@ -162,7 +161,7 @@ class ContentsReader:
         )
 
     def read_video(self, part: Fields, where: str) -> None:
-        video = watch(self.inline(address(part, "video_url", where)))
+        video = watch(self.inline(address(part, "video_url", where)), self.model.longest_video)
         fps = frames_per_second(part)
         most = self.model.max_frames
         if self.max_frames:
@@ -257,13 +256,18 @@ def check_size(picture: Picture) -> None:
         raise invalid(
             f"The image is {picture.width} by {picture.height} pixels; height and width must both be larger than 10."
         )
-    if long > 200 * short:
-        raise invalid("The aspect ratio of an image must not be above 200.")
+    check_ratio(picture.width, picture.height)
     if picture.format not in ("JPEG", "PNG") and (long > 3_840 or short > 2_160):
         raise invalid(f"A {picture.format} image must not be larger than 3840 by 2160 pixels.")
 
 
-def watch(inline: tuple[str, bytes] | None) -> Video:
+def check_ratio(width: int, height: int) -> None:
+    if max(width, height) > 200 * min(width, height):
+        raise invalid("The aspect ratio of an image must not be above 200.")
+
+
+def watch(inline: tuple[str, bytes] | None, longest: int) -> Video:
+    """The video of an address, which may last so many seconds; None stands for a public address."""
     if inline is None:
         return ASSUMED
     mime, data = inline
@@ -275,6 +279,7 @@ def watch(inline: tuple[str, bytes] | None) -> Video:
         video = measure_video(data)
     except (UnreadableVideo, struct.error) as error:
         raise invalid(f"Invalid video file: {error}.", param="url") from error
-    if not SHORTEST_VIDEO <= video.seconds <= LONGEST_VIDEO:
-        raise invalid(f"A video must last {SHORTEST_VIDEO} to {LONGEST_VIDEO} seconds.", param="url")
+    if not SHORTEST_VIDEO <= video.seconds <= longest:
+        raise invalid(f"The video is too long or too short: it must last {SHORTEST_VIDEO} to {longest} seconds.")
+    check_ratio(video.width, video.height)
     return video

@@ -48,6 +48,8 @@ class Model:
     max_pixels: int = 2_621_440
     settable_pixels: int = 16_777_216
     max_frames: int = 2_000
+    longest_video: int = 3_600
+    """Seconds (5.2)."""
     frame_pixels: int = 640 * 32 * 32
     total_pixels: int = 131_072 * 32 * 32
     video_min_pixels: int = 65_536
@@ -87,6 +89,7 @@ QWEN25_VL: Final = Model(
     min_pixels=4_096,
     max_pixels=1_310_720,
     max_frames=512,
+    longest_video=1_200,
     frame_pixels=768 * 32 * 32,
     total_pixels=65_536 * 32 * 32,
     partial_mode=True,
@@ -115,7 +118,7 @@ KIMI: Final = Model(
 )
 
 
-def open_models(size: str, *, max_frames: int) -> tuple[Model, Model]:
+def open_models(size: str, *, max_frames: int, longest_video: int = 3_600) -> tuple[Model, Model]:
     """The open Qwen3-VL models of one size: the one that always thinks and the one that never does (2.5, 8.13)."""
     thinking = replace(
         QWEN3_VL,
@@ -123,6 +126,7 @@ def open_models(size: str, *, max_frames: int) -> tuple[Model, Model]:
         thinking=Thinking.ALWAYS,
         thinking_switch=frozenset({True}),
         max_frames=max_frames,
+        longest_video=longest_video,
         partial_mode=False,
     )
     instruct = replace(
@@ -131,6 +135,7 @@ def open_models(size: str, *, max_frames: int) -> tuple[Model, Model]:
         thinking=Thinking.NEVER,
         thinking_switch=frozenset({False}),
         max_frames=max_frames,
+        longest_video=longest_video,
     )
     return thinking, instruct
 
@@ -142,9 +147,13 @@ MODELS: Final = {
         replace(QWEN3_VL, name="qwen3-vl-flash"),
         replace(QWEN3_VL, name="qwen3-vl-flash-us", regions=frozenset({"virginia"})),
         *open_models("235b-a22b", max_frames=2_000),
-        *(model for size in ("32b", "30b-a3b", "8b") for model in open_models(size, max_frames=512)),
+        *(
+            model
+            for size in ("32b", "30b-a3b", "8b")
+            for model in open_models(size, max_frames=512, longest_video=1_200)
+        ),
         QWEN25_VL,
-        replace(QWEN25_VL, name="qwen-vl-plus"),
+        replace(QWEN25_VL, name="qwen-vl-plus", longest_video=600),
         KIMI,
         replace(
             KIMI,
@@ -214,6 +223,9 @@ SNAPSHOT: Final = re.compile(
     r"(?P<base>qwen3-vl-plus|qwen3-vl-flash|qwen-vl-max|qwen-vl-plus)-(?P<version>latest|\d{4}-\d{2}-\d{2})"
 )
 
+LONG_VIDEOS: Final = "2025-04-08"
+"""The first dated snapshot of qwen-vl-max that takes videos as long as its main id does (5.2)."""
+
 # Dated Qwen2.5-VL snapshots that already count 32 x 32 pixels per token (8.3.1).
 NEW_GRID: Final = frozenset(
     {"qwen-vl-max-latest", "qwen-vl-max-2025-08-13"}
@@ -235,6 +247,8 @@ def find_model(name: str) -> Model | None:
     if snapshot is None:
         return None
     base = replace(MODELS[snapshot["base"]], name=name)
+    if snapshot["base"] == "qwen-vl-max" and snapshot["version"] < LONG_VIDEOS:
+        base = replace(base, longest_video=600)
     if base.thinking is Thinking.HYBRID or name in NEW_GRID:
         return base
     return replace(

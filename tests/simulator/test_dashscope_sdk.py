@@ -8,7 +8,7 @@ import pytest
 
 from batchrun.simulator import BookRow, Running
 
-from .test_validation import data_url
+from .test_validation import CLIP, LECTURE, data_url
 
 PICTURE = data_url()
 URL = "https://pictures.example/any.jpg"
@@ -17,6 +17,7 @@ CONTENTS: dict[str, list[dict[str, Any]]] = {
     "picture": [{"image": PICTURE}, {"text": "Describe it."}],
     "address": [{"image": URL}, {"image": PICTURE, "max_pixels": 65_536}, {"text": "Compare them."}],
     "video": [{"video": "https://pictures.example/v.mp4", "fps": 1, "max_frames": 20}, {"text": "Summarise it."}],
+    "video as data": [{"video": CLIP, "fps": 2}, {"text": "Summarise it."}],
     "pictures as a video": [{"video": [PICTURE, URL] * 2, "fps": 2}, {"text": "Describe what happens."}],
 }
 
@@ -81,6 +82,17 @@ def test_streamed_multimodal_calls(simulator: Running, content: str, thinking: b
     texts = [part["text"] for frame in frames for part in frame.output.choices[0].message.content]
     assert (bool(thoughts), len(texts) > 1) == (thinking, True)
     assert counts(frames[-1].usage) == billed(row_of(simulator, frames[-1].request_id))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_local_file_counts_as_its_bytes_do(simulator: Running, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    """The SDK uploads it first, and takes the address of the uploads from this setting alone."""
+    monkeypatch.setattr(dashscope, "base_http_api_url", simulator.native_url("beijing"))
+    monkeypatch.setitem(CONTENTS, "file", [{"video": LECTURE.as_uri(), "fps": 2}, {"text": "Summarise it."}])
+    answers = see(simulator, content="file", stream=stream, incremental_output=stream)
+    last = list(answers)[-1] if stream else answers
+    assert counts(last.usage) == billed(row_of(simulator, last.request_id))
+    assert counts(last.usage)[-1] == see(simulator, content="video as data").usage["video_tokens"]
 
 
 def test_a_stream_whose_frames_hold_all_text_so_far(simulator: Running) -> None:

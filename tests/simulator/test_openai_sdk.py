@@ -1,16 +1,34 @@
 """The unmodified `openai` SDK can talk to the simulator, and reports what the book has billed."""
 
-import base64
-import io
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionMessageParam
-from PIL import Image
 
 from batchrun.simulator import BookRow, Running
+
+from .test_validation import CLIP, data_url
+
+PICTURE = data_url()
+CONTENTS: dict[str, Any] = {
+    "text": "Tell me about harbours.",
+    "picture": [{"type": "image_url", "image_url": {"url": PICTURE}}, {"type": "text", "text": "Describe it."}],
+    "video by address": [
+        {"type": "video_url", "video_url": {"url": "https://videos.example/v.mp4"}, "fps": 1},
+        {"type": "text", "text": "Summarise it."},
+    ],
+    "video as data": [
+        {"type": "video_url", "video_url": {"url": CLIP}, "fps": 2},
+        {"type": "text", "text": "Summarise it."},
+    ],
+    "pictures as a video": [
+        {"type": "video", "video": [PICTURE, "https://pictures.example/any.jpg"] * 2, "fps": 2},
+        {"type": "text", "text": "Describe what happens."},
+    ],
+}
 
 
 @pytest.fixture
@@ -25,61 +43,50 @@ def row_of(simulator: Running, chat_id: str) -> BookRow:
     return next(row for row in simulator.book() if row.chat_id == chat_id)
 
 
-def counts(usage: CompletionUsage | None) -> tuple[int, int, int]:
+def counts(usage: CompletionUsage | None) -> tuple[int, int, int, int, int]:
     assert usage is not None
-    details = usage.completion_tokens_details
-    reasoning = details.reasoning_tokens if details else 0
-    return usage.prompt_tokens, usage.completion_tokens, reasoning or 0
+    given: Any = usage.prompt_tokens_details
+    made = usage.completion_tokens_details
+    media = (getattr(given, "image_tokens", None) or 0, getattr(given, "video_tokens", None) or 0)
+    return usage.prompt_tokens, usage.completion_tokens, (made and made.reasoning_tokens) or 0, *media
 
 
-def billed(row: BookRow) -> tuple[int, int, int]:
-    return row.billed.input, row.billed.output, row.billed.reasoning
+def billed(row: BookRow) -> tuple[int, int, int, int, int]:
+    usage = row.billed
+    return usage.input, usage.output, usage.reasoning, usage.image, usage.video
 
 
-def text() -> list[ChatCompletionMessageParam]:
-    return [{"role": "user", "content": "Tell me about harbours."}]
+def asking(content: str) -> list[ChatCompletionMessageParam]:
+    return [{"role": "user", "content": CONTENTS[content]}]
 
 
-def picture() -> list[ChatCompletionMessageParam]:
-    file = io.BytesIO()
-    Image.new("RGB", (640, 480)).save(file, "JPEG")
-    url = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-    return [
-        {
-            "role": "user",
-            "content": [
-                {"type": "image_url", "image_url": {"url": url}},
-                {"type": "text", "text": "Describe it."},
-            ],
-        }
-    ]
-
-
-@pytest.mark.parametrize("messages", [text(), picture()], ids=["text", "picture"])
+@pytest.mark.parametrize("content", list(CONTENTS))
 @pytest.mark.parametrize("thinking", [False, True])
 @pytest.mark.parametrize("model", ["qwen3-vl-plus", "kimi-k2.5"])
 def test_plain(
     sdk: openai.OpenAI,
     simulator: Running,
-    messages: list[ChatCompletionMessageParam],
+    content: str,
     thinking: bool,
     model: str,
 ) -> None:
-    answer = sdk.chat.completions.create(model=model, messages=messages, extra_body={"enable_thinking": thinking})
+    answer = sdk.chat.completions.create(
+        model=model, messages=asking(content), extra_body={"enable_thinking": thinking}
+    )
     assert answer.choices[0].finish_reason == "stop"
     assert counts(answer.usage) == billed(row_of(simulator, answer.id))
 
 
-@pytest.mark.parametrize("messages", [text(), picture()], ids=["text", "picture"])
+@pytest.mark.parametrize("content", list(CONTENTS))
 @pytest.mark.parametrize("thinking", [False, True])
 @pytest.mark.parametrize("fault", ["", "split=40+unicode", "crlf+comments", "usage=text-chunk"])
-def test_streamed(simulator: Running, messages: list[ChatCompletionMessageParam], thinking: bool, fault: str) -> None:
+def test_streamed(simulator: Running, content: str, thinking: bool, fault: str) -> None:
     url = simulator.base_url("beijing", fault)
     with openai.OpenAI(base_url=url, api_key=simulator.keys["beijing"], max_retries=0) as sdk:
         chunks = list(
             sdk.chat.completions.create(
                 model="qwen3-vl-plus",
-                messages=messages,
+                messages=asking(content),
                 stream=True,
                 stream_options={"include_usage": True},
                 extra_body={"enable_thinking": thinking},
@@ -94,13 +101,13 @@ def test_a_wrong_key_is_an_authentication_error(simulator: Running) -> None:
         openai.OpenAI(base_url=simulator.base_url("beijing"), api_key="sk-sim-singapore", max_retries=0) as sdk,
         pytest.raises(openai.AuthenticationError) as caught,
     ):
-        sdk.chat.completions.create(model="kimi-k2.5", messages=text())
+        sdk.chat.completions.create(model="kimi-k2.5", messages=asking("text"))
     assert caught.value.code == "invalid_api_key"
 
 
 def test_an_error_in_the_stream_is_raised(simulator: Running) -> None:
     url = simulator.base_url("beijing", "error-event=1")
     with openai.OpenAI(base_url=url, api_key=simulator.keys["beijing"], max_retries=0) as sdk:
-        stream = sdk.chat.completions.create(model="kimi-k2.5", messages=text(), stream=True)
+        stream = sdk.chat.completions.create(model="kimi-k2.5", messages=asking("text"), stream=True)
         with pytest.raises(openai.APIError, match="server had an error"):
             list(stream)

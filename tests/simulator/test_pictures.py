@@ -1,5 +1,6 @@
 """Sizes are read from the headers of real files, made by another library, and from boxes written by hand."""
 
+import base64
 import io
 import struct
 
@@ -8,6 +9,8 @@ from PIL import Image
 
 from batchrun.simulator.pictures import Picture, UnreadablePicture, measure
 from batchrun.simulator.videos import UnreadableVideo, measure_video
+
+from .raw import Client
 
 
 def picture(form: str, width: int = 70, height: int = 50, **settings: object) -> bytes:
@@ -112,3 +115,26 @@ def test_a_movie_tells_its_frames_and_seconds() -> None:
 def test_what_is_no_movie_is_refused(data: bytes) -> None:
     with pytest.raises(UnreadableVideo):
         measure_video(data)
+
+
+@pytest.mark.parametrize(
+    ("model", "seconds", "status"),
+    [
+        ("qwen3-vl-plus", 1, 400),
+        ("qwen3-vl-plus", 2, 200),
+        ("qwen3-vl-plus", 3_600, 200),
+        ("qwen3-vl-plus", 3_601, 400),
+        ("qwen3-vl-8b-instruct", 1_201, 400),
+        ("qwen-vl-max", 1_200, 200),
+        ("qwen-vl-max", 1_201, 400),
+        ("qwen-vl-max-2025-01-25", 601, 400),
+        ("qwen-vl-plus", 601, 400),
+        ("qwen-vl-plus", 600, 200),
+    ],
+)
+def test_how_long_a_video_may_last_is_up_to_the_model(client: Client, model: str, seconds: int, status: int) -> None:
+    video = movie(frames=seconds * 25, rate=25, width=640, height=360)
+    url = "data:video/mp4;base64," + base64.b64encode(video).decode()
+    part = {"type": "video_url", "video_url": {"url": url}, "fps": 0.1}
+    raw = client.ask(client.body(model=model, messages=[{"role": "user", "content": [part]}]))
+    assert (raw.status, b"too long or too short" in raw.body) == (status, status == 400)

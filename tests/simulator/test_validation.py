@@ -3,11 +3,15 @@
 import base64
 import io
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from .raw import Client, Json
+
+LECTURE = Path(__file__).parents[2] / "batchrun/demo/lectures/sunflowers.mp4"
+CLIP = "data:video/mp4;base64," + base64.b64encode(LECTURE.read_bytes()).decode()
 
 
 def data_url(form: str = "JPEG", size: tuple[int, int] = (640, 480), mime: str = "") -> str:

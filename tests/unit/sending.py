@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from batchrun.call import Tools, opened_request
 from batchrun.catalogue import Catalogue
@@ -44,12 +45,12 @@ def wire(body: Body) -> bytes:
     return b"".join(piece if isinstance(piece, bytes) else b"".join(piece.read_encoded()) for piece in body.pieces)
 
 
-def plan_of(catalogue: Catalogue, job: Mapping[str, JsonValue]) -> Plan:
+def plan_of(catalogue: Catalogue, job: Mapping[str, JsonValue], media_root: Path | None = None) -> Plan:
     fixed: dict[str, JsonValue] = {"name": "j", "inputs": {"items": [{"x": "nothing"}]}}
-    return prepare(JobSpec.model_validate({**fixed, **job}), catalogue)
+    return prepare(JobSpec.model_validate({**fixed, **job}), catalogue, media_root=media_root)
 
 
-async def body_of(plan: Plan, images: list[str], media: Sequence[Mapping[str, JsonValue]] = ()) -> Body:
+async def sent_by(plan: Plan, images: list[str], media: Sequence[Mapping[str, JsonValue]] = ()) -> bytes:
     """What an item of the plan is sent with; its variable `x` is the word `nothing`."""
     call = Call(
         attempt_id=1,
@@ -70,7 +71,7 @@ async def body_of(plan: Plan, images: list[str], media: Sequence[Mapping[str, Js
     )
     with Decoder() as decoder:
         async with opened_request(call, plan, tools_of(decoder)) as (made, _):
-            return plan.dialect.encode(made, plan.model.rules)
+            return wire(plan.dialect.encode(made, plan.model.rules))
 
 
 def tools_of(decoder: Decoder) -> Tools:

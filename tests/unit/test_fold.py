@@ -51,7 +51,8 @@ def as_json(folded: Fold) -> dict[str, object]:
     answer, names = folded.answer(), ("text", "reasoning", "finish_reason", "complete", "request_id")
     usage = answer.usage and {name: getattr(answer.usage, name) for name in Usage.__slots__ if name != "raw"}
     error = folded.error and folded.error.kind.value
-    return {name: getattr(answer, name) for name in names} | {"usage": usage, "error": error}
+    told = {name: getattr(answer, name) for name in names} | {"usage": usage, "error": error}
+    return told | ({"tool_calls": list(answer.tool_calls)} if answer.tool_calls else {})
 
 
 every_stream = pytest.mark.parametrize("path", STREAMS, ids=lambda path: str(path.relative_to(FOLDER).with_suffix("")))
