@@ -28,6 +28,8 @@ POLICY_SECONDS: Final = 300
 MAX_FILE_MB: Final = 1_024
 MAX_PICTURE: Final = 10 * 1_024 * 1_024
 """Bytes of a picture by its address (5.1)."""
+MAX_VIDEO: Final = 100 * 1_024 * 1_024
+"""Bytes of a video that the SDK uploads (5.2)."""
 POLICIES_PER_SECOND: Final = 100
 RESOLVE: Final = "x-dashscope-ossresourceresolve"
 STORAGE: Final = "/oss"
@@ -225,7 +227,7 @@ class Uploads:
                 raise invalid("The media of the oss URL could not be downloaded: it is not there.", param="url")
             if (stored.account, stored.model) != (region, model):
                 raise invalid("The oss URL belongs to another account or another model.", param="url")
-            if stored.mime.startswith("image/") and len(stored.data) > MAX_PICTURE:
+            if len(stored.data) > (MAX_VIDEO if stored.mime.startswith("video/") else MAX_PICTURE):
                 raise invalid("Multimodal file size is too large.", param="url")
             return stored.mime, stored.data
 
