@@ -228,7 +228,7 @@ def test_that_models_do_not_hear_is_told_once_wherever_videos_come_from(
     (clips.parent / "urls.txt").write_text(f"https://host/a.jpg\n{URL}\n{URL}?2\n")
     job = of_videos("heard", inputs=inputs)
     (loaded,) = sqlite_bench.loaded(job)
-    file = JobFile(version=1, jobs=[job], path=None)
+    file = JobFile(version=1, jobs=(job,), path=None)
     now = datetime.now(UTC)
     (estimated,) = estimate_all(file, sqlite_bench.catalogue, base=clips.parent, engine=None, now=now).jobs
     assert (loaded.notes.count(NO_SOUND), list(estimated.notes).count(NO_SOUND)) == (told, told)
