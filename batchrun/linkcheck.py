@@ -1,6 +1,7 @@
 """Whether media URLs can be fetched and are what the model takes, asked before a call is paid for.
 
-Each URL is asked by HEAD, or by a GET of which no more than the head is read. Redirects are followed one by one, each
+Each URL is asked by HEAD, and that of a video, or where HEAD doesn't tell, by a GET too, of which no more than the head
+is read. Redirects are followed one by one, each
 judged like the first URL. The name is resolved once, all its addresses are judged, and the connection goes to these
 alone: a name that answers differently the second time isn't asked a second time (see `media.public`).
 """
@@ -17,8 +18,8 @@ from urllib.parse import urljoin
 from batchrun import __version__
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.media import RAW_LIMIT
-from batchrun.media.public import PORTS, Seen, Target, check_addresses, check_seen, shortened, target_of
-from batchrun.transport import PinnedTransport, addresses_of
+from batchrun.media.public import PORTS, Seen, Target, Wanted, check_addresses, check_seen, shortened, target_of
+from batchrun.transport import PinnedTransport, addresses_of, unreadable_answer
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) → its addresses; raises OSError."""
@@ -33,6 +34,7 @@ REMEMBERED = 10_000
 """Answers that are remembered at most."""
 ALWAYS_GONE = frozenset({socket.EAI_NONAME, socket.EAI_FAIL})
 """What a resolver says of names that don't exist."""
+PICTURE = Wanted(limit=RAW_LIMIT)
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": f"batchrun/{__version__}"}
 
 
@@ -58,52 +60,62 @@ class LinkCheck:
         self.resolve = resolve
         self.seconds = seconds
         self.ports = ports
-        self.verdicts: OrderedDict[str, Verdict] = OrderedDict()
-        self.asking: dict[str, asyncio.Lock] = {}
+        self.verdicts: OrderedDict[tuple[str, Wanted], Verdict] = OrderedDict()
+        self.asking: dict[tuple[str, Wanted], asyncio.Lock] = {}
 
-    async def check(self, url: str, allowed: Collection[str]) -> None:
+    async def check(self, url: str, allowed: Collection[str], wanted: Wanted = PICTURE) -> None:
         """`allowed` are hosts that may be asked although they aren't public.
 
         Raises MediaError where the vendor couldn't use the URL, ProviderError(MEDIA_UNAVAILABLE) where that may pass.
         """
-        lock = self.asking.setdefault(url, asyncio.Lock())
+        asked = url, wanted
+        lock = self.asking.setdefault(asked, asyncio.Lock())
         try:
             async with lock:
-                problem = await self.problem(url, allowed)
+                problem = await self.problem(url, allowed, wanted)
         finally:
             if not lock.locked():
-                self.asking.pop(url, None)
+                self.asking.pop(asked, None)
         if problem is not None:
             raise MediaError(problem.message, code=problem.code, remedy=problem.remedy)
 
-    async def problem(self, url: str, allowed: Collection[str]) -> MediaError | None:
-        now = self.monotonic()
-        known = self.verdicts.get(url)
+    async def problem(self, url: str, allowed: Collection[str], wanted: Wanted) -> MediaError | None:
+        now, asked = self.monotonic(), (url, wanted)
+        known = self.verdicts.get(asked)
         if known is not None and now - known.at < FRESH:
             return known.problem
         problem: MediaError | None = None
         try:
-            seen = await look(url, allowed, resolve=self.resolve, seconds=self.seconds, ports=self.ports)
-            check_seen(url, seen, limit=RAW_LIMIT)
+            seen = await look(
+                url, allowed, resolve=self.resolve, seconds=self.seconds, ports=self.ports, twice=wanted.video
+            )
+            check_seen(url, seen, wanted)
         except MediaError as error:
             problem = error
-        self.verdicts[url] = Verdict(at=now, problem=problem)
-        self.verdicts.move_to_end(url)
+        self.verdicts[asked] = Verdict(at=now, problem=problem)
+        self.verdicts.move_to_end(asked)
         if len(self.verdicts) > REMEMBERED:
             self.verdicts.popitem(last=False)
         return problem
 
 
 async def look(
-    url: str, allowed: Collection[str], *, resolve: Resolve, seconds: float, ports: Collection[int] = PORTS
+    url: str,
+    allowed: Collection[str],
+    *,
+    resolve: Resolve,
+    seconds: float,
+    ports: Collection[int] = PORTS,
+    twice: bool = False,
 ) -> Seen:
-    """What stands at `url`, behind its redirects. Raises as `LinkCheck.check` does."""
+    """What stands at `url`, behind its redirects; `twice` asks by GET whatever HEAD says. Raises as `LinkCheck.check`
+    does."""
     asked = url
     try:
         async with asyncio.timeout(seconds):
             for _ in range(REDIRECTS + 1):
                 target = target_of(asked, allowed, ports)
-                seen = await seen_at(target, await checked_addresses(target, resolve))
+                seen = await seen_at(target, await checked_addresses(target, resolve), twice=twice)
                 location = seen.headers.get("location")
                 if seen.status not in REDIRECTING or location is None:
                     return seen
@@ -132,16 +144,22 @@ async def checked_addresses(target: Target, resolve: Resolve) -> Sequence[str]:
     return addresses
 
 
-async def seen_at(target: Target, addresses: Sequence[str]) -> Seen:
-    """Raises ProviderError(MEDIA_UNAVAILABLE)."""
+async def seen_at(target: Target, addresses: Sequence[str], *, twice: bool) -> Seen:
+    """Raises as `LinkCheck.check` does."""
     async with PinnedTransport(addresses, target.port) as transport:
         try:
             async with transport.get(target.url, _HEADERS, method="HEAD") as response:
                 seen = Seen(status=response.status, headers=dict(response.headers))
-            if not is_final(seen):
+            if not is_final(seen) or (twice and seen.status == 200):
                 async with transport.get(target.url, _HEADERS) as response:
                     seen = Seen(status=response.status, headers=dict(response.headers))
         except ProviderError as error:
+            if unreadable_answer(error):
+                raise MediaError(
+                    f"{shortened(target.url)} can't be asked: {error.message}.",
+                    code="media-url-answer",
+                    remedy="Use a server that tells the type and the length of its files, such as object storage.",
+                ) from error
             raise unavailable(target.url, f"can't be asked: {error.message}") from error
     if passes(seen.status):
         raise unavailable(target.url, f"answers {seen.status}", seen.headers)
@@ -152,7 +170,7 @@ def is_final(seen: Seen) -> bool:
     """Whether a GET would say no more. Some servers refuse HEAD, or tell less in its answer."""
     if seen.status in REDIRECTING:
         return True
-    return seen.status == 200 and {"content-length", "content-type"} <= seen.headers.keys()
+    return seen.status == 200 and "content-type" in seen.headers and seen.headers.get("content-length", "0") != "0"
 
 
 def passes(status: int) -> bool:

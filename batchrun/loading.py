@@ -63,6 +63,7 @@ SAME = 80
 SHOWN = 5
 """Differences or rows that a message lists."""
 
+NO_SOUND = "models don't hear: the sound of the videos isn't part of what they are asked about"
 NO_OUTPUT_BOUND = "a budget needs a bound of the answer's length, and none is known for"
 SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
 """Columns that both a job file and `batchrun set` write."""
@@ -229,6 +230,7 @@ class Loader:
         videos = self.videos[job.name]
         needs = needs_of(job, plan, self.base, self.now, videos)
         new = Foreseeing(needs)
+        videos_seen = False
         for batch in batches(checked_rows(job, plan, self.base, videos, capped=capped)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
             for item in self.add(loaded, made, batch, earlier, changed, replaced):
@@ -236,6 +238,7 @@ class Loader:
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
                 store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
             most = None if most is None or not capped else dearest(plan, most, made)
+            videos_seen = videos_seen or any(map(has_video, batch))
             self.rows += len(batch)
             self.on_rows(self.rows)
         if changed:
@@ -248,6 +251,7 @@ class Loader:
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
         loaded.notes += plan.notes
+        loaded.notes += [NO_SOUND] if videos_seen else []
         loaded.notes += plan.advice
         return loaded
 
@@ -483,6 +487,11 @@ def check_videos(job: JobSpec, plan: Plan, row: Row) -> None:
                 f"media.max_frames can't be sent to {job.provider}, and this video is fetched by the server",
                 "delete it and lower media.fps, or use DashScope's native protocol: provider: dashscope/singapore",
             )
+
+
+def has_video(row: Row) -> bool:
+    """Whether it has one that may have sound; a list of pictures has none."""
+    return any(reference.kind == "video" for reference in row.media)
 
 
 def lengths_of_videos(row: Row) -> list[int | None]:

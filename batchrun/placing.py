@@ -5,9 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from batchrun.dialects.writing import is_web
-from batchrun.linkcheck import LinkCheck
+from batchrun.linkcheck import PICTURE, LinkCheck
 from batchrun.media import OpenMedia
-from batchrun.messages import ChatRequest, FramesPart, ImagePart, Message, Part, Source, Uploaded, WrittenMessage
+from batchrun.media.public import Wanted
+from batchrun.media.url import VIDEO_ENCODED
+from batchrun.media.videos import FilePart
+from batchrun.messages import (
+    ChatRequest,
+    FramesPart,
+    ImagePart,
+    Message,
+    Part,
+    Source,
+    Uploaded,
+    VideoPart,
+    WrittenMessage,
+)
 from batchrun.plan import Plan
 from batchrun.uploading import Uploader
 
@@ -24,7 +37,7 @@ async def placed(
 
 
 def uploads_in(request: ChatRequest) -> list[Uploaded]:
-    return [image for message in request.messages for image in message.sources if isinstance(image, Uploaded)]
+    return [source for message in request.messages for source in message.sources if isinstance(source, Uploaded)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +49,38 @@ class Place:
 
     async def message(self, message: Message | WrittenMessage) -> Message | WrittenMessage:
         if isinstance(message, WrittenMessage):
-            return replace(message, sources=tuple([await self.source(source) for source in message.sources]))
+            return replace(message, sources=tuple([await self.picture(source) for source in message.sources]))
         return replace(message, parts=tuple([await self.part(part) for part in message.parts]))
 
     async def part(self, part: Part) -> Part:
         if isinstance(part, ImagePart):
-            return replace(part, source=await self.source(part.source))
+            return replace(part, source=await self.picture(part.source))
+        if isinstance(part, VideoPart):
+            return replace(part, source=await self.video(part.source))
         if isinstance(part, FramesPart):
-            return replace(part, sources=tuple([await self.source(source) for source in part.sources]))
+            return replace(part, sources=tuple([await self.picture(source) for source in part.sources]))
         return part
 
-    async def source(self, source: Source) -> Source:
-        if isinstance(source, str):
-            if self.plan.checked_hosts is not None and is_web(source):
-                await self.links.check(source, self.plan.checked_hosts)
-            return source
+    async def picture(self, source: Source) -> Source:
+        """Those that were taken out of a video stay in the request: they are many and small."""
+        if isinstance(source, OpenMedia):
+            return await self.stored(source, self.plan.model.rules.pictures.max_encoded)
+        return await self.looked_at(source, PICTURE)
+
+    async def video(self, source: Source) -> Source:
+        if isinstance(source, FilePart):
+            return await self.stored(source, VIDEO_ENCODED)
+        return await self.looked_at(source, Wanted(video=True, limit=self.plan.sampling.rules.url_bytes))
+
+    async def looked_at(self, source: Source, wanted: Wanted) -> Source:
+        hosts = self.plan.checked_hosts
+        if hosts is not None and isinstance(source, str) and is_web(source):
+            await self.links.check(source, hosts, wanted)
+        return source
+
+    async def stored(self, file: OpenMedia | FilePart, most: int) -> Source:
+        """`most` characters of base64 may stand in a request."""
         rules = self.plan.uploads
-        if rules is None or not isinstance(source, OpenMedia):
-            return source
-        if rules.which == "large" and source.encoded_size <= self.plan.model.rules.pictures.max_encoded:
-            return source
-        return await self.uploader.uploaded(source, rules, self.profile_id)
+        if rules is None or (rules.which == "large" and file.encoded_size <= most):
+            return file
+        return await self.uploader.uploaded(file, rules, self.profile_id)

@@ -55,7 +55,6 @@ READ = ("tools", "response_format")
 """Parameters whose text the model may read."""
 HEADING_TOKENS = 64
 """Room for the times above an answer that is merged."""
-NO_SOUND = "models don't hear: the sound of the videos isn't part of what they are asked about"
 _NOTHING: Mapping[str, JsonValue] = {}
 
 
@@ -436,6 +435,7 @@ def sampling_of(spec: JobSpec, endpoint: Endpoint, model: Model) -> Sampling:
         fps=asked.fps,
         max_frames=asked.max_frames,
         sends_max_frames=endpoint.dialect == "native",
+        uploads=asked.upload != "never",
         rules=model.video_rules,
     )
     formula = model.video_tokens
@@ -446,10 +446,8 @@ def sampling_of(spec: JobSpec, endpoint: Endpoint, model: Model) -> Sampling:
 
 
 def notes_on_media(spec: JobSpec) -> list[str]:
-    """What `media` asks for in vain, and what no model does with a video."""
+    """What `media` asks for in vain."""
     notes = []
-    if spec.inputs.kind == "videos":
-        notes.append(NO_SOUND)
     if spec.inputs.kind == "urls" and (spec.media.strip or spec.media.oversize == "shrink"):
         notes.append("the vendor fetches the pictures itself: they are neither shrunk nor stripped")
     if spec.media.max_pixels is not None and spec.params.get("vl_high_resolution_images") is True:

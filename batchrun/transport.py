@@ -219,7 +219,7 @@ def translated(error: BaseException) -> ProviderError | MediaError:
     """What a foreign error means. httpx-aiohttp reports refused, closed and reset connections alike; only the cause
     tells whether the request had left. A file that can't be sent to its end comes back as its own error: without its
     last bytes no request is complete."""
-    cause = error.__cause__ or error
+    cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__ or error
     if isinstance(cause.__cause__, MediaError):
         return cause.__cause__
     if isinstance(cause, aiohttp.ClientConnectorError) and cause.errno in PASSING_ERRNOS - {ETIMEDOUT}:
@@ -233,6 +233,11 @@ def translated(error: BaseException) -> ProviderError | MediaError:
     if isinstance(cause, TimeoutError):
         return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {words(cause)}")
     return ProviderError(ErrorKind.NETWORK, broken(cause))
+
+
+def unreadable_answer(error: ProviderError) -> bool:
+    """Whether something answered, in what isn't HTTP, such as a length that is no number."""
+    return isinstance(error.__cause__, aiohttp.ClientResponseError)
 
 
 def broken(cause: BaseException) -> str:

@@ -28,10 +28,14 @@ _ENDINGS = {
     "image/png": ".png",
     "image/tiff": ".tif",
     "image/webp": ".webp",
+    "video/mp2t": ".ts",
     "video/mp4": ".mp4",
+    "video/mpeg": ".mpg",
     "video/quicktime": ".mov",
     "video/webm": ".webm",
+    "video/x-flv": ".flv",
     "video/x-matroska": ".mkv",
+    "video/x-ms-wmv": ".wmv",
     "video/x-msvideo": ".avi",
 }
 _CODE = re.compile(rb"<Code>([^<]{1,80})</Code>")
@@ -169,7 +173,7 @@ def check_upload_size(file: UploadFile, policy: Policy) -> None:
         raise MediaError(
             f"{file.name!r} has {file.size:,} bytes; the vendor takes uploads of {policy.most_bytes:,} at most.",
             code="media-too-large",
-            remedy="Shrink it, or split it.",
+            remedy="Shrink it; of a video pictures can be sent instead: `media: {video: frames}`.",
         )
 
 

@@ -41,6 +41,12 @@ def clip(
     return file.getvalue()
 
 
+def padded(video: bytes, size: int) -> bytes:
+    """An MP4 or MOV video of so many bytes, with a box at its end that players pass over."""
+    free = size - len(video)
+    return video + free.to_bytes(4, "big") + b"free" + bytes(free - 8)
+
+
 def write_clip(path: Path, kind: str = "", **made: object) -> Path:
     path.write_bytes(clip(kind or path.suffix.removeprefix("."), **made))  # type: ignore[arg-type]
     return path

@@ -1,4 +1,4 @@
-"""A server of pictures for the tests, which answers by its path and remembers what it was asked."""
+"""A server of pictures and videos for the tests, which answers by its path and remembers what it was asked."""
 
 from __future__ import annotations
 
@@ -47,6 +47,10 @@ class MediaServer:
         told |= {name.replace("_", "-"): text for name, text in headers.items()}
         self.answers[path] = [Answer(headers={name: text for name, text in told.items() if text})]
         return self.url(path)
+
+    def video(self, path: str, size: int = 1_000, **headers: str) -> str:
+        """A video there; its address."""
+        return self.picture(path, size, **{"content_type": "video/mp4", **headers})
 
     def redirect(self, path: str, location: str) -> str:
         self.answers[path] = [Answer(status=302, headers={"location": location})]

@@ -453,6 +453,8 @@ def _video_rules(entry: ModelEntry) -> VideoRules:
     if written is None:
         return VideoRules()
     rules = VideoRules(url_bytes=written.url_bytes)
+    if written.upload_bytes is not None:
+        rules = replace(rules, upload_bytes=written.upload_bytes)
     if written.frames is not None:
         rules = replace(rules, frames=(written.frames[0], written.frames[1]))
     if written.seconds is not None:

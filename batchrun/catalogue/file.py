@@ -192,6 +192,7 @@ class VideosEntry(Entry):
     frames: Annotated[list[Tokens], AfterValidator(_check_bounds)] | None = None
     seconds: Annotated[list[Tokens], AfterValidator(_check_bounds)] | None = None
     url_bytes: Allowance | None = None
+    upload_bytes: Allowance | None = None
     source: str = ""
     checked_on: Day | None = None
 

@@ -25,7 +25,7 @@ from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.loading import needs_of, prepared_all
+from batchrun.loading import NO_SOUND, needs_of, prepared_all
 from batchrun.measuring import videos_of
 from batchrun.plan import Plan
 from batchrun.pricing import MONEY_UNIT
@@ -70,6 +70,7 @@ class Estimator:
         needs = needs_of(job, plan, self.base, self.now, videos)
         terms = terms_of(job, known)
         found = survey(job, needs, self.base, videos, known, capped=terms.cap is not None, on_rows=self.count_rows)
+        notes += [NO_SOUND] if found.videos else []
         spent = self.spent(known, needs.currency, notes)
         calls = Decimal(found.calls) / found.charged if found.charged else Decimal(1)
         tokens = [quantity.left(found.left, calls).to(Decimal(1)) for quantity in (found.input, found.output)]

@@ -13,7 +13,7 @@ from batchrun.database import reading
 from batchrun.errors import TemplateError
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
-from batchrun.loading import Earlier, asked, batches, checked_rows, media_of
+from batchrun.loading import Earlier, asked, batches, checked_rows, has_video, media_of
 from batchrun.measuring import Videos
 from batchrun.needs import Need, Needs
 from batchrun.reports.measured import Measured, limits_of, measured, open_items
@@ -79,6 +79,8 @@ class Survey:
     """Items that such calls were made for."""
     reserved: tuple[Decimal, Decimal] | None = None
     """The least and the most that one of the calls that are left will have to be reserved for."""
+    videos: bool = False
+    """Whether a row of the source has one."""
 
     def expect(self, need: Need | None, bound: int | None) -> None:
         """An item that is still to be called."""
@@ -136,6 +138,7 @@ def survey(
     still_open = 0
     for batch in batches(checked_rows(job, needs.plan, base, videos, capped=capped)):
         items = {} if known is None else known.measured([row.custom_id for row in batch])
+        found.videos = found.videos or any(map(has_video, batch))
         for row in batch:
             texts, bound = asked(job, needs.plan, row, capped=capped)
             need, item = needs.of(row.variables, texts, media_of(row)), items.get(row.custom_id)

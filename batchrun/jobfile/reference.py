@@ -42,8 +42,7 @@ IDENTITY = """
 `provider`, `model`, `system`, `prompt`, `messages`, `params`, `thinking`, `response_schema`, `tools`, `tool_choice` and
 `media` make an answer the answer to this request: when one of them changes after the job was loaded, loading it again
 is refused with the difference shown, and the changed job needs a new name. All else takes effect when the file is
-loaded again, also while the job runs; so do `check_urls` and `upload` of `media`, which change nothing in what a model
-sees.
+loaded again, also while the job runs; so do `check_urls` and `upload` of `media`, which say how media travel.
 """
 PARTS = {"messages": {"role", "content"}}
 """Keys that each entry of a list must have."""

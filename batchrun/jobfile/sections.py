@@ -276,12 +276,13 @@ class MediaSpec(Section):
     """The vendor scales smaller pictures up to so many pixels. Only for models that take it."""
 
     check_urls: bool = False
-    """Whether this machine asks the server of each URL, before a call is paid for, if a picture of the right type and
-    size is there. Only public addresses are asked, and those in `BATCHRUN_ALLOW_HOSTS`. Without it URLs are passed on
-    as they are."""
+    """Whether this machine asks the server of each URL, before a call is paid for, if a picture or video of the right
+    type and size is there. Only public addresses are asked, and those in `BATCHRUN_ALLOW_HOSTS`. Without it URLs are
+    passed on as they are."""
     upload: Literal["never", "large", "always"] = "never"
     """Whether local files go to the vendor's temporary storage first: `large` those that are too large to stand in a
-    request, `always` all of them. The same file is uploaded once for many items. DashScope's native protocol alone."""
+    request, `always` all of them, but for the pictures that are taken out of a video. The same file is uploaded once
+    for many items. Pictures may have 10 MB then, videos 100 MB. DashScope's native protocol alone."""
     fps: Annotated[float, Field(strict=False, ge=0.1, le=10)] | None = None
     """Pictures per second that are looked at in a video; without it, the vendor's 2. More for fast motion, fewer for
     long or still videos. Of a list of `frames` it says how many of them make a second."""
@@ -289,9 +290,9 @@ class MediaSpec(Section):
     """How many pictures of a video are looked at at most; they are spread evenly then. Where batchrun takes them out of
     the video it holds for every model; a vendor can be told so in DashScope's native protocol alone."""
     video: Literal["auto", "file", "frames"] = "auto"
-    """How a local video is sent: `file` as it is, which vendors take up to 10 MB of base64; `frames` as pictures that
-    are taken out of it at `fps`, evenly fewer where there are more than the model takes, or more than 24 MiB of
-    them; `auto` the file where it is small enough, else pictures."""
+    """How a local video is sent: `file` as it is, which vendors take up to 10 MB of base64, or 100 MB with `upload`;
+    `frames` as pictures that are taken out of it at `fps`, evenly fewer where there are more than the model takes, or
+    more than 24 MiB of them; `auto` the file where it is small enough, else pictures."""
 
     split: Annotated[Duration, AfterValidator(_long_enough)] | None = None
     """A local video that is longer is asked for in parts of this length, each of them an item, and one more item merges

@@ -54,7 +54,7 @@ __all__ = [
 OF_A_REQUEST = ("system", "messages", "prompt", "parameters", "thinking", "response_schema", "tools", "output")
 """Fields that a job of whole requests doesn't have."""
 HOW_MEDIA_TRAVEL = ("check_urls", "upload")
-"""Fields of `media` that change nothing in what the model sees."""
+"""Fields of `media` that ask nothing else of the model."""
 MERGE_PROMPT = """\
 Below is what was said about each part of the video {{ filename }}, which lasts {{ end }}. \
 Each answer stands below the times of its part.

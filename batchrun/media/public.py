@@ -16,7 +16,7 @@ from batchrun.errors import MediaError
 from batchrun.showing import clean
 
 PICTURE_TYPES = frozenset({"image/bmp", "image/heic", "image/jpeg", "image/png", "image/tiff", "image/webp"})
-"""What vendors take by its URL (contract 5.1)."""
+"""What vendors take by its URL (contract 5.1). Of videos they name containers "and others", so that any is taken."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PORTS = frozenset(DEFAULT_PORTS.values())
 URL_CHARS = 100
@@ -73,6 +73,24 @@ class Seen:
     """Names in lower case."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What has to stand behind a URL."""
+
+    video: bool = False
+    """A video; else a picture."""
+    limit: int | None
+    """Bytes at most; None where that isn't known."""
+
+    def takes(self, mime: str) -> bool:
+        return mime.startswith("video/") if self.video else mime in PICTURE_TYPES
+
+    @property
+    def types(self) -> str:
+        """For a message."""
+        return "video/mp4 and other types of videos" if self.video else ", ".join(sorted(PICTURE_TYPES))
+
+
 def target_of(url: str, allowed: Collection[str], ports: Collection[int] = PORTS) -> Target:
     """`allowed` are hosts that the operator knows, as `host` or `host:port`; others are asked on `ports` alone.
 
@@ -126,10 +144,11 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     return not any(address in network for network in _NOT_PUBLIC if network.version == address.version)
 
 
-def check_seen(url: str, seen: Seen, *, limit: int) -> None:
-    """Whether the vendor will take what stands there: a picture of `limit` bytes at most, with its type and length
+def check_seen(url: str, seen: Seen, wanted: Wanted) -> None:
+    """Whether the vendor will take what stands there: a picture or video that isn't too large, with its type and length
     told. Raises MediaError `media-url-answer`, `media-url-type`, `media-url-length`, `media-empty`, `media-too-large`.
     """
+    what = "video" if wanted.video else "picture"
     if seen.status != 200:
         raise MediaError(
             f"{shortened(url)} answers {seen.status}.",
@@ -137,12 +156,12 @@ def check_seen(url: str, seen: Seen, *, limit: int) -> None:
             remedy="Open it in a browser without signing in; the vendor sees no more than that.",
         )
     mime = seen.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if mime not in PICTURE_TYPES:
+    if not wanted.takes(mime):
         told = f"says that it is {clean(mime[:80])}" if mime else "doesn't say what it is"
         raise MediaError(
-            f"{shortened(url)} {told}; the vendor takes {', '.join(sorted(PICTURE_TYPES))}.",
+            f"{shortened(url)} {told}; the vendor takes {wanted.types}.",
             code="media-url-type",
-            remedy="Let its server send the right Content-Type, or name a picture.",
+            remedy=f"Let its server send the right Content-Type, or name a {what}.",
         )
     length = seen.headers.get("content-length", "")
     if not _LENGTH.fullmatch(length):
@@ -153,9 +172,9 @@ def check_seen(url: str, seen: Seen, *, limit: int) -> None:
         )
     if int(length) == 0:
         raise MediaError(f"{shortened(url)} is empty.", code="media-empty", remedy="Upload the file again.")
-    if int(length) > limit:
+    if wanted.limit is not None and int(length) > wanted.limit:
         raise MediaError(
-            f"{shortened(url)} has {int(length):,} bytes; the limit is {limit:,}.",
+            f"{shortened(url)} has {int(length):,} bytes; the limit of a {what} by its address is {wanted.limit:,}.",
             code="media-too-large",
             remedy="Shrink it; more pixels don't make answers better.",
         )

@@ -56,7 +56,8 @@ def check_video_amount(name: str, encoded_size: int) -> None:
         raise MediaError(
             f"{name} has {encoded_size:,} characters as base64; the limit of a video is {VIDEO_ENCODED:,}.",
             code="media-too-large",
-            remedy="Write `media: {video: frames}`, or name a public URL.",
+            remedy="Write `media: {video: frames}`, or `upload: large` where the provider has a storage, or name a "
+            "public URL.",
         )
 
 

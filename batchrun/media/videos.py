@@ -43,6 +43,8 @@ class VideoRules:
     """Of a video as a file: the shortest, the longest."""
     url_bytes: int | None = None
     """Of a video that is named by its address."""
+    upload_bytes: int = 100 * 1024 * 1024
+    """Of a local file that is uploaded first."""
 
     def check_list(self, name: str, number: int) -> None:
         """Raises MediaError `media-frames`."""
@@ -77,6 +79,8 @@ class Sampling:
     max_frames: int | None = None
     sends_max_frames: bool = False
     """Whether the wire form has that field."""
+    uploads: bool = False
+    """Whether files go to the vendor's storage where they are too large for a request."""
     rules: VideoRules = VideoRules()
     factor: int = 32
     frame_pixels: int = 655_360
@@ -88,6 +92,21 @@ class Sampling:
         """Pictures that are taken at most."""
         least, most = self.rules.frames
         return most if self.max_frames is None else max(least, min(most, self.max_frames))
+
+    def takes(self, size: int) -> bool:
+        """Whether a file of so many bytes can be sent as it is."""
+        return size <= self.rules.upload_bytes if self.uploads else encoded(size) <= VIDEO_ENCODED
+
+    def check_amount(self, name: str, size: int) -> None:
+        """Raises MediaError `media-too-large`."""
+        if not self.uploads:
+            check_video_amount(repr(name), encoded(size))
+        elif not self.takes(size):
+            raise MediaError(
+                f"{name!r} has {size:,} bytes; the limit of a video that is uploaded is {self.rules.upload_bytes:,}.",
+                code="media-too-large",
+                remedy="Write `media: {video: frames}`, or name a public URL.",
+            )
 
     def arguments(self, start: float | None, end: float | None) -> dict[str, JsonValue]:
         return {
@@ -115,24 +134,33 @@ class VideoFacts:
     audio: bool
 
 
+def encoded(size: int) -> int:
+    """Characters of base64."""
+    return (size + 2) // 3 * 4
+
+
 class FilePart:
     """Bytes of an opened file that are sent. The file is closed by whoever opened it."""
 
     def __init__(self, file: FileIO, name: str, mime: str, *, offset: int = 0, size: int) -> None:
         self.name, self.mime, self.size = name, mime, size
-        self.encoded_size = (size + 2) // 3 * 4
+        self.encoded_size = encoded(size)
         self._file, self._offset = file, offset
         self._opened = os.fstat(file.fileno())
         self._digest: str | None = None
 
     @property
     def digest(self) -> str | None:
-        """SHA-256 of the raw bytes in hexadecimal; None until `read_encoded` has come to its end once."""
+        """SHA-256 of the raw bytes in hexadecimal; None until they were read to their end once."""
         return self._digest
 
     def read_encoded(self) -> Iterator[bytes]:
-        """Exactly `encoded_size` bytes of base64, from the beginning each time. Raises MediaError(`media-changed`)
-        before the last piece when the file isn't as it was opened."""
+        """Exactly `encoded_size` bytes of base64, from the beginning each time. Raises as `read_raw` does."""
+        return map(b64encode, self.read_raw())
+
+    def read_raw(self) -> Iterator[bytes]:
+        """The bytes, from the beginning each time. Raises MediaError(`media-changed`) before the last piece when the
+        file isn't as it was opened."""
         sha256 = hashlib.sha256()
         for at in range(0, self.size, CHUNK):
             wanted = min(CHUNK, self.size - at)
@@ -144,7 +172,7 @@ class FilePart:
                     remedy="Leave files alone while a job runs; retry the item.",
                 )
             sha256.update(raw)
-            yield b64encode(raw)
+            yield raw
         self._digest = sha256.hexdigest()
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -187,8 +215,8 @@ async def open_video(
         if sampling.how != "frames" and whole:
             size = os.fstat(file.fileno()).st_size
             if sampling.how == "file":
-                check_video_amount(repr(relative), (size + 2) // 3 * 4)
-            if (size + 2) // 3 * 4 <= VIDEO_ENCODED:
+                sampling.check_amount(relative, size)
+            if sampling.takes(size):
                 facts = await probe(file, relative, decoder)
                 if sampling.how == "file":
                     sampling.rules.check_seconds(relative, facts.seconds)

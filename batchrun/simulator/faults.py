@@ -150,6 +150,7 @@ FAULTS: Final[Mapping[str, Kind]] = {
     "policy-429": Kind(help="uploads: the policy is refused with 429"),
     "policy-500": Kind(help="uploads: the policy is refused with 500"),
     "policy-host": Kind(help="uploads: the policy names another host; value: a port on localhost", values=int),
+    "policy-mb": Kind(help="uploads: the policy takes files of so many megabytes", values=int, default="1"),
     "upload-503": Kind(help="uploads: the storage answers 503"),
     "upload-403": Kind(help="uploads: the storage says that the policy has expired"),
 }

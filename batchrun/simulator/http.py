@@ -9,7 +9,7 @@ from typing import Final
 
 MAX_LINE: Final = 65_536
 MAX_HEADERS: Final = 200
-MAX_BODY: Final = 64 * 1024 * 1024
+MAX_BODY: Final = 128 * 1024 * 1024
 
 REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.([01])\r?\n")
 HEADER_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*\r?\n")

@@ -28,6 +28,8 @@ POLICY_SECONDS: Final = 300
 MAX_FILE_MB: Final = 1_024
 MAX_PICTURE: Final = 10 * 1_024 * 1_024
 """Bytes of a picture by its address (5.1)."""
+MAX_VIDEO: Final = 100 * 1_024 * 1_024
+"""Bytes of a video that the SDK uploads (5.2)."""
 POLICIES_PER_SECOND: Final = 100
 RESOLVE: Final = "x-dashscope-ossresourceresolve"
 STORAGE: Final = "/oss"
@@ -52,6 +54,7 @@ class Policy:
     model: str
     folder: str
     signature: str
+    most_mb: int
     ends: float
 
 
@@ -118,8 +121,14 @@ class Uploads:
         text = json.dumps({"conditions": [["starts-with", "$key", folder]], "id": secrets.token_hex(8)})
         policy = base64.b64encode(text.encode()).decode()
         signature = base64.b64encode(secrets.token_bytes(20)).decode()
+        most = faults.whole("policy-mb") or MAX_FILE_MB
         self.policies[policy] = Policy(
-            account=region, model=model, folder=folder, signature=signature, ends=self.clock() + POLICY_SECONDS
+            account=region,
+            model=model,
+            folder=folder,
+            signature=signature,
+            most_mb=most,
+            ends=self.clock() + POLICY_SECONDS,
         )
         return {
             "policy": policy,
@@ -127,7 +136,7 @@ class Uploads:
             "upload_dir": folder,
             "upload_host": self.host(request, spec, faults),
             "expire_in_seconds": POLICY_SECONDS,
-            "max_file_size_mb": MAX_FILE_MB,
+            "max_file_size_mb": most,
             "capacity_limit_mb": 999_999_999,
             "oss_access_key_id": access_key(region),
             "x_oss_object_acl": "private",
@@ -188,7 +197,7 @@ class Uploads:
             raise StorageRefusal(403, "AccessDenied", "Invalid according to Policy: Policy Condition failed: key.")
         if key in self.files and given["x-oss-forbid-overwrite"] == "true":
             raise StorageRefusal(409, "FileAlreadyExists", "The object you specified already exists.")
-        if len(file.value) > MAX_FILE_MB * 1_024 * 1_024:
+        if len(file.value) > policy.most_mb * 1_024 * 1_024:
             raise StorageRefusal(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size.")
         self.files[key] = Stored(
             account=policy.account,
@@ -225,7 +234,7 @@ class Uploads:
                 raise invalid("The media of the oss URL could not be downloaded: it is not there.", param="url")
             if (stored.account, stored.model) != (region, model):
                 raise invalid("The oss URL belongs to another account or another model.", param="url")
-            if stored.mime.startswith("image/") and len(stored.data) > MAX_PICTURE:
+            if len(stored.data) > (MAX_VIDEO if stored.mime.startswith("video/") else MAX_PICTURE):
                 raise invalid("Multimodal file size is too large.", param="url")
             return stored.mime, stored.data
 

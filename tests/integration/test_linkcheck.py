@@ -35,15 +35,15 @@ def canary() -> Iterator[MediaServer]:
         yield made
 
 
-def looking(urls: Sequence[str], **media: object) -> JobSpec:
-    rows = [{"id": str(number), "image": url} for number, url in enumerate(urls)]
+def looking(urls: Sequence[str], column: str = "image", inputs: object = None, **media: object) -> JobSpec:
+    rows = [{"id": str(number), column: url} for number, url in enumerate(urls)]
     return JobSpec.model_validate(
         {
             "name": "looking",
             "provider": faulty(""),
             "model": MODEL,
             "prompt": "Describe it.",
-            "inputs": {"items": rows},
+            "inputs": inputs or {"items": rows},
             "media": {"check_urls": True, **media},
             "deduplicate": False,
         }
@@ -86,6 +86,7 @@ def test_nothing_secret_goes_to_a_server_of_media(sqlite_bench: Bench, files: Me
         (Answer(headers={"content-type": "image/png"}), "Content-Length"),
         (Answer(headers={"content-type": "image/png", "content-length": "0"}), "empty"),
         (Answer(headers={"content-type": "image/png", "content-length": "11000000"}), "10,485,760"),
+        (Answer(headers={"content-type": "image/png", "content-length": "many"}), "Content-Length"),
     ],
 )
 def test_a_url_of_no_use_is_one_items_error_and_no_call(
@@ -97,6 +98,48 @@ def test_a_url_of_no_use_is_one_items_error_and_no_call(
     assert word in bad.error
     assert SECRET not in bad.error
     assert len(sqlite_bench.book()) == 1
+
+
+def told(kind: str, length: str = "") -> Answer:
+    return Answer(headers={"content-type": kind, **({"content-length": length} if length else {})})
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"/bad.mp4": told("text/html; charset=utf-8", "900")}, "says that it is text/html; the vendor takes video/"),
+        ({"/bad.mp4": told("image/png", "900")}, "says that it is image/png"),
+        ({"/bad.mp4": told("video/mp4")}, "has no Content-Length"),
+        ({"/bad.mp4": told("video/mp4", "-1")}, "Content-Length"),
+        ({"/bad.mp4": told("video/mp4", "2147483649")}, "has 2,147,483,649 bytes; the limit of a video by its address"),
+        (  # what it says to HEAD isn't what the vendor would get
+            {"HEAD /bad.mp4": told("video/mp4", "1000"), "GET /bad.mp4": told("video/mp4", "3000000000")},
+            "has 3,000,000,000 bytes; the limit of a video by its address is 2,147,483,648",
+        ),
+        (
+            {"HEAD /bad.mp4": told("video/mp4", "1000"), "GET /bad.mp4": told("text/html", "1000")},
+            "says that it is text/html",
+        ),
+        ({"/bad.mp4": Answer(status=302, headers={"location": "http://127.0.0.2:80/a.mp4"})}, "isn't public"),
+    ],
+)
+def test_a_video_url_of_no_use_is_one_items_error_and_no_call(
+    sqlite_bench: Bench, files: MediaServer, answers: dict[str, Answer], words: str
+) -> None:
+    files.answers |= {path: [answer] for path, answer in answers.items()}
+    urls = [files.url(f"/bad.mp4?{SECRET}"), files.video("/good.mp4", 2_147_483_648), "http://10.0.0.7/private.mp4"]
+    _, (bad, good, private) = go(sqlite_bench, looking(urls, "video"), files)
+    assert [item.state for item in (bad, good, private)] == ["failed", "done", "failed"]
+    assert (words in bad.error, SECRET in bad.error, "isn't public" in private.error) == (True, False, True)
+    assert len(sqlite_bench.book()) == 1
+
+
+def test_a_url_is_judged_as_what_it_is_sent_as(sqlite_bench: Bench, files: MediaServer) -> None:
+    """Lists of URLs know videos by their ends; a picture under such a name is none, whatever its server says of it."""
+    (sqlite_bench.folder / "urls.txt").write_text(f"{files.video('/a.MP4')}?x\n{files.video('/a.png')}\n")
+    job = looking([], inputs={"urls": "urls.txt"})
+    _, (video, picture) = go(sqlite_bench, job, files)
+    assert (video.state, picture.state, files.methods("/a.MP4")) == ("done", "failed", ["HEAD", "GET"])
 
 
 @pytest.mark.parametrize("status", [405, 403, 501])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import struct
 from collections.abc import Iterator
@@ -16,13 +17,16 @@ import sqlalchemy as sa
 from batchrun.catalogue import Catalogue
 from batchrun.database import writing
 from batchrun.drain import Stop
-from batchrun.errors import UsageError
+from batchrun.errors import MediaError, UsageError
 from batchrun.jobfile.spec import JobSpec
+from batchrun.media.decoder import Decoder
+from batchrun.media.videos import Sampling, open_video
 from batchrun.plan import prepare
 from batchrun.running import run
 from batchrun.simulator import Running
-from batchrun.tables import Record, uploads
+from batchrun.tables import Record, uploads, usage
 from batchrun.upload_form import account_of
+from tests.clips import clip, padded
 from tests.integration.running import (
     KEY,
     KEY_VARIABLE,
@@ -83,8 +87,8 @@ def put(bench: Bench, name: str, data: bytes) -> str:
     return f"photos/{name}"
 
 
-def looking(*paths: str, fault: str = "", name: str = "looking", **settings: object) -> JobSpec:
-    rows = [{"id": str(number), "image": path, "number": number} for number, path in enumerate(paths)]
+def looking(*paths: str, fault: str = "", name: str = "looking", column: str = "image", **settings: object) -> JobSpec:
+    rows = [{"id": str(number), column: path, "number": number} for number, path in enumerate(paths)]
     document: dict[str, object] = {
         "name": name,
         "provider": faulty(fault),
@@ -299,3 +303,72 @@ def test_stopped_in_an_upload_the_item_is_given_back(sqlite_native: Bench) -> No
     ids = sqlite_native.load(looking(put(sqlite_native, "a.bmp", bitmap(60_000, 13))))
     sqlite_native.run(ids, stop=stop)
     assert sqlite_native.states(ids[0]) == {"pending": 1}
+
+
+# Videos
+
+
+@pytest.mark.parametrize("how", ["auto", "file"])
+def test_a_video_that_is_too_large_for_a_request_is_uploaded_once_and_not_taken_apart(native: Bench, how: str) -> None:
+    before, data = stored(native), padded(clip(seconds=4), 8_500_000 + len(how))
+    path = put(native, "talk.mov", data)
+    media = {"upload": "large", "video": how, "fps": 1}
+    ids = native.load(
+        looking(path, path, column="video", media=media), looking(path, column="video", media=media, name="again")
+    )
+    assert native.run(ids).exit_code == 0
+    (file,) = new_files(native, before)
+    assert (file["sha256"], file["size"], file["mime"]) == (hashlib.sha256(data).hexdigest(), len(data), "video/mp4")
+    assert [row.video_tokens for row in native.rows(usage)] == [2 * 70 + 2] * 3  # 4 frames, two on a grid of 10×7
+    check_items(native, ids)
+    check_money(native, ids)
+
+
+@pytest.mark.parametrize(
+    ("media", "mimes"),
+    [
+        ({"upload": "always"}, ["video/mp4"]),
+        ({"upload": "large"}, []),  # it fits into the request
+        ({"upload": "always", "video": "frames"}, []),  # its pictures stay in the request
+    ],
+)
+def test_which_videos_are_uploaded(sqlite_native: Bench, media: dict[str, str], mimes: list[str]) -> None:
+    before = stored(sqlite_native)
+    job = looking(put(sqlite_native, "talk.mp4", clip(seconds=3, noise=len(str(media)))), column="video", media=media)
+    end = sqlite_native.go(job)
+    assert (end.exit_code, [file["mime"] for file in new_files(sqlite_native, before)]) == (0, mimes)
+
+
+def test_a_file_that_the_policy_does_not_take_is_not_sent(sqlite_native: Bench) -> None:
+    sqlite_native.at("policy-mb=8")
+    before = stored(sqlite_native)
+    paths = [put(sqlite_native, f"{size}.mp4", padded(clip(seconds=3), size)) for size in (8_388_609, 8_388_608)]
+    ids = sqlite_native.load(looking(*paths, fault="policy-mb=8", column="video", media={"upload": "large"}))
+    sqlite_native.run(ids)
+    large, fitting = sqlite_native.items_of(ids[0])
+    assert (large.state, large.error_kind, fitting.state) == ("failed", "media", "done")
+    assert "has 8,388,609 bytes; the vendor takes uploads of 8,388,608 at most" in large.error
+    assert stored(sqlite_native)["files_posted"] - before["files_posted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("uploads", "size", "words"),
+    [
+        (True, 104_857_601, "has 104,857,601 bytes; the limit of a video that is uploaded is 104,857,600"),
+        (False, 8_000_000, "as base64; the limit of a video is 10,485,760"),
+    ],
+)
+def test_a_file_that_is_too_large_is_refused_before_anybody_looks_into_it(
+    tmp_path: Path, uploads: bool, size: int, words: str
+) -> None:
+    with (tmp_path / "a.mp4").open("wb") as file:
+        file.write(clip(seconds=1)[:1_000])  # broken, which isn't what is told
+        file.truncate(size)
+
+    async def opened() -> None:
+        with Decoder(processes=1) as decoder:
+            await open_video(tmp_path, "a.mp4", Sampling(how="file", uploads=uploads), decoder, start=None, end=None)
+
+    with pytest.raises(MediaError) as caught:
+        asyncio.run(opened())
+    assert (caught.value.code, words in caught.value.message) == ("media-too-large", True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import av
@@ -13,7 +14,9 @@ import pytest
 
 from batchrun.catalogue import load_catalogue
 from batchrun.errors import MediaError, SpecError, UsageError
-from batchrun.jobfile.spec import JobSpec
+from batchrun.estimating import estimate_all
+from batchrun.jobfile.spec import JobFile, JobSpec
+from batchrun.loading import NO_SOUND
 from batchrun.media.decoder import Decoder
 from batchrun.media.videos import Sampling, VideoRules, linked_video, open_video
 from batchrun.messages import FramesPart
@@ -199,3 +202,33 @@ def test_max_frames_is_refused_for_a_video_by_address_where_it_cannot_be_said(
     job = of_videos("most", inputs={"urls": "urls.txt"}, media={"max_frames": 10})
     with pytest.raises(SpecError, match=r"media\.max_frames can't be sent"):
         sqlite_bench.load(job)
+
+
+URL = "https://host/v.mp4"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ({"videos": "clips/*"}, 1),
+        ({"rows": "rows.jsonl"}, 1),
+        ({"urls": "urls.txt"}, 1),
+        ({"items": [{"id": "a", "videos": [URL, URL]}, {"id": "b", "video": URL}]}, 1),
+        ({"items": [{"id": "a", "frames": [f"https://host/{number}.jpg" for number in range(4)]}]}, 0),
+        ({"items": [{"id": "a", "image": "https://host/a.jpg"}]}, 0),
+    ],
+    ids=["videos", "rows", "urls", "items", "frames", "pictures"],
+)
+def test_that_models_do_not_hear_is_told_once_wherever_videos_come_from(
+    sqlite_bench: Bench, clips: Path, inputs: dict[str, object], told: int
+) -> None:
+    write_clip(clips / "a.mp4", seconds=2)
+    rows = [{"id": "p", "image": "https://host/a.jpg"}, {"id": "v", "video": URL}, {"id": "w", "video": URL}]
+    (clips.parent / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (clips.parent / "urls.txt").write_text(f"https://host/a.jpg\n{URL}\n{URL}?2\n")
+    job = of_videos("heard", inputs=inputs)
+    (loaded,) = sqlite_bench.loaded(job)
+    file = JobFile(version=1, jobs=(job,), path=None)
+    now = datetime.now(UTC)
+    (estimated,) = estimate_all(file, sqlite_bench.catalogue, base=clips.parent, engine=None, now=now).jobs
+    assert (loaded.notes.count(NO_SOUND), list(estimated.notes).count(NO_SOUND)) == (told, told)

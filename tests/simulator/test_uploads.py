@@ -13,7 +13,8 @@ from PIL import Image
 
 from batchrun.simulator import Options, Running, start
 from batchrun.simulator.http import HttpRequest
-from batchrun.simulator.uploads import Uploads
+from batchrun.simulator.refusals import Refusal
+from batchrun.simulator.uploads import MAX_VIDEO, Stored, Uploads
 
 from .raw import Client, Raw, read_response
 from .test_validation import looking
@@ -90,8 +91,8 @@ def post(client: Client, body: bytes, headers: str = "") -> Raw:
     return send(client, head, body)
 
 
-def uploaded(client: Client, data: bytes | None = None, **more: str) -> str:
-    fields = fields_of(policy_of(client, **more))
+def uploaded(client: Client, data: bytes | None = None, mime: str = "", **more: str) -> str:
+    fields = fields_of(policy_of(client, **more)) | ({"x-oss-content-type": mime} if mime else {})
     raw = post(client, form(fields, picture() if data is None else data))
     assert (raw.status, raw.body) == (200, b"")
     return f"oss://{fields['key']}"
@@ -133,6 +134,42 @@ def test_the_sdk_uploads_a_video_and_names_it_in_its_call(by_sdk: Running, tmp_p
     file.write_bytes(clip())
     answer = see(by_sdk, {"video": file.as_uri(), "fps": 1})
     assert (answer.status_code, answer.usage["video_tokens"] > 0) == (200, True)
+
+
+def test_an_uploaded_video_becomes_tokens_by_what_is_in_it(client: Client, resolving: Client) -> None:
+    """20 frames of 640x360, brought to 640x352: 10 grids of 20 by 11 tokens, and two marks."""
+    url = uploaded(client, clip(), "video/mp4")
+    part = {"type": "video_url", "video_url": {"url": url}, "fps": 2}
+    raw = resolving.ask(resolving.body(messages=[{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]))
+    details = json.loads(raw.body)["usage"]["prompt_tokens_details"]
+    assert (raw.status, details["video_tokens"]) == (200, 10 * 20 * 11 + 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "mime", "message"),
+    [
+        (b"no video at all", "video/mp4", "Invalid video file"),
+        (clip(seconds=1), "video/mp4", "must last 2 to 3600"),
+        (clip(), "image/png", "not supported"),
+    ],
+)
+def test_an_uploaded_file_that_is_no_such_video_is_refused(
+    client: Client, resolving: Client, data: bytes, mime: str, message: str
+) -> None:
+    part = {"type": "video_url", "video_url": {"url": uploaded(client, data, mime)}}
+    raw = resolving.ask(resolving.body(messages=[{"role": "user", "content": [part]}]))
+    assert (raw.status, message in str(raw.error["message"])) == (400, True)
+
+
+def test_a_video_of_more_than_100_mb_is_refused() -> None:
+    uploads = Uploads(keys={"singapore": "sk-x"}, lifetime=60, limits=True, clock=lambda: 0.0)
+    for name, size in (("a", MAX_VIDEO), ("b", MAX_VIDEO + 1)):
+        uploads.files[name] = Stored(account="singapore", model="m", mime="video/mp4", data=bytes(size), ends=1.0)
+    resolve = uploads.resolver("singapore", "m", {"x-dashscope-ossresourceresolve": "enable"})
+    assert len(resolve("oss://a")[1]) == MAX_VIDEO
+    with pytest.raises(Refusal) as refused:
+        resolve("oss://b")
+    assert "too large" in refused.value.message
 
 
 def test_the_same_file_gives_the_same_answer_under_another_name(client: Client, resolving: Client) -> None:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from batchrun.errors import MediaError
-from batchrun.media.public import Seen, check_addresses, check_seen, is_public, shortened, target_of
+from batchrun.media.public import Seen, Wanted, check_addresses, check_seen, is_public, shortened, target_of
 
 PRIVATE = [
     "127.0.0.1",
@@ -147,6 +147,9 @@ def test_one_private_address_among_public_ones_is_enough_to_refuse_a_name() -> N
     assert caught.value.code == "media-url-private"
 
 
+PICTURE = Wanted(limit=10_485_760)
+
+
 def seen(status: int = 200, **headers: str) -> Seen:
     told = {"content_type": "image/png", "content_length": "100", **headers}
     return Seen(status=status, headers={name.replace("_", "-"): text for name, text in told.items() if text})
@@ -168,12 +171,12 @@ def seen(status: int = 200, **headers: str) -> Seen:
 )
 def test_what_the_vendor_would_not_take_is_refused(answer: Seen, code: str, word: str) -> None:
     with pytest.raises(MediaError) as caught:
-        check_seen("https://example.org/a.png", answer, limit=10_485_760)
+        check_seen("https://example.org/a.png", answer, PICTURE)
     assert (caught.value.code, word in caught.value.message) == (code, True)
 
 
 def test_a_picture_with_type_and_length_passes() -> None:
-    check_seen("https://x.org/a", seen(content_type="Image/JPEG; q=1", content_length="10485760"), limit=10_485_760)
+    check_seen("https://x.org/a", seen(content_type="Image/JPEG; q=1", content_length="10485760"), PICTURE)
 
 
 def test_a_message_shows_neither_the_query_nor_the_user_of_a_url() -> None:

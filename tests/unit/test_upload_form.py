@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from batchrun.dialects.base import Body
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.media import OpenMedia, open_media
+from batchrun.media.videos import FilePart
 from batchrun.upload_form import (
     UploadRules,
     account_of,
@@ -76,6 +79,23 @@ def test_the_form_on_the_wire(picture: OpenMedia) -> None:
     expected = texts.encode() + b"content-type: image/bmp\r\n\r\n" + BMP + f"\r\n--{boundary}--\r\n".encode()
     assert sent(body) == expected
     assert body.length == len(expected)
+
+
+def test_a_video_is_streamed_from_the_disk(tmp_path: Path) -> None:
+    """64 MB of it, and no more than some blocks in memory."""
+    size = 64 * 1024 * 1024 + 1
+    with (tmp_path / "a.mp4").open("wb") as made:
+        made.truncate(size)
+    with (tmp_path / "a.mp4").open("rb", buffering=0) as file:
+        part = FilePart(file, "a.mp4", "video/mp4", size=size)
+        key, _, body = form_of(part, read_policy(answer(), base_url=BASE, hosts=HOSTS))
+        tracemalloc.start()
+        pieces = (piece.read_encoded() if not isinstance(piece, bytes) else [piece] for piece in body.pieces)
+        length = sum(len(block) for piece in pieces for block in piece)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert (length, key.endswith(".mp4"), peak < 2_000_000) == (body.length, True, True)
+    assert part.digest == hashlib.sha256(bytes(size)).hexdigest()
 
 
 def test_every_upload_has_a_name_of_its_own_in_the_folder_of_the_policy(picture: OpenMedia) -> None:
