@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from batchrun.dialects.writing import is_web
 from batchrun.linkcheck import LinkCheck
 from batchrun.media import OpenMedia
-from batchrun.messages import ChatRequest, FramesPart, ImagePart, Message, Part, Source, Uploaded, WrittenMessage
+from batchrun.messages import (
+    ChatRequest,
+    FramesPart,
+    ImagePart,
+    MediaPart,
+    Message,
+    Part,
+    Source,
+    TextPart,
+    Uploaded,
+    WrittenMessage,
+)
 from batchrun.plan import Plan
 from batchrun.uploading import Uploader
 
@@ -36,10 +47,13 @@ class Place:
 
     async def message(self, message: Message | WrittenMessage) -> Message | WrittenMessage:
         if isinstance(message, WrittenMessage):
-            return replace(message, sources=tuple([await self.source(source) for source in message.sources]))
+            return replace(message, media=tuple([await self.medium(part) for part in message.media]))
         return replace(message, parts=tuple([await self.part(part) for part in message.parts]))
 
     async def part(self, part: Part) -> Part:
+        return part if isinstance(part, TextPart) else await self.medium(part)
+
+    async def medium(self, part: MediaPart) -> MediaPart:
         if isinstance(part, ImagePart):
             return replace(part, source=await self.source(part.source))
         if isinstance(part, FramesPart):
