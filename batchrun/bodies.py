@@ -1,36 +1,44 @@
 """Bodies of chat requests that somebody wrote for a vendor, as an item keeps them.
 
-The fields of the body are the item's variables, without `model` and `stream`, which are the job's. The addresses of
-its pictures are the item's media, in their order; in the messages `image_url` stands without its `url`. Nothing is
-filled in: braces are braces.
+The fields of the body are the item's variables, without `model` and `stream`, which are the job's. Its pictures and
+videos are the item's media, in their order, and what stands for them in the messages has no address and no `fps` any
+more. Nothing is filled in: braces are braces.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeGuard
 
-from batchrun.messages import JsonValue, Source, Thinking, WrittenMessage
+from batchrun.messages import JsonValue, MediaPart, Thinking, WrittenMessage
+from batchrun.rows.references import MediaKind, MediaRef
 
+Refer = Callable[[str, MediaKind], MediaRef]
+"""From an address to what it names. Raises ReferenceProblem."""
 THINKING = ("enable_thinking", "thinking_budget", "thinking")
 """What a dialect writes itself, as the model wants it."""
+BOUNDS = ("min_pixels", "max_pixels", "total_pixels")
+"""What may stand beside a picture or a video to say how it is scaled."""
+_KINDS: Mapping[str, MediaKind] = {"image_url": "image", "video_url": "video", "video": "frames"}
 _OF_THE_JOB = ("model", "stream")
 _to_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 
-def taken_apart(body: Mapping[str, JsonValue]) -> tuple[dict[str, JsonValue], list[str]]:
-    """The variables, and the addresses of the pictures. `body` has the form that `rows.requests` has checked."""
-    urls: list[str] = []
-    messages = [_without_urls(message, urls) for message in _messages(body)]
+def taken_apart(body: Mapping[str, JsonValue], refer: Refer) -> tuple[dict[str, JsonValue], list[MediaRef]]:
+    """The variables and the media. `body` has the form that `rows.requests` has checked. Raises ReferenceProblem."""
+    media: list[MediaRef] = []
+    messages = [_without_media(message, refer, media) for message in _messages(body)]
     rest = {name: value for name, value in body.items() if name not in _OF_THE_JOB}
-    return {**rest, "messages": messages}, urls
+    return {**rest, "messages": messages}, media
 
 
-def written_messages(variables: Mapping[str, JsonValue], sources: Sequence[Source]) -> tuple[WrittenMessage, ...]:
-    """The messages with their pictures, of which there are as many as the body has."""
-    rest = iter(sources)
+def written_messages(variables: Mapping[str, JsonValue], media: Sequence[MediaPart]) -> tuple[WrittenMessage, ...]:
+    """The messages with their media, of which there are as many as the body has."""
+    rest = iter(media)
     return tuple(
-        WrittenMessage(fields=message, sources=tuple(next(rest) for _ in _images(message)))
+        WrittenMessage(fields=message, media=tuple(next(rest) for _ in _media(message)))
         for message in _messages(variables)
     )
 
@@ -59,7 +67,7 @@ def written_thinking(variables: Mapping[str, JsonValue], *, by_default: bool) ->
 def written_texts(variables: Mapping[str, JsonValue]) -> list[str]:
     """All that the model may read: each message, then the other fields, as JSON, which is never shorter than the text.
 
-    Pictures apart, equal texts mean equal requests.
+    Media apart, equal texts mean equal requests.
     """
     rest = {name: value for name, value in variables.items() if name != "messages"}
     return [_to_json(part) for part in (*_messages(variables), rest)]
@@ -71,19 +79,23 @@ def written_words(variables: Mapping[str, JsonValue]) -> list[str]:
 
 
 def has_own_bounds(variables: Mapping[str, JsonValue]) -> bool:
-    """Whether a picture has bounds of its own beside it, such as `max_pixels`."""
-    parts = (part for message in _messages(variables) for part in _images(message) if isinstance(part, Mapping))
-    return any(name in part for part in parts for name in ("min_pixels", "max_pixels"))
+    """Whether a picture or video has bounds of its own beside it, such as `max_pixels`."""
+    return any(_bounded(part) for message in _messages(variables) for part in _media(message))
 
 
-def with_url(part: Mapping[str, JsonValue], url: str) -> dict[str, JsonValue]:
-    """An image part as it was written."""
-    rest = part["image_url"]
-    return {**part, "image_url": {"url": url, **rest} if isinstance(rest, Mapping) else {"url": url}}
+def has_bounded_videos(variables: Mapping[str, JsonValue]) -> bool:
+    """Whether a video has: it may become longer than any without them."""
+    parts = (part for message in _messages(variables) for part in _media(message))
+    return any(_bounded(part) for part in parts if part["type"] != "image_url")
 
 
-def is_image(part: JsonValue) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "image_url"
+def is_media(part: JsonValue) -> TypeGuard[Mapping[str, JsonValue]]:
+    return isinstance(part, Mapping) and part.get("type") in _KINDS
+
+
+def beside_media(part: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What a part says beside the medium itself, which may be sent as another kind than it was written."""
+    return {name: value for name, value in part.items() if name != "type" and name not in _KINDS}
 
 
 def _messages(fields: Mapping[str, JsonValue]) -> Iterator[Mapping[str, JsonValue]]:
@@ -98,22 +110,38 @@ def _words(content: JsonValue) -> str:
     return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
 
 
-def _images(message: Mapping[str, JsonValue]) -> Iterator[JsonValue]:
+def _media(message: Mapping[str, JsonValue]) -> Iterator[Mapping[str, JsonValue]]:
     content = message.get("content")
-    return (part for part in content if is_image(part)) if isinstance(content, list) else iter(())
+    return (part for part in content if is_media(part)) if isinstance(content, list) else iter(())
 
 
-def _without_urls(message: Mapping[str, JsonValue], urls: list[str]) -> Mapping[str, JsonValue]:
+def _bounded(part: Mapping[str, JsonValue]) -> bool:
+    return any(name in part for name in BOUNDS)
+
+
+def _without_media(message: Mapping[str, JsonValue], refer: Refer, media: list[MediaRef]) -> Mapping[str, JsonValue]:
     content = message.get("content")
     if not isinstance(content, list):
         return message
-    return {**message, "content": [_without_url(part, urls) for part in content]}
+    media += [_reference(part, refer) for part in content if is_media(part)]
+    return {**message, "content": [_without_address(part) if is_media(part) else part for part in content]}
 
 
-def _without_url(part: JsonValue, urls: list[str]) -> JsonValue:
-    if not (isinstance(part, Mapping) and is_image(part)):
-        return part
-    image = part["image_url"]
-    assert isinstance(image, Mapping)  # noqa: S101 - the reader has checked it
-    urls.append(str(image["url"]))
-    return {**part, "image_url": {name: value for name, value in image.items() if name != "url"}}
+def _reference(part: Mapping[str, JsonValue], refer: Refer) -> MediaRef:
+    key = str(part["type"])
+    named, fps = part[key], part.get("fps")
+    if isinstance(named, Mapping):
+        made = refer(str(named["url"]), _KINDS[key])
+    else:
+        assert isinstance(named, list)  # noqa: S101 - the reader has checked it
+        made = MediaRef(kind="frames", frames=tuple(refer(str(address), "image") for address in named))
+    return made if made.kind == "image" or not isinstance(fps, int | float) else replace(made, fps=fps)
+
+
+def _without_address(part: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    key = str(part["type"])
+    named = part[key]
+    rest = {name: value for name, value in part.items() if name != "fps" or key == "image_url"}
+    if isinstance(named, Mapping):
+        return {**rest, key: {name: value for name, value in named.items() if name != "url"}}
+    return {**rest, key: []}

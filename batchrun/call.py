@@ -229,17 +229,18 @@ async def opened_part(
     media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
 ) -> MediaPart:
     """A picture or video of an item as a part of its request. Raises MediaError."""
+    sampling = plan.sampling_of(media)
     if (frames := media.get("frames")) is not None:
-        return FramesPart(sources=await opened_frames(frames, plan, tools, stack, opened), fps=plan.sampling.fps)
+        return FramesPart(sources=await opened_frames(frames, plan, tools, stack, opened), fps=sampling.fps)
     if media.get("kind") != "video":
         return ImagePart(source=await opened_picture(media, plan, tools, stack, opened))
     url, path = media.get("url"), media.get("path")
     if isinstance(url, str):
-        return linked_video(url, plan.sampling)
+        return linked_video(url, sampling)
     if not isinstance(path, str) or plan.media_root is None:
         raise MediaError("a media reference without a path or a URL", code="media-reference")
     start, end = (float(str(media[name])) if name in media else None for name in ("start", "end"))
-    opening = open_video(plan.media_root, path, plan.sampling, tools.decoder, start=start, end=end)
+    opening = open_video(plan.media_root, path, sampling, tools.decoder, start=start, end=end)
     video = await attentive(opening, tools, undo=OpenVideo.close)
     stack.callback(video.close)
     return video.part

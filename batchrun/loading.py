@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.advice import check_sizes
 from batchrun.alike import request_name, row_name
+from batchrun.bodies import has_bounded_videos
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.clips import DEFAULT_FPS
 from batchrun.database import clock, lock_loading, writing
@@ -41,12 +42,13 @@ from batchrun.foreseen import Foreseen
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.measuring import Videos, clip_of, videos_of
-from batchrun.messages import ImagePart, JsonValue
+from batchrun.media.videos import linked_video
+from batchrun.messages import FramesPart, ImagePart, JsonValue, MediaPart, Uploaded, VideoPart
 from batchrun.needs import Needs
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
-from batchrun.rows.references import ReferenceProblem
+from batchrun.rows.references import MediaRef, ReferenceProblem
 from batchrun.showing import clean
 from batchrun.splitting import split_row
 from batchrun.store import jobs as store
@@ -64,6 +66,8 @@ SHOWN = 5
 """Differences or rows that a message lists."""
 
 NO_SOUND = "models don't hear: the sound of the videos isn't part of what they are asked about"
+AT_HAND = Uploaded(url="", digest="", fresh=False)
+"""Stands for a local file where nothing is sent."""
 NO_OUTPUT_BOUND = "a budget needs a bound of the answer's length, and none is known for"
 SETTABLE = (*store.LIMIT_NAMES, "cap", "priority")
 """Columns that both a job file and `batchrun set` write."""
@@ -417,7 +421,7 @@ def batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
     weight = 0
     for row in rows:
         batch.append(row)
-        weight += sum(len(reference.url or "") for reference in row.media)
+        weight += sum(len(file.url or "") for reference in row.media for file in reference.files)
         if len(batch) >= BATCH or weight >= HEAVY:
             yield batch
             batch, weight = [], 0
@@ -460,7 +464,12 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
     if not plan.model.rules.media_urls and any(file.url and is_web(file.url) for file in files):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
     pictures, lengths = sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row)
-    bound = plan.merged_bound(row.variables) if row.merges else plan.input_bound(texts, pictures, lengths)
+    if row.merges:
+        bound = plan.merged_bound(row.variables)
+    elif plan.written and has_bounded_videos(row.variables):
+        bound = plan.input_limit
+    else:
+        bound = plan.input_bound(texts, pictures, lengths)
     if bound is None and capped:
         raise bad_row(
             row,
@@ -535,9 +544,8 @@ def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]
     """Refuses a written request that the vendor would refuse, or that a budget can't hold. Raises ReferenceProblem."""
 
     def check(row: Row) -> None:
-        images = [ImagePart(source=reference.url) for reference in row.media if reference.url is not None]
         try:
-            request = plan.request(row.variables, images)
+            request = plan.request(row.variables, [to_be_sent(plan, reference) for reference in row.media])
             check_sizes(request, plan.model)
             plan.dialect.encode(request, plan.model.rules)
         except (ProviderError, MediaError) as error:
@@ -546,6 +554,18 @@ def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]
             raise ReferenceProblem(f"{NO_OUTPUT_BOUND} {job.model}", "Write `max_tokens` into the body")
 
     return check
+
+
+def to_be_sent(plan: Plan, reference: MediaRef) -> MediaPart:
+    """A medium as far as it is known before a call. Raises MediaError."""
+    fps = reference.fps
+    if reference.frames is not None:
+        return FramesPart(sources=tuple(frame.url or AT_HAND for frame in reference.frames), fps=fps)
+    if reference.kind == "image":
+        return ImagePart(source=reference.url or AT_HAND)
+    if reference.url is None:
+        return VideoPart(source=AT_HAND, fps=fps)
+    return linked_video(reference.url, replace(plan.sampling, fps=fps))
 
 
 def dearest(plan: Plan, most: Decimal, items: Sequence[NewItem]) -> Decimal | None:

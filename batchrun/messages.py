@@ -108,9 +108,13 @@ class WrittenMessage:
     """A message of the compat form as somebody wrote it; it is sent as it stands."""
 
     fields: Mapping[str, JsonValue]
-    """With `image_url` of its parts lacking their `url`."""
-    sources: tuple[Source, ...] = ()
-    """One for each image part, in their order."""
+    """With the pictures and videos of its parts lacking their addresses, and videos their `fps`."""
+    media: tuple[MediaPart, ...] = ()
+    """One for each part that is no text, in their order."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(source for part in self.media for source in sources_of(part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

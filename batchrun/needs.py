@@ -116,7 +116,7 @@ class Needs:
         return Need(input=tokens, output=answer, cost=self.cost(tokens, answer, may_think))
 
     def is_open(self, variables: Mapping[str, JsonValue]) -> bool:
-        """Whether the pictures of a written request have bounds beside them, so that they may become of any size."""
+        """Whether media of a written request have bounds beside them, so that they may become of any size."""
         return self.plan.written and has_own_bounds(variables)
 
     def words(self, variables: Mapping[str, JsonValue], texts: list[str]) -> Between:
@@ -149,8 +149,9 @@ class Needs:
             return Between(1, self.plan.input_limit)
         if clip is None:
             return formula.any_video()
+        fps = seconds(reference.get("fps")) or self.fps
         start, end = (seconds(reference.get(name)) for name in ("start", "end"))
-        return formula.tokens(clip.part(start, end), self.fps)
+        return formula.tokens(clip.part(start, end), fps)
 
     def size(self, reference: Mapping[str, JsonValue]) -> Size | None:
         """Width and height of a picture that is at hand; None where they aren't known. Raises MediaError."""

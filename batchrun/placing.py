@@ -14,9 +14,11 @@ from batchrun.messages import (
     ChatRequest,
     FramesPart,
     ImagePart,
+    MediaPart,
     Message,
     Part,
     Source,
+    TextPart,
     Uploaded,
     VideoPart,
     WrittenMessage,
@@ -49,10 +51,13 @@ class Place:
 
     async def message(self, message: Message | WrittenMessage) -> Message | WrittenMessage:
         if isinstance(message, WrittenMessage):
-            return replace(message, sources=tuple([await self.picture(source) for source in message.sources]))
+            return replace(message, media=tuple([await self.medium(part) for part in message.media]))
         return replace(message, parts=tuple([await self.part(part) for part in message.parts]))
 
     async def part(self, part: Part) -> Part:
+        return part if isinstance(part, TextPart) else await self.medium(part)
+
+    async def medium(self, part: MediaPart) -> MediaPart:
         if isinstance(part, ImagePart):
             return replace(part, source=await self.picture(part.source))
         if isinstance(part, VideoPart):

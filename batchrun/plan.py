@@ -37,7 +37,6 @@ from batchrun.messages import (
     TextPart,
     Thinking,
     WrittenMessage,
-    sources_of,
 )
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
@@ -159,11 +158,9 @@ class Plan:
 
     def request(self, variables: Mapping[str, JsonValue], media: Sequence[MediaPart]) -> ChatRequest:
         """The request of an item. Raises TemplateError."""
-        messages: Sequence[Message | WrittenMessage]
-        if self.written:
-            messages = written_messages(variables, [source for part in media for source in sources_of(part)])
-        else:
-            messages = self.messages(variables, media)
+        messages: Sequence[Message | WrittenMessage] = (
+            written_messages(variables, media) if self.written else self.messages(variables, media)
+        )
         params, thinking = self.asked(variables)
         return ChatRequest(
             model=self.model.id, messages=tuple(messages), params=params, thinking=thinking, stream=self.stream
@@ -188,6 +185,11 @@ class Plan:
         if not self.written:
             return self.params, self.thinking
         return written_params(variables), written_thinking(variables, by_default=self.model.thinks_by_default)
+
+    def sampling_of(self, media: Mapping[str, JsonValue]) -> Sampling:
+        """How the video of a media reference is sent."""
+        fps = media.get("fps")
+        return replace(self.sampling, fps=float(fps)) if isinstance(fps, int | float) else self.sampling
 
     def continuing_of(self, variables: Mapping[str, JsonValue]) -> Continuing | None:
         """Which answers to the request with these variables are continued: not those of a written one that thinks, or
@@ -458,14 +460,17 @@ def notes_on_media(spec: JobSpec) -> list[str]:
 def check_media(spec: JobSpec, plan: Plan) -> None:
     """The bounds of pixels belong to some models (contract 8.3.2). Raises UsageError."""
     asked = spec.media.sent()
+    if plan.written:
+        asked |= spec.media.model_dump(include={"fps", "max_frames"}, exclude_none=True)
     if not asked:
         return
     names, bounds = " and ".join(f"media.{name}" for name in asked), plan.model.pixel_bounds
     if plan.written:
         raise UsageError(
-            f"each line of `inputs.requests` says itself what stands beside its pictures, so {names} can't be given",
+            "each line of `inputs.requests` says itself what stands beside its pictures and videos, so "
+            f"{names} can't be given",
             code="pixel-bounds",
-            remedy="write max_pixels and min_pixels into the image parts of the lines",
+            remedy="write max_pixels, min_pixels and fps into the parts of the lines; max_frames has no place there",
         )
     if bounds is None:
         raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from batchrun.bodies import is_image, with_url
+from batchrun.bodies import beside_media, is_media
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
 from batchrun.dialects.writing import (
@@ -85,10 +85,20 @@ def _rate(part: VideoPart | FramesPart) -> dict[str, JsonValue]:
 
 
 def _written(message: WrittenMessage, places: Placeholders) -> Mapping[str, JsonValue]:
-    """The message as it was written, with the addresses of its pictures."""
+    """The message as it was written, with its media."""
     content = message.fields.get("content")
     if not isinstance(content, list):
         return message.fields
-    urls = iter([places.address(source) for source in message.sources])
-    parts = [with_url(part, next(urls)) if isinstance(part, Mapping) and is_image(part) else part for part in content]
+    media = iter(message.media)
+    parts = [_written_part(part, next(media), places) if is_media(part) else part for part in content]
     return {**message.fields, "content": parts}
+
+
+def _written_part(part: Mapping[str, JsonValue], medium: Part, places: Placeholders) -> dict[str, JsonValue]:
+    """With what was written beside the address, and inside of it, such as `detail`."""
+    made = _part(medium, {}, places)
+    key = str(made["type"])
+    address, inside = made[key], part.get(key)
+    if isinstance(address, Mapping) and isinstance(inside, Mapping):
+        made[key] = {**address, **inside}
+    return {**made, **beside_media(part)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from batchrun.bodies import beside_media, is_media
 from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.thinking import thinking_fields
 from batchrun.dialects.writing import (
@@ -113,24 +114,25 @@ def _written(model: str, message: WrittenMessage, texts_only: bool, places: Plac
     if texts_only and message.sources:
         raise _no_pictures(model)
     if isinstance(content, list):
-        urls = iter([places.address(source) for source in message.sources])
-        parts = [_written_part(part, urls) for part in content]
+        media = iter(message.media)
+        parts = [_written_part(part, media, places) for part in content]
     else:
         parts = [] if content is None else [{"text": content}]
     text = "".join(str(part.get("text", "")) for part in parts)
     return {**message.fields, "content": text if texts_only else parts}
 
 
-def _written_part(part: JsonValue, urls: Iterator[str]) -> dict[str, JsonValue]:
+def _written_part(part: JsonValue, media: Iterator[Part], places: Placeholders) -> dict[str, JsonValue]:
     """`detail` of an image is OpenAI's and means nothing here."""
+    if is_media(part):
+        return {**_part(next(media), {}, places), **beside_media(part)}
     kind = part.get("type") if isinstance(part, Mapping) else None
-    if not isinstance(part, Mapping) or kind not in ("text", "image_url"):
+    if not isinstance(part, Mapping) or kind != "text":
         raise invalid(
             f"A part of the type {kind!r} can't be sent in this wire form.",
             "Use an endpoint of the compat dialect, or leave the part out.",
         )
-    rest = {name: value for name, value in part.items() if name not in ("type", "image_url")}
-    return rest if kind == "text" else {"image": next(urls), **rest}
+    return {name: value for name, value in part.items() if name != "type"}
 
 
 def _no_pictures(model: str) -> ProviderError:

@@ -141,7 +141,8 @@ class InputsSpec(Section):
     that are one video, and the prompt may use every column."""
     requests: Text | None = None
     """A JSONL file of whole requests, in the form of OpenAI's batches: each line has `custom_id`, `method`, `url` and
-    `body`. The bodies say all that is asked for, so the job has no prompt, system, params, thinking or output."""
+    `body`. The bodies say all that is asked for, so the job has no prompt, system, params, thinking or output. Pictures
+    and videos are named by URLs, data URLs, or paths relative to the folder of the file."""
     urls: Text | None = None
     """A text file with the http(s) URL of a picture or video on each line; what ends like a video file, such as .mp4,
     is one. The prompt may use `url`, `filename` and `stem`."""

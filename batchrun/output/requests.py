@@ -76,11 +76,11 @@ def _part(media: Mapping[str, JsonValue], plan: Plan, decoder: Decoder, stack: E
     if isinstance(frames, list):
         listed = [frame for frame in frames if isinstance(frame, Mapping)]
         sources = [_opened(frame.get("url"), frame.get("path"), plan, decoder, stack) for frame in listed]
-        return FramesPart(sources=tuple(sources), fps=plan.sampling.fps)
+        return FramesPart(sources=tuple(sources), fps=plan.sampling_of(media).fps)
     if media.get("kind") == "video":
         if not isinstance(url, str):
             raise MediaError("a local video can't stand in such a file", code="media-video-as")
-        return linked_video(url, plan.sampling)
+        return linked_video(url, plan.sampling_of(media))
     return ImagePart(source=_opened(url, path, plan, decoder, stack))
 
 

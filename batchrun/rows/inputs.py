@@ -23,7 +23,6 @@ from batchrun.rows.references import (
     MediaRef,
     MediaRoot,
     ReferenceProblem,
-    check_data_url,
     check_id,
     check_name,
     check_url,
@@ -176,16 +175,16 @@ def _from_rows(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row
 
 def _from_requests(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
     path = _file(job, base)
+    root = MediaRoot(path.parent)
     with open_regular(path, complaints.key) as file:
         for number, custom_id, body in read_requests(file, job.model, complaints):
-            variables, urls = taken_apart(body)
             try:
-                media = tuple(_picture(url) for url in urls)
+                variables, media = taken_apart(body, root.refer)
             except ReferenceProblem as problem:
                 complaints.add(problem.message, problem.remedy, line=number)
                 continue
             place = f"{job.inputs.source}:{number}"
-            yield Row(custom_id=custom_id, variables=variables, media=media, place=place, line=number)
+            yield Row(custom_id=custom_id, variables=variables, media=tuple(media), place=place, line=number)
 
 
 def _from_items(job: JobSpec, base: Path, complaints: Complaints) -> Iterator[Row]:
@@ -216,11 +215,6 @@ def _row(fields: Mapping[str, JsonValue], root: MediaRoot, place: str) -> Row:
         # Megabytes of base64 are media, not text for a prompt.
         variables = {name: value for name, value in variables.items() if name not in (*COLUMNS, "frames")}
     return Row(custom_id=_custom_id(fields, media), variables=variables, media=media, place=place)
-
-
-def _picture(url: str) -> MediaRef:
-    """A picture of a request, whose file lies beside no other: it has a URL or is one. Raises ReferenceProblem."""
-    return MediaRef(url=check_data_url(url) if url[:5].lower() == "data:" else check_url(url))
 
 
 def _custom_id(fields: Mapping[str, JsonValue], media: tuple[MediaRef, ...]) -> str:

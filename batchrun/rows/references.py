@@ -1,4 +1,6 @@
-"""What a row may say about a picture: a path inside the media root, an http(s) URL, or a data URL. Nothing is fetched.
+"""What a row may say about a picture or video: a path inside the media root, an http(s) URL, or a data URL.
+
+Nothing is fetched.
 
 Rows are written by anyone, so a path is taken literally and kept below the root, links included, and a URL is only
 checked for its form. Problems are raised as ReferenceProblem; the reader of the rows adds the place.
@@ -69,6 +71,8 @@ class MediaRef:
     """Seconds from the beginning of a local video at which the part that is meant begins; None for its beginning."""
     end: float | None = None
     """Seconds at which that part ends; None for the video's end."""
+    fps: float | None = None
+    """Pictures per second of a video, where the row says it itself; None leaves it to the job."""
 
     @property
     def files(self) -> tuple[MediaRef, ...]:
@@ -79,7 +83,7 @@ class MediaRef:
         """As it stands in an item's row: what isn't set is left out."""
         named: dict[str, JsonValue] = {
             name: value
-            for name in ("kind", "path", "url", "size", "start", "end")
+            for name in ("kind", "path", "url", "size", "start", "end", "fps")
             if (value := getattr(self, name)) is not None
         }
         return named if self.frames is None else {**named, "frames": [frame.stored() for frame in self.frames]}

@@ -23,6 +23,9 @@ URL = "/v1/chat/completions"
 URLS = (URL, "/chat/completions")
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
+FPS = (0.1, 10.0)
+"""Of a video, the least and the most (contract 5.2)."""
+
 _LINE = ("custom_id", "method", "url", "body")
 _NATIVE = "It exists in the vendor's native wire form only; delete it"
 _REFUSED = {
@@ -34,7 +37,7 @@ _REFUSED = {
     "extra_body": "Write its fields directly into the body",
     "extra_headers": "A line can't set headers; delete it",
     "extra_query": "A line can't change the address; delete it",
-    "fps": "It belongs to a video, and videos do not work yet in this version",
+    "fps": "Write it into the part of the video, beside `video_url` or `video`",
     "max_frames": "It doesn't exist in this wire form; delete it",
     "min_pixels": "Write it into the image part, beside `image_url`",
     "max_pixels": "Write it into the image part, beside `image_url`",
@@ -56,7 +59,7 @@ def read_requests(
     file: BinaryIO, model: str, complaints: Complaints
 ) -> Iterator[tuple[int, str, dict[str, JsonValue]]]:
     """Line, custom_id and body of each request. Bad lines are noted, the reading goes on."""
-    remedy = "Name pictures by their URLs, or make a job of `rows` with their paths"
+    remedy = "Name pictures and videos by their URLs, or by their paths relative to the folder of this file"
     for number, fields in read_jsonl(file, complaints, max_line=MAX_LINE, too_long=remedy):
         try:
             custom_id, body = check_line(fields)
@@ -175,19 +178,35 @@ def _check_part(place: str, part: JsonValue) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(part, dict) or kind is None:
         raise ReferenceProblem(f"{place} is no part with a `type`", 'Write {"type": "text", "text": …}')
-    if kind in ("video_url", "video"):
-        raise ReferenceProblem(f"{place}: videos do not work yet in this version", "Take the line out")
     if kind == "text":
         if not isinstance(part.get("text"), str):
             raise ReferenceProblem(f"{place}.text is {_found(part.get('text'))}", "Write a text")
-    elif kind == "image_url":
-        image = part.get("image_url")
-        if not isinstance(image, dict) or not isinstance(image.get("url"), str):
-            raise ReferenceProblem(f"{place}.image_url has no `url`", 'Write {"image_url": {"url": "https://…"}}')
+    elif kind in ("image_url", "video_url"):
+        named = part.get(kind)
+        if not isinstance(named, dict) or not isinstance(named.get("url"), str):
+            raise ReferenceProblem(f"{place}.{kind} has no `url`", f'Write {{"{kind}": {{"url": "https://…"}}}}')
+    elif kind == "video":
+        named = part.get("video")
+        if not isinstance(named, list) or not named or not all(isinstance(address, str) for address in named):
+            remedy = "Write the addresses of its pictures, in their order; a video file is a part `video_url`"
+            raise ReferenceProblem(f"{place}.video is no list of pictures", remedy)
     else:
         raise ReferenceProblem(
-            f"{place}: a part of the type {_found(kind)} isn't understood", "Known here: text, image_url"
+            f"{place}: a part of the type {_found(kind)} isn't understood",
+            "Known here: text, image_url, video_url, video",
         )
+    if kind in ("video_url", "video"):
+        _check_video(place, part)
+
+
+def _check_video(place: str, part: Mapping[str, JsonValue]) -> None:
+    """What may stand beside a video (contract 5.2)."""
+    if part.get("max_frames") is not None:
+        raise ReferenceProblem(f"{place}.max_frames: this can't stand beside a video", _REFUSED["max_frames"])
+    fps = part.get("fps")
+    if fps is not None and (isinstance(fps, bool) or not isinstance(fps, int | float) or not FPS[0] <= fps <= FPS[1]):
+        remedy = f"Write a number from {FPS[0]:g} to {FPS[1]:g}, or delete it"
+        raise ReferenceProblem(f"{place}.fps is {_found(fps)}", remedy)
 
 
 def _found(value: JsonValue) -> str:

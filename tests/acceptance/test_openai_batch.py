@@ -19,6 +19,17 @@ jobs:
     inputs: {requests: batch.jsonl}
 """
 
+WATCH = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}, "fps": 0.5},
+            {"type": "video", "video": ["https://example.com/a.jpg"] * 4},
+            {"type": "text", "text": "What happens?"},
+        ],
+    }
+]
+
 
 def line(custom_id: str, **body: object) -> str:
     asked = {"model": "qwen3-vl-plus", "messages": [{"role": "user", "content": f"Hello {custom_id}"}], **body}
@@ -32,13 +43,13 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a job of three lines has run, one of which the vendor refuses."""
+    """Where a job of four lines has run, one of which the vendor refuses."""
     home = tmp_path_factory.mktemp("moved")
     (home / "jobs.yaml").write_text(JOBS)
-    lines = [line("a"), line("b", max_tokens=2), line("c", temperature=9)]
+    lines = [line("a"), line("b", max_tokens=2), line("c", temperature=9), line("d", messages=WATCH)]
     (home / "batch.jsonl").write_text("\n".join(lines) + "\n")
     status, out, err = run(home, "run", "jobs.yaml")
-    assert (status, "1 done, 1 truncated, 1 failed of 3" in out) == (1, True), out + err
+    assert (status, "2 done, 1 truncated, 1 failed of 4" in out) == (1, True), out + err
     return home
 
 
@@ -46,8 +57,12 @@ def test_answers_and_errors_go_into_two_files(folder: Path) -> None:
     status, out, err = run(folder, "export", "moved", "--format", "openai", "--out", "out.jsonl")
     assert (status, out) == (0, "")
     notes = [note.partition(", sha256")[0] for note in err.splitlines()]
-    assert notes == ["rows written to out.jsonl: 2", "items without an answer written to out.errors.jsonl: 1"]
-    assert [json.loads(text)["custom_id"] for text in (folder / "out.jsonl").read_text().splitlines()] == ["a", "b"]
+    assert notes == ["rows written to out.jsonl: 3", "items without an answer written to out.errors.jsonl: 1"]
+    assert [json.loads(text)["custom_id"] for text in (folder / "out.jsonl").read_text().splitlines()] == [
+        "a",
+        "b",
+        "d",
+    ]
     (error,) = (folder / "out.errors.jsonl").read_text().splitlines()
     assert (json.loads(error)["custom_id"], json.loads(error)["response"]["status_code"]) == ("c", 400)
 
@@ -55,7 +70,7 @@ def test_answers_and_errors_go_into_two_files(folder: Path) -> None:
 def test_on_standard_output_are_answers_alone_and_a_note_tells_of_the_others(folder: Path) -> None:
     status, out, err = run(folder, "export", "moved", "--format", "openai")
     assert status == 0
-    assert [json.loads(text)["error"] for text in out.splitlines()] == [None, None]
+    assert [json.loads(text)["error"] for text in out.splitlines()] == [None] * 3
     assert "items without an answer left out: 1; --errors FILE writes them" in err
 
 

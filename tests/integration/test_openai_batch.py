@@ -29,13 +29,28 @@ from batchrun.needs import Needs
 from batchrun.output.export import ExportSummary, Format, export
 from batchrun.plan import prepare
 from batchrun.rows.inputs import Row
-from batchrun.rows.references import MediaRef
+from batchrun.rows.references import MediaRef, MediaRoot
 from batchrun.running import RunEnd, plan_of
+from batchrun.simulator import Running
 from batchrun.states import State
-from batchrun.tables import answers, jobs
+from batchrun.tables import answers, jobs, usage
 from batchrun.tokens import Between
+from tests.clips import write_clip
 from tests.integration.recording import recording, stream
-from tests.integration.running import KEY, MODEL, ORACLE_REGION, PATIENCE, SERIAL, Bench, check_money, faulty, job
+from tests.integration.running import (
+    KEY,
+    MODEL,
+    NATIVE,
+    ORACLE_REGION,
+    PATIENCE,
+    REAL,
+    SERIAL,
+    Bench,
+    check_money,
+    faulty,
+    job,
+    opened_bench,
+)
 from tests.pictures import png
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -100,6 +115,10 @@ def answer_to(bench: Bench, body: Mapping[str, JsonValue]) -> Mapping[str, JsonV
 
 def varied() -> list[Line]:
     picture: Line = {"type": "image_url", "image_url": {"url": "https://example.com/a.jpg"}}
+    film: Line = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}, "fps": 1}
+    frames: Line = {"type": "video", "video": ["https://example.com/a.jpg"] * 4, "fps": 0.5}
+    watched = asked("Watch.", max_tokens=200)
+    watched["messages"] = [{"role": "user", "content": [film, {"type": "text", "text": f"{next(SERIAL)}"}, frames]}]
     several = asked("Look.", max_tokens=200)
     several["messages"] = [
         {"role": "system", "content": "Be short."},
@@ -113,6 +132,7 @@ def varied() -> list[Line]:
         asked("does not think", enable_thinking=False),
         asked("is cut", max_tokens=3),
         several,
+        watched,
     ]
 
 
@@ -168,7 +188,7 @@ def test_the_same_file_buys_nothing_twice(bench: Bench) -> None:
     bench.go(moved())
     before = len(bench.book())
     assert bench.go(moved()).tally.calls == 0
-    assert len(bench.book()) == before == 5
+    assert len(bench.book()) == before == len(varied())
 
 
 def test_a_line_that_is_new_is_bought_alone(sqlite_bench: Bench) -> None:
@@ -226,6 +246,8 @@ BODIES: list[Line] = [
                     {"type": "image_url", "image_url": {"url": LONG_PICTURE, "detail": "low"}, "max_pixels": 65_536},
                     {"type": "text", "text": "d"},
                     {"type": "image_url", "image_url": {"url": "https://example.com/a.jpg?b=c"}},
+                    {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}, "fps": 0.5},
+                    {"type": "video", "video": [LONG_PICTURE, *["https://example.com/a.jpg"] * 3], "fps": 2},
                 ],
             },
         ],
@@ -252,6 +274,28 @@ def test_what_leaves_is_the_body_and_how_it_is_streamed(bench: Bench) -> None:
     with recording(bench, stream({"content": "yes"})) as received:
         assert bench.go(moved(limits={"concurrency": 1})).exit_code == 0
     assert [json.loads(body) for body in received] == [{**body, **STREAMED} for body in BODIES]
+
+
+@pytest.mark.parametrize("like", [REAL, NATIVE])
+def test_files_beside_the_batch_file_are_sent_and_billed(
+    sqlite_url: str, tmp_path: Path, simulator: Running, like: str
+) -> None:
+    write_clip(tmp_path / "a.mp4", seconds=4)
+    (tmp_path / "a.png").write_bytes(png(64, 64))
+    parts: list[JsonValue] = [
+        {"type": "video_url", "video_url": {"url": "a.mp4"}, "fps": 1},
+        {"type": "image_url", "image_url": {"url": "a.png"}},
+        {"type": "video", "video": ["a.png"] * 6},
+        {"type": "text", "text": f"What happens? {next(SERIAL)}"},
+    ]
+    with opened_bench(sqlite_url, tmp_path, simulator, like=like) as bench:
+        write(tmp_path, [{"model": MODEL, "messages": [{"role": "user", "content": parts}]}])
+        ids = bench.load(moved("file", media={"video": "file"}), moved("frames", media={"video": "frames"}))
+        bench.run(ids)
+        for job_id in ids:
+            (row,) = bench.rows(usage, usage.c.job_id == job_id)
+            assert row.video_tokens == (2 * 70 + 2) + (3 * 64 + 2)  # 4 frames of 10×7, 6 of 8×8; two on a grid
+        check_money(bench, ids)
 
 
 def test_calls_to_tools_are_kept_with_their_arguments(bench: Bench) -> None:
@@ -419,6 +463,28 @@ def test_a_budget_needs_a_bound_in_every_line(own: Bench) -> None:
         "batch.jsonl:2: inputs.requests: a budget needs a bound of the answer's length, and none is known for "
         "unbounded. Write `max_tokens` into the body"
     ]
+
+
+def test_videos_that_can_not_be_sent_are_refused_with_their_lines(sqlite_bench: Bench) -> None:
+    def watched(part: Line) -> Line:
+        return {"model": MODEL, "messages": [{"role": "user", "content": [part]}]}
+
+    film: Line = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
+    write(sqlite_bench.folder, [watched({"type": "video", "video": ["https://example.com/a.jpg"] * 3})])
+    (problem,) = refused(sqlite_bench, moved())
+    assert problem.startswith("batch.jsonl:1: the list of frames has 3 pictures")
+    write(sqlite_bench.folder, [watched(film)])
+    (problem,) = refused(sqlite_bench, moved(media={"video": "frames"}))
+    assert problem.startswith("batch.jsonl:1: inputs.requests: Pictures can only be taken out of local videos")
+    with pytest.raises(SpecError, match=r"so media\.fps can't be given"):
+        sqlite_bench.load(moved(media={"fps": 1}))
+
+
+def test_a_video_with_bounds_of_its_own_is_reserved_for_by_the_longest_input(sqlite_bench: Bench) -> None:
+    film: Line = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}, "max_pixels": 2_048_000}
+    write(sqlite_bench.folder, [{"model": MODEL, "messages": [{"role": "user", "content": [film]}]}])
+    (job_id,) = sqlite_bench.load(moved())
+    assert sqlite_bench.items_of(job_id)[0].input_bound == 260_096
 
 
 def test_a_picture_for_a_model_that_takes_none_is_refused(own: Bench) -> None:
@@ -639,7 +705,8 @@ def test_a_line_that_can_not_be_run_can_not_be_estimated(sqlite_bench: Bench) ->
 def test_a_picture_with_bounds_of_its_own_may_become_larger_than_the_usual_ones(sqlite_bench: Bench) -> None:
     def tokens(**beside: JsonValue) -> Between:
         part: Line = {"type": "image_url", "image_url": {"url": "https://example.com/a.jpg"}, **beside}
-        variables, _ = taken_apart({"model": MODEL, "messages": [{"role": "user", "content": [part]}]})
+        refer = MediaRoot(sqlite_bench.folder).refer
+        variables, _ = taken_apart({"model": MODEL, "messages": [{"role": "user", "content": [part]}]}, refer)
         needs = Needs(prepare(moved(), sqlite_bench.catalogue), sqlite_bench.folder, datetime.now(UTC))
         found = needs.of(variables, [""], [{"url": "https://example.com/a.jpg"}])
         assert found is not None

@@ -15,7 +15,19 @@ from batchrun.dialects.base import ModelRules
 from batchrun.dialects.native import Native
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.media import open_media
-from batchrun.messages import ChatRequest, ImagePart, JsonValue, Message, Part, TextPart, Thinking, WrittenMessage
+from batchrun.messages import (
+    ChatRequest,
+    FramesPart,
+    ImagePart,
+    JsonValue,
+    MediaPart,
+    Message,
+    Part,
+    TextPart,
+    Thinking,
+    VideoPart,
+    WrittenMessage,
+)
 from tests.unit.sending import plan_of, wire
 
 NATIVE = Native("model-studio")
@@ -172,8 +184,8 @@ def test_any_text_stays_text(text: str) -> None:
 # Messages that somebody wrote in the compatible form
 
 
-def written(images: tuple[str, ...] = (), **fields: JsonValue) -> ChatRequest:
-    message = WrittenMessage(fields={"role": "user", **fields}, sources=images)
+def written(media: tuple[MediaPart, ...] = (), **fields: JsonValue) -> ChatRequest:
+    message = WrittenMessage(fields={"role": "user", **fields}, media=media)
     return ChatRequest(model="m", messages=(message,), stream=False)
 
 
@@ -189,8 +201,22 @@ def test_a_written_text_is_a_part_or_a_plain_text() -> None:
 
 def test_written_parts_lose_their_type_and_keep_what_stands_beside_it() -> None:
     image: JsonValue = {"type": "image_url", "image_url": {"detail": "high"}, "max_pixels": 9}
-    given = written(("https://host/a.jpg",), content=[image, {"type": "text", "text": "Read."}])
-    content = [{"image": "https://host/a.jpg", "max_pixels": 9}, {"text": "Read."}]
+    video: JsonValue = {"type": "video_url", "video_url": {}, "total_pixels": 9}
+    listed: JsonValue = {"type": "video", "video": []}
+    given = written(
+        (
+            ImagePart(source="https://host/a.jpg"),
+            VideoPart(source="https://host/a.mp4", fps=2),
+            FramesPart(sources=("https://host/b.jpg",) * 4, fps=0.5),
+        ),
+        content=[image, video, {"type": "text", "text": "Read."}, listed],
+    )
+    content = [
+        {"image": "https://host/a.jpg", "max_pixels": 9},
+        {"video": "https://host/a.mp4", "fps": 2, "total_pixels": 9},
+        {"text": "Read."},
+        {"video": ["https://host/b.jpg"] * 4, "fps": 0.5},
+    ]
     assert written_content(given) == {"role": "user", "content": content}
 
 
@@ -202,10 +228,12 @@ def test_a_written_message_without_content_is_an_empty_one() -> None:
 
 
 def test_a_written_part_of_another_kind_is_refused() -> None:
-    error = refusal(written(content=[{"type": "video_url", "video_url": {"url": "https://host/a.mp4"}}]))
-    assert error.message == "A part of the type 'video_url' can't be sent in this wire form."
+    error = refusal(written(content=[{"type": "input_audio", "input_audio": {}}]))
+    assert error.message == "A part of the type 'input_audio' can't be sent in this wire form."
 
 
 def test_a_written_image_in_text_generation_is_refused() -> None:
     image: JsonValue = {"type": "image_url", "image_url": {}}
-    assert refusal(written(("https://host/a.jpg",), content=[image]), READS).message.startswith("m takes text only")
+    assert refusal(written((ImagePart(source="https://host/a.jpg"),), content=[image]), READS).message.startswith(
+        "m takes text only"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,20 +11,27 @@ import jsonschema
 import pytest
 from pydantic import JsonValue
 
+from batchrun import messages
 from batchrun.bodies import taken_apart, written_messages, written_texts, written_thinking
+from batchrun.catalogue import load_catalogue
 from batchrun.dialects.base import ModelRules
 from batchrun.dialects.compat_request import encode
 from batchrun.errors import SpecError
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.schema import job_schema
 from batchrun.jobfile.spec import JobSpec
+from batchrun.loading import to_be_sent
 from batchrun.messages import ChatRequest, Thinking
+from batchrun.plan import prepare
 from batchrun.rows.inputs import Row, media_root, read_rows
+from batchrun.rows.references import MediaRef, MediaRoot
 from batchrun.rows.requests import MAX_LINE
 
 MODEL = "qwen3-vl-plus"
+MP4 = "data:video/mp4;base64," + b64encode(b"\0\0\0\x18ftypmp42" + bytes(12)).decode()
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 CAT = "https://example.com/cat.jpg?signature=1"
+FILM = "https://example.com/film.mp4?signature=1"
 
 
 def user(content: JsonValue = "Who are you?", **fields: JsonValue) -> dict[str, JsonValue]:
@@ -47,9 +55,24 @@ def image(url: JsonValue = CAT, **fields: JsonValue) -> dict[str, JsonValue]:
     return {"type": "image_url", "image_url": {"url": url}, **fields}
 
 
-def job() -> JobSpec:
+def video(url: JsonValue = FILM, **fields: JsonValue) -> dict[str, JsonValue]:
+    return {"type": "video_url", "video_url": {"url": url}, **fields}
+
+
+def frames(*urls: JsonValue, **fields: JsonValue) -> dict[str, JsonValue]:
+    return {"type": "video", "video": list(urls), **fields}
+
+
+def job(**settings: object) -> JobSpec:
     document = {"name": "j", "provider": "model-studio/singapore", "model": MODEL, "inputs": {"requests": "b.jsonl"}}
-    return JobSpec.model_validate(document)
+    return JobSpec.model_validate({**document, **settings})
+
+
+PLAN = prepare(job(), load_catalogue())
+
+
+def apart(asked: Mapping[str, JsonValue]) -> tuple[Mapping[str, messages.JsonValue], list[MediaRef]]:
+    return taken_apart(asked, MediaRoot(Path(__file__).parent).refer)
 
 
 def read(folder: Path, content: str | bytes) -> list[Row]:
@@ -79,6 +102,17 @@ def test_pictures_are_media_and_stand_no_more_in_the_messages(tmp_path: Path) ->
     assert "base64" not in json.dumps(row.variables)
 
 
+def test_a_video_says_its_own_rate_and_may_lie_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"12345")
+    (row,) = read(tmp_path, line(parts(video("film.mp4", fps=0.5), frames(CAT, PIXEL), image("film.mp4"))))
+    assert row.media == (
+        MediaRef(kind="video", path="film.mp4", size=5, fps=0.5),
+        MediaRef(kind="frames", frames=(MediaRef(url=CAT), MediaRef(url=PIXEL))),
+        MediaRef(path="film.mp4", size=5),
+    )
+    assert "fps" not in json.dumps(row.variables)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_line_ends_and_a_byte_order_mark_are_no_part_of_the_requests(tmp_path: Path, mark: str, end: str) -> None:
@@ -99,6 +133,8 @@ BODIES = [
     body(user([{"type": "text", "text": "one part stays a list", "cache_control": {"type": "ephemeral"}}])),
     parts(image(CAT, min_pixels=4, max_pixels=9), {"type": "text", "text": "Describe."}, image(PIXEL)),
     parts({"type": "image_url", "image_url": {"url": CAT, "detail": "low"}}),
+    parts(video(fps=2), {"type": "text", "text": "Summarise."}, video(MP4), image(), video(total_pixels=9_000_000)),
+    parts(frames(CAT, PIXEL, CAT, PIXEL, fps=0.5), frames(*[CAT] * 5)),
     body({"role": "developer", "content": "x"}, user("y", name="Ann"), unheard_of={"of": [1, 2.5, None]}),
     body(
         user("What is the weather?"),
@@ -120,10 +156,10 @@ BODIES = [
 def test_the_request_is_the_body(tmp_path: Path, asked: Mapping[str, JsonValue]) -> None:
     (row,) = read(tmp_path, line(dict(asked)))
     variables = json.loads(json.dumps(row.variables))  # as a database keeps it
-    urls = [reference.url or "" for reference in row.media]
+    media = [to_be_sent(PLAN, reference) for reference in row.media]
     params = {name: value for name, value in variables.items() if name != "messages"}
     request = ChatRequest(
-        model=MODEL, messages=written_messages(variables, urls), params=params, thinking=None, stream=False
+        model=MODEL, messages=written_messages(variables, media), params=params, thinking=None, stream=False
     )
     pieces = encode(request, ModelRules()).pieces
     assert json.loads(b"".join(piece for piece in pieces if isinstance(piece, bytes))) == asked
@@ -131,8 +167,10 @@ def test_the_request_is_the_body(tmp_path: Path, asked: Mapping[str, JsonValue])
 
 def test_a_long_data_url_is_a_piece_of_its_own() -> None:
     url = "data:image/png;base64," + "A" * 400_000
-    variables, urls = taken_apart(parts(image(url), image(CAT)))
-    request = ChatRequest(model=MODEL, messages=written_messages(variables, urls), stream=False)
+    variables, media = apart(parts(image(url), image(CAT)))
+    request = ChatRequest(
+        model=MODEL, messages=written_messages(variables, [to_be_sent(PLAN, one) for one in media]), stream=False
+    )
     pieces = encode(request, ModelRules()).pieces
     assert url.encode() in pieces
     assert json.loads(b"".join(piece for piece in pieces if isinstance(piece, bytes)))["messages"] == [
@@ -141,11 +179,11 @@ def test_a_long_data_url_is_a_piece_of_its_own() -> None:
 
 
 def test_texts_hold_all_that_makes_a_request_another_one() -> None:
-    before = written_texts(taken_apart(body(max_tokens=5))[0])
-    assert written_texts(taken_apart(body(max_tokens=6))[0]) != before
-    assert written_texts(taken_apart(body(user("Who?"), max_tokens=5))[0]) != before
-    assert written_texts(taken_apart(body(max_tokens=5, enable_thinking=True))[0]) != before
-    assert written_texts(taken_apart(body(max_tokens=5, stream=True))[0]) == before
+    before = written_texts(apart(body(max_tokens=5))[0])
+    assert written_texts(apart(body(max_tokens=6))[0]) != before
+    assert written_texts(apart(body(user("Who?"), max_tokens=5))[0]) != before
+    assert written_texts(apart(body(max_tokens=5, enable_thinking=True))[0]) != before
+    assert written_texts(apart(body(max_tokens=5, stream=True))[0]) == before
 
 
 @pytest.mark.parametrize(
@@ -201,21 +239,31 @@ WRONG_LINES = [
     (line(parts("hi")), "body.messages[0].content[0] is no part with a `type`"),
     (line(parts({"type": "text"})), "body.messages[0].content[0].text is missing"),
     (line(parts({"type": "image_url", "image_url": CAT})), "body.messages[0].content[0].image_url has no `url`"),
-    (line(parts({"type": "video_url", "video_url": {}})), "content[0]: videos do not work yet in this version"),
-    (line(parts({"type": "video", "video": []})), "content[0]: videos do not work yet in this version"),
+    (line(parts({"type": "video_url", "video_url": {}})), 'video_url has no `url`. Write {"video_url": {"url": "'),
+    (line(parts(frames())), "content[0].video is no list of pictures. Write the addresses of its pictures"),
+    (line(parts({"type": "video", "video": FILM})), "a video file is a part `video_url`"),
+    (line(parts(frames(CAT, 7))), "content[0].video is no list of pictures"),
+    (line(parts(video(fps=11))), "content[0].fps is 11. Write a number from 0.1 to 10, or delete it"),
+    (line(parts(frames(CAT, fps="2"))), "content[0].fps is `2`"),
+    (line(parts(video(fps=True))), "content[0].fps is true"),
+    (line(parts(video(max_frames=8))), "content[0].max_frames: this can't stand beside a video. It doesn't exist"),
+    (line(parts(video("film.mp4"))), "`film.mp4` can't be read below"),
+    (line(parts(video("../film.mp4"))), "`../film.mp4` leads out of its folder"),
+    (line(parts(video(PIXEL))), "the data URL doesn't start with `data:video/…;base64,`"),
     (
         line(parts({"type": "input_audio"})),
         "a part of the type `input_audio` isn't understood. Known here: text, image",
     ),
-    (line(parts(image("cat.jpg"))), "`cat.jpg` is not an http(s) URL with a host"),
-    (line(parts(image("file:///etc/passwd"))), "is not an http(s) URL with a host"),
+    (line(parts(image("cat.jpg"))), "`cat.jpg` can't be read below"),
+    (line(parts(image("file:///etc/passwd"))), "has a scheme other than http, https or data"),
+    (line(parts(image("/etc/passwd"))), "`/etc/passwd` is not relative"),
     (line(parts(image("https://u:p@host/a.jpg"))), "the URL has a user name or password"),
     (line(parts(image("data:image/png;base64,?"))), "the data URL is not valid base64"),
     (line(parts(image("data:text/plain,hi"))), "the data URL doesn't start with `data:image/…;base64,`"),
     (line(body(stream_options={"include_usage": True})), "body.stream_options: this can't stand in a body. Delete it"),
     (line(body(extra_body={"top_k": 1})), "body.extra_body: this can't stand in a body. Write its fields directly"),
     (line(body(max_pixels=9)), "body.max_pixels: this can't stand in a body. Write it into the image part"),
-    (line(body(fps=2)), "body.fps: this can't stand in a body"),
+    (line(body(fps=2)), "body.fps: this can't stand in a body. Write it into the part of the video"),
     (line(body(incremental_output=True)), "native wire form only"),
     (line(body(logprobs=True)), "body.logprobs: what it asks for would be lost"),
     (line(body(functions=[{}])), "body.functions: what it asks for would be lost. Write `tools` instead"),
@@ -279,7 +327,7 @@ def test_a_longer_line_is_refused_and_the_next_one_read(tmp_path: Path) -> None:
     long = line(body(user("x" * MAX_LINE)))
     assert problems(tmp_path, f"{long}\n{line(body(), method='GET')}\n") == [
         "1: inputs.requests: the line is longer than 6,291,456 bytes. "
-        "Name pictures by their URLs, or make a job of `rows` with their paths",
+        "Name pictures and videos by their URLs, or by their paths relative to the folder of this file",
         "2: inputs.requests: `method` is `GET`. Write `POST`",
     ]
 
