@@ -15,6 +15,7 @@ from celery import Celery
 
 from batchrun.database import reading
 from batchrun.tables import attempts, items, workers
+from tests.both_databases import OLDER_KIND
 from tests.workers.fleet import Broker, Fleet, fleet, genuine_redis
 
 pytestmark = pytest.mark.timeout(180)
@@ -165,8 +166,9 @@ def test_a_job_that_a_machine_has_no_key_for_is_left_to_others_and_status_says_s
     ships.wait_until_done(job, 5)
 
 
-def test_redis_itself_and_sqlite_will_do(tmp_path: Path, sqlite_url: str) -> None:
-    with genuine_redis(tmp_path) as address, fleet(tmp_path, sqlite_url, address) as ships:
+@pytest.mark.parametrize("database_kind", ["sqlite", OLDER_KIND], indirect=True)
+def test_redis_itself_and_other_databases_will_do(tmp_path: Path, database_url: str) -> None:
+    with genuine_redis(tmp_path) as address, fleet(tmp_path, database_url, address) as ships:
         ships.worker("one")
         job = ships.submit(300)
         ships.wait_until_done(job, 300)
