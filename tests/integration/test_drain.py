@@ -17,6 +17,7 @@ from batchrun import limits
 from batchrun.drain import Stop
 from batchrun.running import RunEnd
 from batchrun.tables import answers, attempts, items, profiles, usage, workers
+from tests.both_databases import on_every_database
 from tests.integration.running import (
     PATIENCE,
     REGION,
@@ -130,6 +131,7 @@ def test_two_processes_share_the_work_and_no_call_is_made_twice(database_url: st
         check(bench, *ids)
 
 
+@on_every_database
 def test_running_a_finished_job_again_calls_nobody(bench: Bench) -> None:
     ids = bench.load(job("finished", 5))
     ends = [bench.run(ids) for _ in range(3)]

@@ -24,6 +24,7 @@ from batchrun.store.claim import Call
 from batchrun.store.finish import Charge, Result
 from batchrun.store.jobs import lift_pauses
 from batchrun.tables import Instant, Money, Record, answers, audit, items, jobs, usage
+from tests.both_databases import on_every_database
 from tests.integration.rows import (
     COST,
     LONG_AGO,
@@ -201,6 +202,7 @@ def test_a_result_releases_what_was_reserved_and_books_what_was_spent(engine: En
     assert (job.reserved, job.spent) == (D(0), D("0.0012345"))
 
 
+@on_every_database
 def test_many_results_in_one_transaction_settle_exactly(engine: Engine) -> None:
     calls = calls_of(engine, 30)
     costs = [D(number) / 10**12 for number in range(30)]

@@ -17,6 +17,7 @@ from batchrun.reports.results import ItemResult, results
 from batchrun.reports.status import JobState, JobStatus, status
 from batchrun.states import State
 from batchrun.tables import profiles
+from tests.both_databases import on_every_database
 from tests.filling import NOON, WORKER, Filling
 
 MIDNIGHT = datetime(2026, 11, 2, tzinfo=UTC)
@@ -53,6 +54,7 @@ def test_costs_are_added_to_the_last_digit(fill: Filling) -> None:
     assert lines(fill)[0].cost_low == Decimal("1000000.100000000002")
 
 
+@on_every_database
 def test_a_sum_may_be_larger_than_64_bits_hold(fill: Filling) -> None:
     job = fill.job("captions")
     for _ in range(4):

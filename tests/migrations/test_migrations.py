@@ -23,7 +23,9 @@ from sqlalchemy import Engine, Inspector
 from batchrun.database import connect, make_engine, migrations_folder, parse_url, read_revision, reading, upgrade
 from batchrun.errors import DatabaseError
 from batchrun.tables import EPOCH, SCHEMA, attempts, metadata, usage
+from tests.both_databases import on_every_database
 from tests.integration.rows import add_job, opened, states_of
+from tests.servers import OLDER
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +68,15 @@ def test_an_upgrade_makes_all_tables(migrated: Engine) -> None:
     assert tables_of(migrated) == {*metadata.tables, "alembic_version"}
 
 
+def test_the_older_server_is_of_the_version_that_the_operations_page_names(older_postgres_url: str) -> None:
+    with opened(older_postgres_url) as engine, reading(engine) as connection:
+        version = connection.execute(sa.text("SHOW server_version_num")).scalar_one()
+    assert int(version) // 10_000 == OLDER
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert f"PostgreSQL {OLDER} and 18" in page
+
+
+@on_every_database
 def test_the_migrations_and_the_tables_do_not_differ(migrated: Engine) -> None:
     with reading(migrated) as connection:
         options = {"compare_type": True, "compare_server_default": True, "render_as_batch": True}
@@ -100,6 +111,7 @@ def keys(inspector: Inspector) -> dict[str, list[object]]:
     }
 
 
+@on_every_database
 def test_constraints_have_the_names_that_later_migrations_will_look_for(migrated: Engine, blank: Engine) -> None:
     metadata.create_all(blank)
     made, expected = sa.inspect(migrated), sa.inspect(blank)
@@ -120,6 +132,7 @@ def test_downgrading_takes_everything_back(database_url: str) -> None:
     engine.dispose()
 
 
+@on_every_database
 def test_up_after_down_makes_the_same_schema(database_url: str) -> None:
     with opened(database_url) as engine:
         before = keys(sa.inspect(engine))
@@ -143,6 +156,7 @@ def test_an_upgrade_keeps_what_is_there(migrated: Engine) -> None:
     assert states_of(migrated, job) == {"pending": 2}
 
 
+@on_every_database
 def test_a_database_of_the_first_schema_keeps_its_costs(blank: Engine) -> None:
     upgrade(address(blank), "0001")
     with blank.begin() as connection:
@@ -187,6 +201,7 @@ def test_an_old_postgresql_is_upgraded_by_its_own_command_alone(blank_postgres_u
     assert caught.value.remedy == "run: batchrun db upgrade"
 
 
+@on_every_database
 def test_an_upgrade_that_fails_leaves_nothing_behind(blank: Engine) -> None:
     """The last table that the first revision makes is in the way."""
     with blank.begin() as connection:

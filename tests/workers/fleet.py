@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ from batchrun.simulator import Options, Running, start
 from batchrun.tables import attempts, items, jobs, usage
 
 BATCHRUN = [sys.executable, "-m", "batchrun"]
+CELERY = [sys.executable, "-m", "celery", "-A", "batchrun.worker"]
 KEY = "sk-sim-fleet-0123456789"
 PATIENCE = 60.0
 CATALOGUE = """
@@ -121,7 +123,7 @@ class Fleet:
     def celery(self, *words: str) -> str:
         """What plain Celery says."""
         done = subprocess.run(
-            [sys.executable, "-m", "celery", "-A", "batchrun.worker", *words],
+            [*CELERY, *words],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr
@@ -212,6 +214,29 @@ def fleet(folder: Path, database: str, broker_url: str, **options: object) -> It
         finally:
             made.end()
             engine.dispose()
+
+
+@contextmanager
+def flower(ships: Fleet) -> Iterator[Callable[[str], str]]:
+    """Celery's dashboard; yields what gets one of its pages, empty where it doesn't answer."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+
+    def page(path: str) -> str:
+        try:
+            return httpx.get(address + path, timeout=20, trust_env=False).raise_for_status().text
+        except httpx.HTTPError:
+            return "{}"
+
+    with (ships.folder / "flower.log").open("w") as log:
+        process = subprocess.Popen(
+            [*CELERY, "flower", f"--port={port}", "--address=127.0.0.1"],
+            cwd=ships.folder, env={**ships.environment, "FLOWER_UNAUTHENTICATED_API": "true"}, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            yield page
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def redis_executable() -> str:

@@ -15,7 +15,8 @@ from celery import Celery
 
 from batchrun.database import reading
 from batchrun.tables import attempts, items, workers
-from tests.workers.fleet import Broker, Fleet, fleet, genuine_redis
+from tests.both_databases import OLDER_KIND
+from tests.workers.fleet import KEY, Broker, Fleet, fleet, flower, genuine_redis
 
 pytestmark = pytest.mark.timeout(180)
 MANY = 10_000
@@ -165,8 +166,9 @@ def test_a_job_that_a_machine_has_no_key_for_is_left_to_others_and_status_says_s
     ships.wait_until_done(job, 5)
 
 
-def test_redis_itself_and_sqlite_will_do(tmp_path: Path, sqlite_url: str) -> None:
-    with genuine_redis(tmp_path) as address, fleet(tmp_path, sqlite_url, address) as ships:
+@pytest.mark.parametrize("database_kind", ["sqlite", OLDER_KIND], indirect=True)
+def test_redis_itself_and_other_databases_will_do(tmp_path: Path, database_url: str) -> None:
+    with genuine_redis(tmp_path) as address, fleet(tmp_path, database_url, address) as ships:
         ships.worker("one")
         job = ships.submit(300)
         ships.wait_until_done(job, 300)
@@ -182,7 +184,27 @@ def test_celery_sees_the_workers_and_their_logs_are_json(ships: Fleet) -> None:
     seen = ships.celery("inspect", "ping")
     assert "one@one" in seen
     assert "pong" in seen
-    assert "batchrun.drain" in ships.celery("inspect", "registered")
+
+
+def test_flower_sees_the_workers_and_their_tasks_and_no_secret(ships: Fleet) -> None:
+    with flower(ships) as page:
+        ships.worker("one")
+        ships.wait_for(
+            lambda: "batchrun.drain" in json.dumps(json.loads(page("/api/workers?refresh=1")).get("one@one"))
+        )
+        job = ships.submit(20)
+        ships.wait_until_done(job, 20)
+        ships.wait_for(lambda: '"SUCCESS"' in page("/api/tasks"))
+        tasks = json.loads(page("/api/tasks")).values()
+        assert {(task["name"], task["args"], task["worker"]) for task in tasks} == {("batchrun.drain", "()", "one@one")}
+        shown = [
+            page(path) for path in ("/api/workers", "/api/tasks", "/workers", "/worker/one@one", "/tasks", "/broker")
+        ]
+    assert all("one@one" in text for text in shown[:4])
+    everything = "".join([*shown, (ships.folder / "flower.log").read_text(encoding="utf-8")])
+    assert KEY not in everything
+    assert ships.database not in everything
+    assert "Say something" not in everything
 
 
 def test_submit_without_a_broker_loads_nothing(ships: Fleet) -> None:
