@@ -1,7 +1,8 @@
 """Requests over the network. The only importer of httpx and aiohttp; their errors are translated here, once.
 
-httpx gives the API, aiohttp the pool and the parser: httpx's own pool costs several times more CPU for each chunk and
-leaks connections when requests are cancelled. Redirects are never followed: a key must not travel to another host.
+httpx gives answers their form, aiohttp the pool and the parser: httpx's own pool costs several times more CPU for each
+chunk and leaks connections when requests are cancelled. Redirects are never followed: a key must not travel to another
+host.
 """
 
 from __future__ import annotations
@@ -12,15 +13,13 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from errno import EACCES, ETIMEDOUT
-from functools import lru_cache
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
-from httpx_aiohttp import AiohttpTransport
 
 from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError
@@ -37,6 +36,25 @@ LONG = 1024 * 1024
 """A body of more bytes is sent piece by piece, even if it is all text."""
 PLAIN_BYTES = 64 * 1024 * 1024
 """An answer that isn't streamed is read up to here."""
+ENCODED_BYTES = 16 * 1024
+"""Of a compressed answer are decoded at once: a thousand times as many may come of them."""
+
+FOREIGN = (httpx.HTTPError, aiohttp.ClientError, OSError)
+
+
+class Stream(httpx.AsyncByteStream):
+    """The body of an answer as httpx takes it to decode."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.answer.content.read(ENCODED_BYTES):
+            yield chunk
+
+    async def aclose(self) -> None:
+        self.answer.release()
+        await self.answer.wait_for_close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +65,19 @@ class Response:
     headers: Mapping[str, str]
     """Names in lower case."""
     response: httpx.Response
-    stream: httpx.AsyncByteStream
+    content: aiohttp.StreamReader
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises ProviderError where the connection breaks."""
         try:
-            # The bare stream: three generators of httpx less for each chunk. Encodings are refused in `post`'s headers,
-            # and decoded where a server doesn't care.
-            encoded = self.headers.get("content-encoding", "identity") != "identity"
-            source = self.response.aiter_bytes() if encoded else self.stream
-            async for chunk in source:
-                yield chunk
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            # Encodings are refused in `post`'s headers, and decoded where a server doesn't care.
+            if self.headers.get("content-encoding", "identity") != "identity":
+                async for chunk in self.response.aiter_bytes():
+                    yield chunk
+            else:
+                while chunk := await self.content.readany():
+                    yield chunk
+        except FOREIGN as error:
             raise translated(error) from error
 
     async def read(self, limit: int) -> bytes:
@@ -81,19 +100,21 @@ class Transport:
     """One pool of connections for one event loop. Use it as an async context manager."""
 
     async def __aenter__(self) -> Self:
-        self.client = AiohttpTransport(client=self.open_session)
+        self.session = self.open_session()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.client.aclose()
+        await self.session.close()
 
     def open_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=self.connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
             skip_auto_headers=("User-Agent",),
@@ -107,10 +128,7 @@ class Transport:
     async def post(self, url: str, headers: Mapping[str, str], body: Body) -> AsyncIterator[Response]:
         """Send `body` to `url`. Raises ProviderError: `not_sent` where nothing left, else it may have been billed;
         MediaError where a file of the body can't be read to its end."""
-        request = httpx.Request(
-            "POST", parsed(url), headers={**headers, "content-length": str(body.length)}, content=content(body)
-        )
-        response = await self.sent(request)
+        response = await self.sent("POST", url, {**headers, "content-length": str(body.length)}, content(body))
         try:
             yield response
         finally:
@@ -119,25 +137,22 @@ class Transport:
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str], *, method: str = "GET") -> AsyncIterator[Response]:
         """Ask for what stands at `url`, or by `HEAD` only about it. Raises ProviderError."""
-        response = await self.sent(httpx.Request(method, parsed(url), headers=dict(headers)))
+        response = await self.sent(method, url, headers, None)
         try:
             yield response
         finally:
             await response.response.aclose()
 
-    async def sent(self, request: httpx.Request) -> Response:
+    async def sent(
+        self, method: str, url: str, headers: Mapping[str, str], data: bytes | AsyncIterator[bytes] | None
+    ) -> Response:
         """Whoever takes the response closes it. Raises as `post` does."""
-        request.extensions = {"timeout": {"connect": CONNECT_SECONDS}}
         try:
-            response = await self.client.handle_async_request(request)
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            answer = await self.session.request(method, url, headers=headers, data=data, allow_redirects=False)
+        except FOREIGN as error:
             raise translated(error) from error
-        return Response(
-            status=response.status_code,
-            headers=response.headers,
-            response=response,
-            stream=cast(httpx.AsyncByteStream, response.stream),
-        )
+        response = httpx.Response(answer.status, headers=answer.raw_headers, stream=Stream(answer))
+        return Response(status=answer.status, headers=response.headers, response=response, content=answer.content)
 
 
 class PinnedTransport(Transport):
@@ -192,11 +207,6 @@ async def addresses_of(host: str, port: int) -> list[str]:
     return [str(place[4][0]) for place in found]
 
 
-@lru_cache(maxsize=256)
-def parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
-
-
 def content(body: Body) -> bytes | AsyncIterator[bytes]:
     # aiohttp writes bytes at one go and warns about long ones; an iterator waits while the connection is full
     if body.length <= LONG and all(isinstance(piece, bytes) for piece in body.pieces):
@@ -216,23 +226,21 @@ async def pieces(body: Body) -> AsyncIterator[bytes]:
 
 
 def translated(error: BaseException) -> ProviderError | MediaError:
-    """What a foreign error means. httpx-aiohttp reports refused, closed and reset connections alike; only the cause
-    tells whether the request had left. A file that can't be sent to its end comes back as its own error: without its
-    last bytes no request is complete."""
-    cause = error.__cause__ or error
-    if isinstance(cause.__cause__, MediaError):
-        return cause.__cause__
-    if isinstance(cause, aiohttp.ClientConnectorError) and cause.errno in PASSING_ERRNOS - {ETIMEDOUT}:
-        return ProviderError(ErrorKind.LOCAL, f"no connection can be opened: {words(cause)}")
-    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
+    """What a foreign error means. A file that can't be sent to its end comes back as its own error: without its last
+    bytes no request is complete."""
+    if isinstance(error.__cause__, MediaError):
+        return error.__cause__
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno in PASSING_ERRNOS - {ETIMEDOUT}:
+        return ProviderError(ErrorKind.LOCAL, f"no connection can be opened: {words(error)}")
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
         return ProviderError(
             ErrorKind.NOT_SENT,
-            f"can't reach the server: {words(cause)}",
+            f"can't reach the server: {words(error)}",
             remedy="check the network, the proxy and the base_url of the catalogue entry",
         )
-    if isinstance(cause, TimeoutError):
-        return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {words(cause)}")
-    return ProviderError(ErrorKind.NETWORK, broken(cause))
+    if isinstance(error, TimeoutError):
+        return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {words(error)}")
+    return ProviderError(ErrorKind.NETWORK, broken(error))
 
 
 def broken(cause: BaseException) -> str:
