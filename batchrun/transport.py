@@ -20,7 +20,6 @@ from typing import Self, cast
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
-from httpx_aiohttp import AiohttpTransport
 
 from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError
@@ -37,6 +36,64 @@ LONG = 1024 * 1024
 """A body of more bytes is sent piece by piece, even if it is all text."""
 PLAIN_BYTES = 64 * 1024 * 1024
 """An answer that isn't streamed is read up to here."""
+ENCODED_BYTES = 16 * 1024
+"""Of a compressed answer are decoded at once: a thousand times as many may come of them."""
+
+FOREIGN = (httpx.HTTPError, aiohttp.ClientError, OSError)
+
+
+class OverAiohttp(httpx.AsyncBaseTransport):
+    """Sends httpx's requests by a session of aiohttp. Errors are aiohttp's own: they tell whether a request left."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        stream = request.stream
+        answer = await self.session.request(
+            request.method,
+            str(request.url),
+            headers=[(name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw],
+            # aiohttp writes bytes at one go and warns about long ones; an iterator waits while the connection is full
+            data=(b"".join(stream) or None) if isinstance(stream, httpx.ByteStream) else stream,
+            allow_redirects=False,
+        )
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=Arriving(answer))
+
+    async def aclose(self) -> None:
+        await self.session.close()
+
+
+class Arriving(httpx.AsyncByteStream):
+    """The body of an answer, as it comes."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.answer.content.read(ENCODED_BYTES):
+            yield chunk
+
+    async def aclose(self) -> None:
+        self.answer.release()
+        await self.answer.wait_for_close()
+
+
+class Leaving(httpx.AsyncByteStream):
+    """The body of a request, in order. Files are read and encoded on a thread, a block at a time: a slow disk stops
+    nobody else."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self.body.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            blocks = piece.read_encoded()
+            while block := await asyncio.to_thread(next, blocks, b""):
+                yield block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +104,19 @@ class Response:
     headers: Mapping[str, str]
     """Names in lower case."""
     response: httpx.Response
-    stream: httpx.AsyncByteStream
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises ProviderError where the connection breaks."""
         try:
-            # The bare stream: three generators of httpx less for each chunk. Encodings are refused in `post`'s headers,
-            # and decoded where a server doesn't care.
-            encoded = self.headers.get("content-encoding", "identity") != "identity"
-            source = self.response.aiter_bytes() if encoded else self.stream
-            async for chunk in source:
-                yield chunk
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            # Encodings are refused in `post`'s headers, and decoded where a server doesn't care.
+            if self.headers.get("content-encoding", "identity") != "identity":
+                async for chunk in self.response.aiter_bytes():
+                    yield chunk
+            else:
+                content = cast(Arriving, self.response.stream).answer.content
+                while chunk := await content.readany():
+                    yield chunk
+        except FOREIGN as error:
             raise translated(error) from error
 
     async def read(self, limit: int) -> bytes:
@@ -81,7 +139,7 @@ class Transport:
     """One pool of connections for one event loop. Use it as an async context manager."""
 
     async def __aenter__(self) -> Self:
-        self.client = AiohttpTransport(client=self.open_session)
+        self.client = OverAiohttp(self.open_session())
         return self
 
     async def __aexit__(
@@ -94,6 +152,8 @@ class Transport:
             connector=self.connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
             skip_auto_headers=("User-Agent",),
@@ -107,10 +167,8 @@ class Transport:
     async def post(self, url: str, headers: Mapping[str, str], body: Body) -> AsyncIterator[Response]:
         """Send `body` to `url`. Raises ProviderError: `not_sent` where nothing left, else it may have been billed;
         MediaError where a file of the body can't be read to its end."""
-        request = httpx.Request(
-            "POST", parsed(url), headers={**headers, "content-length": str(body.length)}, content=content(body)
-        )
-        response = await self.sent(request)
+        sized = {**headers, "content-length": str(body.length)}
+        response = await self.sent(httpx.Request("POST", parsed(url), headers=sized, stream=stream_of(body)))
         try:
             yield response
         finally:
@@ -119,7 +177,7 @@ class Transport:
     @asynccontextmanager
     async def get(self, url: str, headers: Mapping[str, str], *, method: str = "GET") -> AsyncIterator[Response]:
         """Ask for what stands at `url`, or by `HEAD` only about it. Raises ProviderError."""
-        response = await self.sent(httpx.Request(method, parsed(url), headers=dict(headers)))
+        response = await self.sent(httpx.Request(method, parsed(url), headers=headers, stream=httpx.ByteStream(b"")))
         try:
             yield response
         finally:
@@ -127,17 +185,11 @@ class Transport:
 
     async def sent(self, request: httpx.Request) -> Response:
         """Whoever takes the response closes it. Raises as `post` does."""
-        request.extensions = {"timeout": {"connect": CONNECT_SECONDS}}
         try:
             response = await self.client.handle_async_request(request)
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        except FOREIGN as error:
             raise translated(error) from error
-        return Response(
-            status=response.status_code,
-            headers=response.headers,
-            response=response,
-            stream=cast(httpx.AsyncByteStream, response.stream),
-        )
+        return Response(status=response.status_code, headers=response.headers, response=response)
 
 
 class PinnedTransport(Transport):
@@ -192,47 +244,33 @@ async def addresses_of(host: str, port: int) -> list[str]:
     return [str(place[4][0]) for place in found]
 
 
+def stream_of(body: Body) -> httpx.ByteStream | Leaving:
+    if body.length <= LONG and all(isinstance(piece, bytes) for piece in body.pieces):
+        return httpx.ByteStream(b"".join(piece for piece in body.pieces if isinstance(piece, bytes)))
+    return Leaving(body)
+
+
 @lru_cache(maxsize=256)
 def parsed(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
-def content(body: Body) -> bytes | AsyncIterator[bytes]:
-    # aiohttp writes bytes at one go and warns about long ones; an iterator waits while the connection is full
-    if body.length <= LONG and all(isinstance(piece, bytes) for piece in body.pieces):
-        return b"".join(piece for piece in body.pieces if isinstance(piece, bytes))
-    return pieces(body)
-
-
-async def pieces(body: Body) -> AsyncIterator[bytes]:
-    """The body in order. Files are read and encoded on a thread, a block at a time: a slow disk stops nobody else."""
-    for piece in body.pieces:
-        if isinstance(piece, bytes):
-            yield piece
-            continue
-        blocks = piece.read_encoded()
-        while block := await asyncio.to_thread(next, blocks, b""):
-            yield block
-
-
 def translated(error: BaseException) -> ProviderError | MediaError:
-    """What a foreign error means. httpx-aiohttp reports refused, closed and reset connections alike; only the cause
-    tells whether the request had left. A file that can't be sent to its end comes back as its own error: without its
-    last bytes no request is complete."""
-    cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__ or error
-    if isinstance(cause.__cause__, MediaError):
-        return cause.__cause__
-    if isinstance(cause, aiohttp.ClientConnectorError) and cause.errno in PASSING_ERRNOS - {ETIMEDOUT}:
-        return ProviderError(ErrorKind.LOCAL, f"no connection can be opened: {words(cause)}")
-    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
+    """What a foreign error means. A file that can't be sent to its end comes back as its own error: without its last
+    bytes no request is complete."""
+    if isinstance(error.__cause__, MediaError):
+        return error.__cause__
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno in PASSING_ERRNOS - {ETIMEDOUT}:
+        return ProviderError(ErrorKind.LOCAL, f"no connection can be opened: {words(error)}")
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
         return ProviderError(
             ErrorKind.NOT_SENT,
-            f"can't reach the server: {words(cause)}",
+            f"can't reach the server: {words(error)}",
             remedy="check the network, the proxy and the base_url of the catalogue entry",
         )
-    if isinstance(cause, TimeoutError):
-        return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {words(cause)}")
-    return ProviderError(ErrorKind.NETWORK, broken(cause))
+    if isinstance(error, TimeoutError):
+        return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {words(error)}")
+    return ProviderError(ErrorKind.NETWORK, broken(error))
 
 
 def unreadable_answer(error: ProviderError) -> bool:
