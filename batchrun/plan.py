@@ -22,7 +22,7 @@ from batchrun.dialects import DIALECTS
 from batchrun.dialects.base import Dialect
 from batchrun.errors import ProviderError, UsageError
 from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
-from batchrun.jobfile.spec import JobFile, JobSpec
+from batchrun.jobfile.spec import JobFile, JobSpec, stored_spec
 from batchrun.jobfile.template import Template
 from batchrun.media import RAW_LIMIT
 from batchrun.media.rules import Preparation
@@ -41,6 +41,7 @@ from batchrun.messages import (
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
 from batchrun.settings import Settings
+from batchrun.tables import Record
 from batchrun.upload_form import UploadRules, account_of
 
 if TYPE_CHECKING:
@@ -333,6 +334,12 @@ def prepare(
     )
     check_request(spec, plan)
     return plan
+
+
+def plan_of(job: Record, catalogue: Catalogue) -> Plan:
+    """The plan of a job's row, without a key: good for rendering its requests, not for calls."""
+    media_root = None if job.media_root is None else Path(job.media_root)
+    return prepare(stored_spec(job.spec), catalogue, media_root=media_root)
 
 
 def said_in(spec: JobSpec) -> tuple[Said, ...]:

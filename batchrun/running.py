@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -21,9 +20,8 @@ from batchrun.catalogue import Catalogue
 from batchrun.database import clock, lock_loading, reading, writing
 from batchrun.drain import GRACE, STREAMS, Stop, Tally, drain
 from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE
-from batchrun.jobfile.spec import stored_spec
 from batchrun.output.sidecar import Sidecars
-from batchrun.plan import Plan, prepare
+from batchrun.plan import Plan
 from batchrun.reports.facts import unfit
 from batchrun.roster import Roster, plan_for_calls
 from batchrun.settings import Settings
@@ -177,12 +175,6 @@ def open_files() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return FILES if soft == resource.RLIM_INFINITY else soft
-
-
-def plan_of(job: Record, catalogue: Catalogue) -> Plan:
-    """The plan of a job's row, without a key: good for rendering its requests, not for calls."""
-    media_root = None if job.media_root is None else Path(job.media_root)
-    return prepare(stored_spec(job.spec), catalogue, media_root=media_root)
 
 
 def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, settings: Settings) -> dict[int, Plan]:

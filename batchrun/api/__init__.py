@@ -8,12 +8,16 @@ is printed, except for the progress that `run` is asked for.
 
 from __future__ import annotations
 
-from batchrun.api.calling import demo, estimate, load, run, simulate
-from batchrun.api.knowing import db_status, db_upgrade, doctor, models, prices, probe, schema
-from batchrun.api.opening import catalogue_for, opened, settings_for
-from batchrun.api.reading import export, report, results, status, watch
-from batchrun.api.steering import cancel, pause, resume, retry, set_, settable, settle
-from batchrun.api.working import submit
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchrun.api.calling import demo, estimate, load, run, simulate
+    from batchrun.api.knowing import db_status, db_upgrade, doctor, models, prices, probe, schema
+    from batchrun.api.opening import catalogue_for, opened, settings_for
+    from batchrun.api.reading import export, report, results, status, watch
+    from batchrun.api.steering import cancel, pause, resume, retry, set_, settable, settle
+    from batchrun.api.working import submit
 
 __all__ = [
     "cancel",
@@ -45,3 +49,69 @@ __all__ = [
     "submit",
     "watch",
 ]
+
+_WHERE = {
+    **dict.fromkeys(
+        (
+            "demo",
+            "estimate",
+            "load",
+            "run",
+            "simulate",
+        ),
+        "calling",
+    ),
+    **dict.fromkeys(
+        (
+            "db_status",
+            "db_upgrade",
+            "doctor",
+            "models",
+            "prices",
+            "probe",
+            "schema",
+        ),
+        "knowing",
+    ),
+    **dict.fromkeys(
+        (
+            "catalogue_for",
+            "opened",
+            "settings_for",
+        ),
+        "opening",
+    ),
+    **dict.fromkeys(
+        (
+            "export",
+            "report",
+            "results",
+            "status",
+            "watch",
+        ),
+        "reading",
+    ),
+    **dict.fromkeys(
+        (
+            "cancel",
+            "pause",
+            "resume",
+            "retry",
+            "set_",
+            "settable",
+            "settle",
+        ),
+        "steering",
+    ),
+    **dict.fromkeys(("submit",), "working"),
+}
+"""The module of each."""
+
+
+if not TYPE_CHECKING:  # a checker would believe that there is every name
+
+    def __getattr__(name: str) -> object:
+        """Looked up when they are asked for: who reads a report need not wait for what makes calls."""
+        if name in __all__:
+            return getattr(import_module(f"batchrun.api.{_WHERE[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

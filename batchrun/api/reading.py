@@ -21,13 +21,13 @@ from batchrun.database import (
 from batchrun.errors import UsageError
 from batchrun.output.export import IN_FOLDERS, ExportSummary, Format
 from batchrun.output.export import export as export_job
+from batchrun.plan import plan_of
 from batchrun.reports.cost import By, CostLine, cost_by
 from batchrun.reports.jobs import find_jobs, one_job
 from batchrun.reports.results import ItemResult
 from batchrun.reports.results import results as read_results
 from batchrun.reports.status import JobStatus
 from batchrun.reports.status import status as read_status
-from batchrun.running import plan_of
 from batchrun.states import State
 from batchrun.store.workers import dead_here
 from batchrun.watching import follow

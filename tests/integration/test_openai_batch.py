@@ -27,10 +27,10 @@ from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.loading import batches
 from batchrun.needs import Needs
 from batchrun.output.export import ExportSummary, Format, export
-from batchrun.plan import prepare
+from batchrun.plan import plan_of, prepare
 from batchrun.rows.inputs import Row
 from batchrun.rows.references import MediaRef, MediaRoot
-from batchrun.running import RunEnd, plan_of
+from batchrun.running import RunEnd
 from batchrun.simulator import Running
 from batchrun.states import State
 from batchrun.tables import answers, jobs, usage
