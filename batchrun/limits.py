@@ -46,6 +46,17 @@ REFUSALS = 3
 """Refused keys or unknown models in a row that pause a profile."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a vendor grants per account and model (contract 8.2); None is not known."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrency: int | None = None
+    """Calls at once."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Bucket:
     """The limits of a profile or a job, and how much of them is granted. Changed in place by `grant`."""

@@ -28,16 +28,7 @@ from batchrun.media import RAW_LIMIT
 from batchrun.media.rules import Preparation
 from batchrun.media.videos import Sampling
 from batchrun.merging import ANSWERS, is_merged
-from batchrun.messages import (
-    ChatRequest,
-    JsonValue,
-    MediaPart,
-    Message,
-    Role,
-    TextPart,
-    Thinking,
-    WrittenMessage,
-)
+from batchrun.messages import ChatRequest, JsonValue, MediaPart, Message, Role, TextPart, Thinking, WrittenMessage
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
 from batchrun.settings import Settings

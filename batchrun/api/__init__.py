@@ -12,10 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchrun.api.calling import demo, estimate, load, run, simulate
-    from batchrun.api.knowing import db_status, db_upgrade, doctor, models, prices, probe, schema
-    from batchrun.api.opening import catalogue_for, opened, settings_for
-    from batchrun.api.reading import export, report, results, status, watch
+    from batchrun.api.calling import demo, estimate, run, simulate
+    from batchrun.api.examining import db_status, db_upgrade, doctor, probe
+    from batchrun.api.exporting import export
+    from batchrun.api.inputs import catalogue_for
+    from batchrun.api.knowing import models, prices, schema
+    from batchrun.api.loading import load
+    from batchrun.api.opening import opened, settings_for
+    from batchrun.api.reading import report, results, status, watch
     from batchrun.api.steering import cancel, pause, resume, retry, set_, settable, settle
     from batchrun.api.working import submit
 
@@ -50,68 +54,25 @@ __all__ = [
     "watch",
 ]
 
-_WHERE = {
-    **dict.fromkeys(
-        (
-            "demo",
-            "estimate",
-            "load",
-            "run",
-            "simulate",
-        ),
-        "calling",
-    ),
-    **dict.fromkeys(
-        (
-            "db_status",
-            "db_upgrade",
-            "doctor",
-            "models",
-            "prices",
-            "probe",
-            "schema",
-        ),
-        "knowing",
-    ),
-    **dict.fromkeys(
-        (
-            "catalogue_for",
-            "opened",
-            "settings_for",
-        ),
-        "opening",
-    ),
-    **dict.fromkeys(
-        (
-            "export",
-            "report",
-            "results",
-            "status",
-            "watch",
-        ),
-        "reading",
-    ),
-    **dict.fromkeys(
-        (
-            "cancel",
-            "pause",
-            "resume",
-            "retry",
-            "set_",
-            "settable",
-            "settle",
-        ),
-        "steering",
-    ),
-    **dict.fromkeys(("submit",), "working"),
+_BY_MODULE = {
+    "calling": ["demo", "estimate", "run", "simulate"],
+    "examining": ["db_status", "db_upgrade", "doctor", "probe"],
+    "exporting": ["export"],
+    "inputs": ["catalogue_for"],
+    "knowing": ["models", "prices", "schema"],
+    "loading": ["load"],
+    "opening": ["opened", "settings_for"],
+    "reading": ["report", "results", "status", "watch"],
+    "steering": ["cancel", "pause", "resume", "retry", "set_", "settable", "settle"],
+    "working": ["submit"],
 }
-"""The module of each."""
+_MODULES = {name: module for module, names in _BY_MODULE.items() for name in names}
 
 
 if not TYPE_CHECKING:  # a checker would believe that there is every name
 
     def __getattr__(name: str) -> object:
         """Looked up when they are asked for: who reads a report need not wait for what makes calls."""
-        if name in __all__:
-            return getattr(import_module(f"batchrun.api.{_WHERE[name]}"), name)
+        if name in _MODULES:
+            return getattr(import_module(f"batchrun.api.{_MODULES[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Functions that load jobs, make their calls, or say what these will cost."""
+"""Functions that make the calls of jobs, or say what these will cost."""
 
 from __future__ import annotations
 
@@ -12,19 +12,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from batchrun.api.opening import (
-    Jobs,
-    Place,
-    catalogue_for,
-    read_jobs,
-    settings_for,
-)
+from batchrun.api.inputs import Jobs, catalogue_for, read_jobs
+from batchrun.api.opening import Place, settings_for
 from batchrun.catalogue import Catalogue
-from batchrun.database import (
-    connect,
-    connect_to_tables,
-    reading,
-)
+from batchrun.database import connect, connect_to_tables, reading
 from batchrun.demonstration import BOOK, FOLDER, lay_out
 from batchrun.drain import GRACE, Stop
 from batchrun.errors import UsageError
@@ -42,28 +33,6 @@ from batchrun.running import run as drain_jobs
 from batchrun.settings import DEFAULT_DATABASE, Settings, current_folder
 from batchrun.simulated import Running, simulator, with_simulator, without_secrets
 from batchrun.store.sample import draw
-
-
-def load(
-    job_file: Jobs,
-    *,
-    database: Place = None,
-    catalogue: str | Path | None = None,
-    on_rows: Callable[[int], None] = lambda _: None,
-) -> list[Loaded]:
-    """Check a job file and load its items, without making a call. `on_rows` hears how many rows were read so far.
-
-    Raises SpecError, CatalogueError, UsageError, ChangedError, DatabaseError; then nothing was written.
-    """
-    settings = settings_for(database)
-    jobs, base = read_jobs(job_file)
-    known = catalogue_for(catalogue, settings)
-    prepared_all(jobs, known)  # a file that can't be loaded leaves no database behind
-    engine = connect(settings.database_url, create=True)
-    try:
-        return load_jobs(engine, jobs, known, base=base, on_rows=on_rows)
-    finally:
-        engine.dispose()
 
 
 def run(

@@ -1,9 +1,9 @@
-"""Databases, catalogues and job files as the functions of this package take them."""
+"""Databases and names as the functions of this package take them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +11,8 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Engine
 
-from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.database import (
-    connect,
-    make_engine,
-    prepare_file,
-    sqlite_path,
-)
+from batchrun.database import connect, make_engine, prepare_file, sqlite_path
 from batchrun.errors import UsageError
-from batchrun.jobfile.reader import read_job_file, read_job_mapping
-from batchrun.jobfile.spec import JobFile
 from batchrun.settings import Settings, current_folder, read_settings
 from batchrun.showing import clean
 from batchrun.states import State
@@ -31,17 +23,6 @@ Place = str | Path | None
 Names = str | Iterable[str]
 """One name, or several."""
 
-Jobs = str | Path | Mapping[str, object]
-"""A job file: its path, or what would stand in it; its paths are then relative to the current folder."""
-
-
-def read_jobs(job_file: Jobs) -> tuple[JobFile, Path]:
-    """The checked job file, and the folder that its paths are relative to. Raises SpecError."""
-    if isinstance(job_file, Mapping):
-        return read_job_mapping(job_file), current_folder()
-    path = Path(job_file)
-    return read_job_file(path), path.resolve().parent
-
 
 def settings_for(database: Place = None) -> Settings:
     """What the environment says, with another database if one is named."""
@@ -50,10 +31,6 @@ def settings_for(database: Place = None) -> Settings:
         return settings
     address = f"sqlite:///{quote(str(database))}" if isinstance(database, Path) else database
     return replace(settings, database_url=address)
-
-
-def catalogue_for(file: str | Path | None, settings: Settings) -> Catalogue:
-    return load_catalogue(settings.catalogue if file is None else Path(file))
 
 
 @contextmanager

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from batchrun.api.opening import (
-    Names,
-    Place,
-    catalogue_for,
-    names_of,
-    opened,
-    settings_for,
-    states_of,
-)
+from batchrun.api.inputs import catalogue_for
+from batchrun.api.opening import Names, Place, names_of, opened, settings_for, states_of
 from batchrun.catalogue import Catalogue
 from batchrun.errors import UsageError
 from batchrun.states import State

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchrun.api.calling import load
-from batchrun.api.opening import Jobs, Place, settings_for
+from batchrun.api.inputs import Jobs
+from batchrun.api.loading import load
+from batchrun.api.opening import Place, settings_for
 from batchrun.database import connect
 from batchrun.errors import UsageError
 from batchrun.loading import Loaded

@@ -32,6 +32,7 @@ from batchrun.catalogue.reader import read_catalogue_file, refuse
 from batchrun.clips import VideoFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
+from batchrun.limits import Limits
 from batchrun.media.rules import FORMAT_NAMES, PictureRules
 from batchrun.media.videos import VideoRules
 from batchrun.messages import Thinking
@@ -45,17 +46,6 @@ FEATURE_FIELDS = {"web_search": ("enable_search",)}
 """Parameters that mean nothing to a model which is known to lack the feature."""
 ERROR_TABLES = {"compat": "openai", "native": "model-studio"}
 """By dialect, where an entry names none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a vendor grants per account and model (contract 8.2); None is not known."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    tokens_per_day: int | None = None
-    concurrency: int | None = None
-    """Calls at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,14 +17,14 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchrun.catalogue import Catalogue, Endpoint, Limits
+from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import reading
 from batchrun.estimating.duration import Duration, Load, duration
 from batchrun.estimating.outcome import BudgetOutlook, Enough, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
-from batchrun.limits import DEFAULT_CONCURRENCY
+from batchrun.limits import DEFAULT_CONCURRENCY, Limits
 from batchrun.loading import NO_SOUND, needs_of, prepared_all
 from batchrun.measuring import videos_of
 from batchrun.plan import Plan

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from batchrun.catalogue import Limits
 from batchrun.estimating.spread import Outlook
-from batchrun.limits import PACE
+from batchrun.limits import PACE, Limits
 
 _PACE = Decimal(str(PACE))
 MINUTE = 60

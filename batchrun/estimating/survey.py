@@ -8,11 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchrun.catalogue import Limits
 from batchrun.database import reading
 from batchrun.errors import TemplateError
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
+from batchrun.limits import Limits
 from batchrun.loading import Earlier, asked, batches, checked_rows, has_video, media_of
 from batchrun.measuring import Videos
 from batchrun.needs import Need, Needs

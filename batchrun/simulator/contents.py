@@ -11,13 +11,7 @@ from batchrun.simulator.models import Model
 from batchrun.simulator.parameters import Fields, whole
 from batchrun.simulator.pictures import MIME_TYPES, Picture, UnreadablePicture, measure
 from batchrun.simulator.refusals import Refusal, invalid, malformed
-from batchrun.simulator.tokens import (
-    HIGH_RESOLUTION_TOKENS,
-    picture_tokens,
-    sampled_frames,
-    text_tokens,
-    video_tokens,
-)
+from batchrun.simulator.tokens import HIGH_RESOLUTION_TOKENS, picture_tokens, sampled_frames, text_tokens, video_tokens
 from batchrun.simulator.videos import ASSUMED, UnreadableVideo, Video, measure_video
 
 ROLES: Final = frozenset({"system", "user", "assistant", "tool"})

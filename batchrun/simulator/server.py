@@ -9,14 +9,7 @@ from typing import Final
 
 from batchrun.simulator.book import Book
 from batchrun.simulator.exchange import Exchange, Simulation
-from batchrun.simulator.http import (
-    MAX_LINE,
-    HttpRequest,
-    MalformedRequest,
-    Reply,
-    encode_reply,
-    read_request,
-)
+from batchrun.simulator.http import MAX_LINE, HttpRequest, MalformedRequest, Reply, encode_reply, read_request
 from batchrun.simulator.keys import accepted_keys
 from batchrun.simulator.limits import Limits
 from batchrun.simulator.line import Line

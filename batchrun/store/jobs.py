@@ -9,10 +9,10 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from batchrun.catalogue import Limits
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
 from batchrun.foreseen import Foreseen, stored_foreseen
+from batchrun.limits import Limits
 from batchrun.merging import is_merged
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow

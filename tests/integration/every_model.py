@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from batchrun.catalogue import Catalogue, Endpoint, Limits, Model, load_catalogue
+from batchrun.catalogue import Catalogue, Endpoint, Model, load_catalogue
 from batchrun.database import connect, reading
 from batchrun.jobfile.spec import JobFile, JobSpec
+from batchrun.limits import Limits
 from batchrun.loading import load
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.running import run

@@ -31,10 +31,11 @@ import sqlalchemy as sa
 from sqlalchemy import Engine
 
 from batchrun import simulator
-from batchrun.catalogue import Catalogue, Limits, load_catalogue
+from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect, parse_url, reading, sqlite_path
 from batchrun.drain import GRACE, Stop
 from batchrun.jobfile.spec import JobFile, JobSpec
+from batchrun.limits import Limits
 from batchrun.loading import Loaded, load
 from batchrun.messages import JsonValue
 from batchrun.running import RunEnd, run, signals

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from batchrun.answer import Usage
-from batchrun.catalogue import Catalogue, Endpoint, Limits, Model, load_catalogue
+from batchrun.catalogue import Catalogue, Endpoint, Model, load_catalogue
 from batchrun.catalogue.file import ALWAYS
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import EXIT_USAGE, CatalogueError
+from batchrun.limits import Limits
 from batchrun.messages import Thinking
 from batchrun.pricing import Price, Tier, cost_of
 from batchrun.tokens import PictureFormula

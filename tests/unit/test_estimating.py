@@ -11,12 +11,13 @@ from random import Random
 
 import pytest
 
-from batchrun.catalogue import Limits, load_catalogue
+from batchrun.catalogue import load_catalogue
 from batchrun.clips import Clip, VideoFormula, most_tokens, video_tokens
 from batchrun.estimating import covered
 from batchrun.estimating.duration import Duration, Load, duration
 from batchrun.estimating.spread import Outlook, Quantity, Spread, quantile
 from batchrun.jobfile.spec import JobSpec
+from batchrun.limits import Limits
 from batchrun.messages import JsonValue
 from batchrun.needs import Need, Needs, edges
 from batchrun.plan import prepare
