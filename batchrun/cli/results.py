@@ -14,9 +14,8 @@ from batchrun.cli.options import AsJson, Database, JobName, Simulated, States, c
 from batchrun.cli.render import Screen, screen
 from batchrun.database import reading
 from batchrun.errors import UsageError
-from batchrun.messages import JsonValue
 from batchrun.output.export import record
-from batchrun.output.visible import first_line, json_text, visible, visible_lines
+from batchrun.output.visible import calls_text, first_line, json_text, visible, visible_lines
 from batchrun.reports.jobs import one_job
 from batchrun.reports.results import ItemResult, results
 
@@ -85,12 +84,6 @@ def summary(item: ItemResult, room: int) -> str:
     if item.text is not None:
         return first_line(item.text or "; ".join(calls_text(item.tool_calls)), room)
     return first_line(f"{item.error_kind}: {item.error or ''}", room) if item.error_kind else ""
-
-
-def calls_text(calls: JsonValue) -> list[str]:
-    """The calls of tools that the answer asks for, such as `weather({"city": "Rome"})`."""
-    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-    return [f"{one.get('name')}({one.get('arguments')})" for one in functions if isinstance(one, dict)]
 
 
 def fitted(text: str, width: int) -> str:

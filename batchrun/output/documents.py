@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from batchrun.clocktime import clock_text
 from batchrun.output.sidecar import Form, NameProblem
-from batchrun.output.visible import money_text, visible, visible_lines
+from batchrun.output.visible import calls_text, money_text, visible, visible_lines
 from batchrun.reports.results import ItemResult
 from batchrun.timeline import Event, event_list, events_in, flat, moved, srt
 
@@ -68,7 +68,8 @@ def body(item: ItemResult) -> str:
             return "\n".join(
                 f"- {clock_text(event.start)} - {clock_text(event.end)} {heading(flat(event.text))}" for event in events
             )
-    return "\n".join(visible_lines(item.text)).strip()
+    called = [f"- calls {heading(call)}" for call in calls_text(item.tool_calls)]
+    return "\n".join([*visible_lines(item.text), *called]).strip()
 
 
 def cost_line(items: Sequence[ItemResult]) -> str:

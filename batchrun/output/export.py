@@ -286,6 +286,7 @@ COLUMNS: dict[str, Callable[[ItemResult], str | int | None]] = {
     "reasoning": lambda item: item.reasoning,
     "finish_reason": lambda item: item.finish_reason,
     "parsed": lambda item: None if item.parsed is None else json_text(item.parsed),
+    "tool_calls": lambda item: None if item.tool_calls is None else json_text(item.tool_calls),
     "error_kind": lambda item: item.error_kind,
     "error": lambda item: item.error,
     "request_id": lambda item: item.request_id,

@@ -179,7 +179,12 @@ def _answers(template: Template) -> Form:
 
     better = "{{ filename }}.txt"
     apart = "make the template tell them apart" if template.source == better else f"use `{better}`"
-    return Form(name=name, text=lambda item: item.text, apart=apart)
+    return Form(name=name, text=words, apart=apart)
+
+
+def words(item: ItemResult) -> str | None:
+    """The answer, if it says anything: one that only calls functions is no caption."""
+    return None if item.tool_calls and not item.text else item.text
 
 
 def target(item: ItemResult, form: Form) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+from batchrun.messages import JsonValue
+
 _SHAPELESS = (
     "\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000110bd\U000110cd\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
@@ -37,6 +39,12 @@ def first_line(text: str, limit: int) -> str:
     line = stripped[: limit + 1].split("\n", 1)[0].rstrip()
     more = len(line) < len(stripped.rstrip())
     return visible(line[:limit].expandtabs(TAB)) + ("…" if more else "")
+
+
+def calls_text(calls: JsonValue) -> list[str]:
+    """The calls of tools that the answer asks for, such as `weather({"city": "Rome"})`."""
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [f"{one.get('name')}({one.get('arguments')})" for one in functions if isinstance(one, dict)]
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:

@@ -91,6 +91,8 @@ def chunks_of(generation: Generation) -> list[Chunk]:
 
 def with_leading_blank(generation: Generation) -> Generation:
     """The vendor's answers begin with a blank, in both samples of a stream and of a plain answer."""
+    if generation.function is not None:
+        return generation
     first, *rest = generation.answer or (Piece("", 0),)
     return replace(generation, answer=(first._replace(text=" " + first.text), *rest))
 
@@ -123,7 +125,9 @@ class ChunkEncoder:
 
     def choice(self, chunk: Chunk, delta: Delta, usage: str) -> str:
         finish = "null" if chunk.finish is None else f'"{chunk.finish}"'
-        return f'{{"index":0,"delta":{encode_delta(delta)},"logprobs":null,"finish_reason":{finish}{usage}}}'
+        return (
+            f'{{"index":0,"delta":{encode_delta(delta, chunk.call)},"logprobs":null,"finish_reason":{finish}{usage}}}'
+        )
 
 
 class AceData:
@@ -155,12 +159,12 @@ class AceData:
     def plain(self, generation: Generation, identity: Identity, _: Parameters, faults: Faults) -> Told:
         message: dict[str, object] = {
             "role": "assistant",
-            "content": with_leading_blank(generation).answer_text,
+            "content": with_leading_blank(generation).words,
             "refusal": None,
         }
         if "no-reasoning" not in faults:
             message |= thought(generation.reasoning_text)
-        message["tool_calls"] = []
+        message["tool_calls"] = generation.tool_calls
         choice: dict[str, object] = {"index": 0, "message": message, "logprobs": None}
         place_finish(choice, generation)
         document: dict[str, object] = {

@@ -97,6 +97,12 @@ def json_text(contents: Contents, schema: object) -> str:
     return json.dumps(document)
 
 
+def arguments_text(contents: Contents, schema: object) -> str:
+    """Arguments of a function, which are an object in any case."""
+    arguments = sample(schema, answer_text(contents))
+    return json.dumps(arguments if isinstance(arguments, dict) else {})
+
+
 def reasoning_text(contents: Contents) -> str:
     dice = Dice(contents.hash[::-1])
     count = 2 + contents.hash[0] % (len(THOUGHTS) - 1)

@@ -84,7 +84,7 @@ class ChunkEncoder:
         return f'{{"choices":[{choices}],"object":"chat.completion.chunk","usage":{usage}{end}'
 
     def choice(self, chunk: Chunk, content: Delta, number: int, usage: str) -> str:
-        delta = encode_delta(content)
+        delta = encode_delta(content, chunk.call)
         finish = "null" if chunk.finish is None else f'"{chunk.finish}"'
         inside = f',"usage":{usage}' if chunk.usage_in_choice else ""
         if number % 2:
@@ -165,11 +165,13 @@ class Compat:
         return f'{{"choices":[],"usage":null,"padding":"{"x" * size}"}}'
 
 
-def plain_message(generation: Generation, faults: Faults) -> dict[str, str]:
-    message = {"content": generation.answer_text}
+def plain_message(generation: Generation, faults: Faults) -> dict[str, object]:
+    message: dict[str, object] = {"content": generation.words}
     if generation.reasoning and "no-reasoning" not in faults:
         message["reasoning_content"] = generation.reasoning_text
         if "both-reasoning" in faults:
             message["reasoning"] = generation.reasoning_text
+    if generation.tool_calls:
+        message["tool_calls"] = generation.tool_calls
     message["role"] = "assistant"
     return message

@@ -2,6 +2,7 @@
 
 import binascii
 import hashlib
+import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,14 @@ from batchrun.simulator.models import Model
 from batchrun.simulator.parameters import Fields, whole
 from batchrun.simulator.pictures import MIME_TYPES, Picture, UnreadablePicture, measure
 from batchrun.simulator.refusals import Refusal, invalid, malformed
-from batchrun.simulator.tokens import HIGH_RESOLUTION_TOKENS, picture_tokens, sampled_frames, text_tokens, video_tokens
+from batchrun.simulator.tokens import (
+    HIGH_RESOLUTION_TOKENS,
+    described,
+    picture_tokens,
+    sampled_frames,
+    text_tokens,
+    video_tokens,
+)
 from batchrun.simulator.videos import ASSUMED, UnreadableVideo, Video, measure_video
 
 ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
@@ -30,6 +38,7 @@ class Contents:
     texts: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     videos: list[Video] = field(default_factory=list)
+    tool_tokens: int = 0
     image_tokens: int = 0
     video_tokens: int = 0
     prefix: str | None = None
@@ -39,7 +48,7 @@ class Contents:
     @property
     def input_tokens(self) -> int:
         prefix = [] if self.prefix is None else [self.prefix]
-        return text_tokens([*self.texts, *prefix]) + self.image_tokens + self.video_tokens
+        return text_tokens([*self.texts, *prefix]) + self.tool_tokens + self.image_tokens + self.video_tokens
 
     def mentions(self, word: str) -> bool:
         return any(word in text.lower() for text in self.texts)
@@ -73,6 +82,8 @@ class ContentsReader:
         for index, message in enumerate(messages):
             self.read_message(message, index, last=index == len(messages) - 1)
         check_order([message["role"] for message in messages], partial=self.contents.prefix is not None)
+        if fields.get("tools") is not None:
+            self.contents.tool_tokens = described(self.note(json.dumps(fields["tools"], separators=(",", ":"))))
         self.contents.hash = self.hash.digest()
         return self.contents
 

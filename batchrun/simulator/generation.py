@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from batchrun.simulator.captions import ODDITIES, answer_text, exactly, json_text, reasoning_text
+from batchrun.simulator.captions import (
+    ODDITIES,
+    answer_text,
+    arguments_text,
+    exactly,
+    json_text,
+    reasoning_text,
+)
 from batchrun.simulator.contents import Contents
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.parameters import Parameters
@@ -27,6 +34,9 @@ class Generation:
     answer: tuple[Piece, ...]
     finish: str
     usage: Usage
+    function: str | None = None
+    """The function that is called instead of an answer in words; `answer` is its arguments then."""
+    call_id: str = ""
 
     @property
     def reasoning_text(self) -> str:
@@ -36,15 +46,30 @@ class Generation:
     def answer_text(self) -> str:
         return "".join(piece.text for piece in self.answer)
 
+    @property
+    def words(self) -> str:
+        """What is said, and not called."""
+        return self.answer_text if self.function is None else ""
+
+    @property
+    def tool_calls(self) -> list[dict[str, object]]:
+        if self.function is None:
+            return []
+        function = {"name": self.function, "arguments": self.answer_text}
+        return [{"index": 0, "id": self.call_id, "type": "function", "function": function}]
+
 
 def generate(parameters: Parameters, contents: Contents, faults: Faults, *, chunk_tokens: int) -> Generation:
     reasoning = think(parameters, contents, faults, chunk_tokens)
     answer, finish = speak(parameters, contents, faults, chunk_tokens)
+    tool = parameters.tool
     input_tokens = contents.input_tokens
     return Generation(
         reasoning=chunked(reasoning, chunk_tokens),
         answer=chunked(answer, chunk_tokens),
-        finish=finish,
+        finish="tool_calls" if tool is not None and finish == "stop" else finish,
+        function=None if tool is None else tool.name,
+        call_id=f"call_{contents.hash.hex()[:24]}",
         usage=Usage(
             input=input_tokens,
             output=len(reasoning) + len(answer),
@@ -85,6 +110,8 @@ def speak(parameters: Parameters, contents: Contents, faults: Faults, chunk_toke
 
 
 def wanted_tokens(parameters: Parameters, contents: Contents, faults: Faults, chunk_tokens: int) -> list[str]:
+    if parameters.tool is not None:
+        return pieces(arguments_text(contents, parameters.tool.schema))
     if parameters.json_answer:
         return pieces(json_text(contents, parameters.schema))
     text = answer_text(contents)

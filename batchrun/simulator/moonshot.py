@@ -118,7 +118,7 @@ class ChunkEncoder:
 
     def choice(self, chunk: Chunk, delta: Delta, usage: str) -> str:
         finish = "null" if chunk.finish is None else f'"{chunk.finish}"'
-        return f'{{"index":0,"delta":{encode_delta(delta)},"finish_reason":{finish}{usage}}}'
+        return f'{{"index":0,"delta":{encode_delta(delta, chunk.call)},"finish_reason":{finish}{usage}}}'
 
 
 class Moonshot:
@@ -144,9 +144,11 @@ class Moonshot:
         return chunk.raw == DONE
 
     def plain(self, generation: Generation, identity: Identity, _: Parameters, faults: Faults) -> Told:
-        message = {"role": "assistant", "content": generation.answer_text}
+        message: dict[str, object] = {"role": "assistant", "content": generation.words}
         if generation.reasoning and "no-reasoning" not in faults:
             message["reasoning_content"] = generation.reasoning_text
+        if generation.tool_calls:
+            message["tool_calls"] = generation.tool_calls
         choice: dict[str, object] = {"index": 0, "message": message}
         place_finish(choice, generation)
         document: dict[str, object] = {

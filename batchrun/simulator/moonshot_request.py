@@ -8,7 +8,7 @@ from batchrun.simulator.models import Model
 from batchrun.simulator.parameters import Fields, read_parameters, whole
 from batchrun.simulator.refusals import Refusal, invalid
 
-COMMON: Final = ("messages", "stream", "stream_options", "seed", "response_format")
+COMMON: Final = ("messages", "stream", "stream_options", "seed", "response_format", "tools", "tool_choice")
 """Members that mean the same as in compat; what is not known is passed over."""
 FIXED: Final = {"temperature": 1, "top_p": 0.95, "n": 1, "presence_penalty": 0, "frequency_penalty": 0}
 USUAL_LENGTH: Final = 1_024

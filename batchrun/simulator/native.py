@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from batchrun.simulator.dialect import Asked, Chunk, Delta, Identity, Told, encode, new_identity, place_usage
+from batchrun.simulator.dialect import (
+    Asked,
+    CallPiece,
+    Chunk,
+    Delta,
+    Identity,
+    Told,
+    call_object,
+    encode,
+    new_identity,
+    place_usage,
+)
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import PROPER_ENDS, Generation
 from batchrun.simulator.models import Model
@@ -96,11 +107,12 @@ class FrameEncoder:
         finish = f'"finish_reason":"{chunk.finish or "null"}"'
         if self.text_form:
             return f'{{"text":{encode(chunk.delta.get("content") or "")},{finish}{usage}}}'
-        return f'{{"choices":[{{"message":{self.message(chunk.delta)},{finish}{usage}}}]}}'
+        return f'{{"choices":[{{"message":{self.message(chunk.delta, chunk.call)},{finish}{usage}}}]}}'
 
-    def message(self, delta: Delta) -> str:
+    def message(self, delta: Delta, call: CallPiece | None) -> str:
         content = self.content(delta.get("content") or "")
         rest = "".join(f'"{key}":{encode(value or "")},' for key, value in delta.items() if key != "content")
+        rest += "" if call is None else f'"tool_calls":{call_object(call)},'
         return f'{{"content":{content},{rest}"role":"assistant"}}'
 
     def content(self, text: str) -> str:
@@ -212,8 +224,11 @@ class Native:
         return document
 
     def message(self, generation: Generation, faults: Faults) -> dict[str, object]:
-        text = generation.answer_text
-        message: dict[str, object] = {"content": [{"text": text}] if self.multimodal else text}
+        text = generation.words
+        listed = [] if generation.tool_calls else [{"text": text}]
+        message: dict[str, object] = {"content": listed if self.multimodal else text}
+        if generation.tool_calls:
+            message["tool_calls"] = generation.tool_calls
         if generation.reasoning and "no-reasoning" not in faults:
             message["reasoning_content"] = generation.reasoning_text
             if "both-reasoning" in faults:

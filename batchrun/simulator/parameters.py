@@ -10,7 +10,17 @@ from batchrun.simulator.refusals import Refusal, invalid, malformed
 
 Fields = Mapping[str, object]
 
+FUNCTION: Final = "function"
 JSON_FORMS: Final = ("json_object", "json_schema")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """The function that the answer is to call."""
+
+    name: str
+    schema: object
+    """Of its arguments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +35,8 @@ class Parameters:
     json_answer: bool
     schema: object
     """The JSON schema that the answer is to fit; None when any object will do."""
+    tool: Tool | None
+    """None for an answer in words."""
     high_resolution: bool
     seed: int
     incremental: bool = True
@@ -68,6 +80,7 @@ def read_parameters(fields: Fields, model: Model) -> Parameters:
         max_tokens=whole(fields, "max_tokens", 1, model.max_output) or model.max_output,
         json_answer=wants_json(fields, model, thinking=thinking),
         schema=wanted_schema(fields),
+        tool=wanted_tool(fields),
         high_resolution=flag(fields, "vl_high_resolution_images") or False,
         seed=whole(fields, "seed", 0, 2**31 - 1) or 0,
     )
@@ -145,6 +158,34 @@ def wanted_schema(fields: Fields) -> object:
     if not isinstance(schema, dict):
         raise invalid("response_format.json_schema.schema must be an object.", param="response_format")
     return schema
+
+
+def wanted_tool(fields: Fields) -> Tool | None:
+    """The function that `tool_choice` names, else the first one; none once the request brings what a tool said."""
+    given, choice = fields.get("tools"), fields.get("tool_choice", "auto")
+    if given is None:
+        return None
+    if not isinstance(given, list) or not given:
+        raise invalid("tools must be a list of functions that is not empty.", param="tools")
+    tools = [read_tool(entry) for entry in given]
+    if choice in (None, "auto", "none", "required"):
+        messages = fields.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        said = isinstance(last, dict) and last.get("role") == "tool"
+        return None if choice == "none" or (said and choice != "required") else tools[0]
+    wanted = read_tool(choice).name
+    found = next((tool for tool in tools if tool.name == wanted), None)
+    if found is None:
+        raise invalid(f"tool_choice names {wanted[:80]}, which is none of the tools.", param="tool_choice")
+    return found
+
+
+def read_tool(entry: object) -> Tool:
+    function = entry.get(FUNCTION) if isinstance(entry, dict) and entry.get("type") == FUNCTION else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(function, dict) or not isinstance(name, str) or not name:
+        raise invalid("A tool must be an object of the type function, whose function has a name.", param="tools")
+    return Tool(name=name, schema=function.get("parameters"))
 
 
 def flag(fields: Fields, name: str) -> bool | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
-from batchrun.simulator.dialect import Chunk, Dialect, Encoder, Identity
+from batchrun.simulator.dialect import Chunk, Dialect, Encoder, Identity, calling
 from batchrun.simulator.faults import Faults
 from batchrun.simulator.generation import Generation
 from batchrun.simulator.http import Headers
@@ -50,7 +50,7 @@ class Script:
 def stream_script(
     dialect: Dialect, generation: Generation, parameters: Parameters, identity: Identity, faults: Faults
 ) -> Script:
-    chunks = shaped(dialect.chunks(generation, parameters), generation, faults)
+    chunks = calling(shaped(dialect.chunks(generation, parameters), generation, faults), generation)
     frames = encoded(chunks, dialect, dialect.encoder(identity, text_form=parameters.text_form), faults)
     framing = framing_of(faults, "chunked")
     events: Iterable[Event] = packed(frames, len(chunks), faults)

@@ -4,7 +4,7 @@ Pictures and videos follow the published formula (contract 8.3.2, 8.3.3). Text f
 simulator's own, because no vendor publishes one that can be recomputed by hand:
 
 * input: 3 for the request, 4 for each message, and the UTF-8 bytes of each message's text divided by four,
-  rounded up;
+  rounded up, and the same of the tools as JSON;
 * output: a token is up to five printing characters with the white space before them.
 """
 
@@ -32,6 +32,11 @@ def text_tokens(messages: Iterable[str]) -> int:
         size = len(text.encode("utf-8", "surrogatepass"))
         count += PER_MESSAGE + -(-size // BYTES_PER_TOKEN)
     return count
+
+
+def described(tools: str) -> int:
+    """Input tokens of the tools, which the model is told about as JSON."""
+    return -(-len(tools.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
 def pieces(text: str) -> list[str]:

@@ -18,7 +18,9 @@ from batchrun.database import connect, reading
 from batchrun.errors import ChangedError
 from batchrun.jobfile.spec import JobFile, JobSpec
 from batchrun.loading import load
-from batchrun.output.export import record
+from batchrun.output.documents import document
+from batchrun.output.export import COLUMNS, record
+from batchrun.output.sidecar import words
 from batchrun.reports.cost import cost_by
 from batchrun.reports.jobs import find_jobs
 from batchrun.reports.results import ItemResult, results
@@ -229,7 +231,24 @@ def test_an_answer_that_only_calls_a_tool_is_done(
     with went(database_url, tmp_path, answers, provider=provider, **fields) as (end, [item]):
         assert (item.state, item.text, item.tool_calls, item.parsed) == (State.DONE, "", [CALL], None)
         assert record(item)["tool_calls"] == [CALL]
+        assert json.loads(str(COLUMNS["tool_calls"](item))) == [CALL]
+        assert str(document(item, [])).startswith('# a\n\n- calls weather({"city": "Rome"})\n\n---\n')
+        assert words(item) is None
         assert end.exit_code == 0
+
+
+def test_tools_that_the_simulator_calls_are_billed_and_stored(sqlite_bench: Bench) -> None:
+    function = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    for stream in (True, False):
+        end = sqlite_bench.go(
+            job(f"calls-{stream}", ["Rome?"], tools=[{"type": "function", "function": function}], stream=stream)
+        )
+        [item] = items_of(sqlite_bench, f"calls-{stream}")
+        assert (end.exit_code, item.state, item.finish_reason, item.text) == (0, State.DONE, "tool_calls", "")
+        assert isinstance(item.tool_calls, list)
+        called = item.tool_calls[0]["function"]
+        assert (called["name"], list(json.loads(called["arguments"]))) == ("weather", ["city"])
+    check_reservations(sqlite_bench)
 
 
 def compat_stream() -> bytes:

@@ -8,7 +8,7 @@ import pytest
 
 from batchrun.simulator import BookRow, Running
 
-from .test_validation import CLIP, LECTURE, data_url
+from .test_validation import CLIP, LECTURE, TOOL, data_url
 
 PICTURE = data_url()
 URL = "https://pictures.example/any.jpg"
@@ -121,6 +121,18 @@ def test_a_streamed_text_call(simulator: Running) -> None:
     frames = list(say(simulator, result_format="message", stream=True, incremental_output=True))
     plain = say(simulator, result_format="message").output.choices[0].message
     assert "".join(frame.output.choices[0].message.content for frame in frames) == plain.content
+    assert counts(frames[-1].usage) == billed(row_of(simulator, frames[-1].request_id))
+
+
+@pytest.mark.parametrize("call", [say, see])
+def test_a_function_is_called_at_once_and_in_pieces(simulator: Running, call: Any) -> None:
+    plain = call(simulator, tools=[TOOL], result_format="message")
+    (whole,) = plain.output.choices[0].message.tool_calls
+    assert plain.output.choices[0].finish_reason == "tool_calls"
+    frames = list(call(simulator, tools=[TOOL], result_format="message", stream=True, incremental_output=True))
+    pieces = [piece for frame in frames for piece in frame.output.choices[0].message.get("tool_calls") or ()]
+    assert (pieces[0]["id"], pieces[0]["function"]["name"]) == (whole["id"], "look_up")
+    assert "".join(piece["function"]["arguments"] for piece in pieces) == whole["function"]["arguments"]
     assert counts(frames[-1].usage) == billed(row_of(simulator, frames[-1].request_id))
 
 

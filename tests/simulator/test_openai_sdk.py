@@ -1,5 +1,6 @@
 """The unmodified `openai` SDK can talk to the simulator, and reports what the book has billed."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from batchrun.simulator import BookRow, Running
 
-from .test_validation import CLIP, data_url
+from .test_validation import CLIP, TOOL, data_url
 
 PICTURE = data_url()
 CONTENTS: dict[str, Any] = {
@@ -94,6 +95,48 @@ def test_streamed(simulator: Running, content: str, thinking: bool, fault: str) 
         )
     usage = next(chunk.usage for chunk in reversed(chunks) if chunk.usage)
     assert counts(usage) == billed(row_of(simulator, chunks[0].id))
+
+
+TOOLS: Any = [TOOL]
+
+
+def test_a_function_is_called(sdk: openai.OpenAI, simulator: Running) -> None:
+    answer = sdk.chat.completions.create(model="kimi-k2.5", messages=asking("text"), tools=TOOLS)
+    (call,) = list(answer.choices[0].message.tool_calls or [])
+    assert (answer.choices[0].finish_reason, call.type, answer.choices[0].message.content) == (
+        "tool_calls",
+        "function",
+        "",
+    )
+    assert call.type == "function"
+    assert (call.function.name, sorted(json.loads(call.function.arguments))) == ("look_up", ["place", "year"])
+    assert counts(answer.usage) == billed(row_of(simulator, answer.id))
+
+
+@pytest.mark.parametrize("place", ["beijing", "acedata", "moonshot"])
+def test_a_function_is_called_in_pieces(simulator: Running, place: str) -> None:
+    urls = {"acedata": simulator.acedata_url(), "moonshot": simulator.moonshot_url()}
+    url = urls.get(place) or simulator.base_url(place)
+    with openai.OpenAI(base_url=url, api_key=simulator.keys[place], max_retries=0) as sdk:
+        asked: Any = {"model": "kimi-k2.5", "messages": asking("text"), "tools": TOOLS}
+        (whole,) = list(sdk.chat.completions.create(**asked).choices[0].message.tool_calls or [])
+        with sdk.chat.completions.stream(**asked, stream_options={"include_usage": True}) as stream:
+            told = stream.get_final_completion()
+    (call,) = list(told.choices[0].message.tool_calls or [])
+    assert (told.choices[0].finish_reason, call.id) == ("tool_calls", whole.id)
+    assert whole.type == "function"
+    assert call.function.arguments == whole.function.arguments
+
+
+def test_what_a_tool_said_is_answered_in_words(sdk: openai.OpenAI) -> None:
+    called: Any = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    messages: list[ChatCompletionMessageParam] = [
+        *asking("text"),
+        {"role": "assistant", "content": "", "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "A port."},
+    ]
+    answer = sdk.chat.completions.create(model="kimi-k2.5", messages=messages, tools=TOOLS)
+    assert (answer.choices[0].finish_reason, answer.choices[0].message.tool_calls) == ("stop", None)
 
 
 def test_a_wrong_key_is_an_authentication_error(simulator: Running) -> None:

@@ -10,6 +10,13 @@ from PIL import Image
 
 from .raw import Client, Json
 
+TOOL: Json = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}, "year": {"type": "integer"}}},
+    },
+}
 LECTURE = Path(__file__).parents[2] / "batchrun/demo/lectures/sunflowers.mp4"
 CLIP = "data:video/mp4;base64," + base64.b64encode(LECTURE.read_bytes()).decode()
 
@@ -62,6 +69,9 @@ def looking(url: object, **part: object) -> list[Json]:
         ({"response_format": {"type": "json_object"}}, 400, "word json"),
         ({"response_format": {"type": "xml"}}, 400, "json_object"),
         ({"messages": [{"role": "user", "content": "x" * 1_100_000}]}, 400, "[1, 260096]"),
+        ({"tools": []}, 400, "tools"),
+        ({"tools": [{"type": "function", "function": {}}]}, 400, "has a name"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, 400, "none of the tools"),
     ],
 )
 def test_refused_in_singapore(client: Client, changes: Json, status: int, message: str) -> None:
