@@ -374,6 +374,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry, pictures: PicturesEn
             thinking=entry.thinking,
             thinking_switch=entry.thinking_switch,
             thinking_budget=entry.thinking_budget,
+            stream_only=entry.stream_only,
             forbidden=frozenset(entry.forbidden).union(*(FEATURE_FIELDS.get(lack, ()) for lack in entry.lacks)),
             native_task=entry.native_task,
             pictures=_pictures(merge_pictures(pictures, entry.pictures)),

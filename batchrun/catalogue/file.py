@@ -211,6 +211,7 @@ class ModelEntry(Entry):
     thinking_switch: str | None = None
     thinking_budget: bool = False
     thinks_by_default: bool = False
+    stream_only: bool = False
     forbidden: list[str] = []
     system_while_thinking: bool = True
     features: list[Feature] = []

@@ -22,6 +22,8 @@ class ModelRules:
     """Body field that switches thinking: `enable_thinking` at Model Studio; None where nothing may be sent."""
     thinking_budget: bool = False
     """Whether `thinking_budget` may be sent."""
+    stream_only: bool = False
+    """Whether it refuses calls for a plain answer (contract 8.1.2)."""
     forbidden: frozenset[str] = frozenset()
     """Parameters that must not be sent to this model (contract 2.3, cells with a dash)."""
     native_task: str = "multimodal-generation"

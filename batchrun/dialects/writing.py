@@ -87,6 +87,8 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
             raise invalid(f"The parameter `{name}` can't be given in `params`.", remedy)
         if name in rules.forbidden:
             raise invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}`.")
+    if rules.stream_only and not request.stream:
+        raise invalid(f"{request.model} answers in streams only.", "Delete `stream: false`; the answer is the same.")
     if request.params.get("n") not in (None, 1):
         raise invalid("`n` asks for several answers to one item.", "Remove `n`; repeat the row to get several answers.")
     empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]

@@ -16,6 +16,7 @@ MOONSHOT: Final = "moonshot"
 PLACES: Final = (*REGIONS, ACEDATA, MOONSHOT)
 """All that stands in an address for who answers."""
 EVERYWHERE: Final = frozenset(REGIONS)
+NOT_VIRGINIA: Final = frozenset({"singapore", "beijing"})
 BEIJING: Final = frozenset({"beijing"})
 
 UNPRICED: Final = "sim-unpriced"
@@ -56,6 +57,8 @@ class Model:
     json_while_thinking: bool = False
     partial_mode: bool = False
     partial_on_timeout: bool = False
+    stream_only: bool = False
+    """Refuses requests for a plain answer (8.1.2)."""
     incremental: bool = False
     """Native frames hold the new text only unless the request says otherwise (8.11)."""
 
@@ -135,6 +138,37 @@ def open_models(size: str, *, max_frames: int) -> tuple[Model, Model]:
     return thinking, instruct
 
 
+def on_old_grid(model: Model) -> Model:
+    """The model as it counts by squares of 28 pixels (8.3.1 to 8.3.3)."""
+    return replace(
+        model,
+        factor=28,
+        min_pixels=3_136,
+        max_pixels=1_003_520,
+        settable_pixels=12_845_056,
+        frame_pixels=768 * 28 * 28,
+        total_pixels=65_536 * 28 * 28,
+        video_min_pixels=50_176,
+    )
+
+
+OPEN_QWEN25: Final = on_old_grid(QWEN25_VL)
+"""Only how it counts is named (2.5, 8.3); the sizes are those of the commercial models."""
+
+# Always thinks, streams only, and is counted as Qwen2.5-VL (8.3.1, 8.1.2); no page gives its sizes, so these are the
+# simulator's own assumption. What thinks doesn't go on with a beginning (8.7).
+QVQ: Final = replace(
+    OPEN_QWEN25,
+    name="qvq-max",
+    regions=NOT_VIRGINIA,
+    thinking=Thinking.ALWAYS,
+    thinking_switch=frozenset({True}),
+    max_thinking=16_384,
+    partial_mode=False,
+    partial_on_timeout=False,
+    stream_only=True,
+)
+
 MODELS: Final = {
     model.name: model
     for model in (
@@ -145,6 +179,11 @@ MODELS: Final = {
         *(model for size in ("32b", "30b-a3b", "8b") for model in open_models(size, max_frames=512)),
         QWEN25_VL,
         replace(QWEN25_VL, name="qwen-vl-plus"),
+        *(
+            replace(OPEN_QWEN25, name=f"qwen2.5-vl-{size}-instruct", regions=NOT_VIRGINIA)
+            for size in ("72b", "32b", "7b", "3b")
+        ),
+        *(replace(QVQ, name=name) for name in ("qvq-max", "qvq-plus", "qvq-max-latest", "qvq-plus-latest")),
         KIMI,
         replace(
             KIMI,
@@ -237,13 +276,4 @@ def find_model(name: str) -> Model | None:
     base = replace(MODELS[snapshot["base"]], name=name)
     if base.thinking is Thinking.HYBRID or name in NEW_GRID:
         return base
-    return replace(
-        base,
-        factor=28,
-        min_pixels=3_136,
-        max_pixels=1_003_520,
-        settable_pixels=12_845_056,
-        frame_pixels=768 * 28 * 28,
-        total_pixels=65_536 * 28 * 28,
-        video_min_pixels=50_176,
-    )
+    return on_old_grid(base)

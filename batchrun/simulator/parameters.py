@@ -60,6 +60,8 @@ def read_parameters(fields: Fields, model: Model) -> Parameters:
     check_ranges(fields)
     thinking = wants_thinking(fields, model)
     stream = flag(fields, "stream") or False
+    if model.stream_only and not stream:
+        raise invalid("This model only supports stream mode, please set stream to true.", param="stream")
     return Parameters(
         stream=stream,
         include_usage=wants_usage(fields, stream=stream),

@@ -55,6 +55,8 @@ def looking(url: object, **part: object) -> list[Json]:
         ({"thinking_budget": 81_921, "enable_thinking": True}, 400, "[1, 81920]"),
         ({"model": "qwen3-vl-235b-a22b-thinking", "enable_thinking": False}, 400, "restricted to True"),
         ({"model": "qwen-vl-max", "enable_thinking": True}, 400, "enable_thinking"),
+        ({"model": "qvq-max"}, 400, "only supports stream mode"),
+        ({"model": "qvq-plus", "stream": True, "enable_thinking": False}, 400, "restricted to True"),
         ({"response_format": {"type": "json_object"}}, 400, "word json"),
         ({"response_format": {"type": "xml"}}, 400, "json_object"),
         ({"messages": [{"role": "user", "content": "x" * 1_100_000}]}, 400, "[1, 260096]"),

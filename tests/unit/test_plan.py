@@ -127,6 +127,13 @@ def test_a_parameter_that_the_model_forbids_is_refused(catalogue: Catalogue) -> 
 # Texts
 
 
+@pytest.mark.parametrize("provider", [SINGAPORE, "dashscope/beijing"])
+def test_a_plain_answer_of_a_model_that_only_streams_is_refused(catalogue: Catalogue, provider: str) -> None:
+    assert prepare(job(provider, "qvq-max"), catalogue).stream
+    with pytest.raises(UsageError, match="qvq-max answers in streams only"):
+        prepare(job(provider, "qvq-max", stream=False), catalogue)
+
+
 def test_the_system_message_comes_before_the_prompt(catalogue: Catalogue) -> None:
     made = plan(catalogue, job(system="You see {{ x }}."))
     assert made.texts({"x": "a"}) == ["You see a.", "Describe a."]
