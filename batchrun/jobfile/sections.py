@@ -216,6 +216,9 @@ class ParamsSpec(Section):
     """The answer ends before one of these texts: one, or a list of them."""
     vl_high_resolution_images: bool | None = None
     """More detail of each picture, for more tokens, at Model Studio."""
+    enable_search: bool | None = None
+    """Whether the model may search the web before it answers, at Model Studio. Refused for models that can't; what a
+    search costs beside its tokens isn't known here."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
     """Any other field of the vendor's, sent as it is written, without checks."""
 

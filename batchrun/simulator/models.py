@@ -57,6 +57,8 @@ class Model:
     json_while_thinking: bool = False
     partial_mode: bool = False
     partial_on_timeout: bool = False
+    web_search: bool | None = None
+    """Whether it searches the web (2.2); None where no page says so, and the wish is passed over."""
     stream_only: bool = False
     """Refuses requests for a plain answer (8.1.2)."""
     incremental: bool = False
@@ -115,6 +117,7 @@ KIMI: Final = Model(
     total_pixels=131_072 * 14 * 14,
     video_min_pixels=4 * 14 * 14,
     json_mode=False,
+    web_search=False,
 )
 
 
@@ -208,6 +211,7 @@ MODELS: Final = {
             max_thinking=0,
             max_output=8_192,
             pictures=False,
+            web_search=True,
         ),
         replace(QWEN3_VL, name=UNPRICED),
     )
@@ -221,6 +225,7 @@ MOONSHOT_KIMI: Final = replace(
     max_input_thinking=262_144,
     max_output=262_144,
     partial_mode=True,
+    web_search=None,
 )
 
 # Of these two the price alone is named; that they always think is their name.
@@ -235,6 +240,7 @@ ELSEWHERE: Final = {
         thinking=Thinking.ALWAYS,
         thinking_switch=frozenset(),
         pictures=False,
+        web_search=None,
     ),
     (MOONSHOT, "kimi-k2.5"): MOONSHOT_KIMI,
     **{

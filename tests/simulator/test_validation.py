@@ -76,12 +76,19 @@ def test_refused_in_singapore(client: Client, changes: Json, status: int, messag
         ({"model": "Moonshot-Kimi-K2-Instruct", "enable_thinking": False}, "enable_thinking"),
         ({"model": "kimi-k2.5", "enable_thinking": True, "thinking_budget": 100}, "thinking_budget"),
         ({"model": "kimi-k2.5", "response_format": {"type": "json_object"}}, "structured output"),
+        ({"model": "kimi-k2.5", "enable_search": True}, "enable_search"),
+        ({"model": "Moonshot-Kimi-K2-Instruct", "enable_search": "yes"}, "enable_search"),
         ({"model": "kimi-k2-thinking", "messages": looking("https://x.example/a.jpg")}, "text only"),
     ],
 )
 def test_refused_of_kimi(client: Client, changes: Json, parameter: str) -> None:
     raw = client.ask(client.body(**changes), region="beijing")
     assert (raw.status, parameter in str(raw.error["message"])) == (400, True)
+
+
+def test_a_web_search_by_the_model_that_has_it(client: Client) -> None:
+    asked = client.body(model="Moonshot-Kimi-K2-Instruct", enable_search=True)
+    assert client.ask(asked, region="beijing").status == 200
 
 
 def test_json_mode_of_a_model_that_always_thinks(client: Client) -> None:
