@@ -22,7 +22,7 @@ from batchrun.alike import digest as digest_of
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
 from batchrun.continuing import Continuing, Prefix, Stopped, lengths_left, may_continue
 from batchrun.dialects.base import Body
-from batchrun.dialects.writing import is_web
+from batchrun.dialects.writing import is_data, is_web
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
 from batchrun.linkcheck import LinkCheck
@@ -257,7 +257,7 @@ async def opened_picture(
     media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
 ) -> Source:
     if (url := sent_as_it_is(media, plan)) is not None:
-        if not is_web(url):
+        if is_data(url):
             await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
         return url
     picture = await attentive(prepared(media, plan, tools), tools, undo=OpenMedia.close)
@@ -268,7 +268,7 @@ async def opened_picture(
 def sent_as_it_is(media: Mapping[str, JsonValue], plan: Plan) -> str | None:
     """The URL of a picture to which nothing is done here."""
     url, preparation = media.get("url"), plan.preparation
-    if not isinstance(url, str) or ((preparation.strip or preparation.shrink) and not is_web(url)):
+    if not isinstance(url, str) or ((preparation.strip or preparation.shrink) and is_data(url)):
         return None
     return url
 
@@ -286,8 +286,9 @@ async def prepared(media: Mapping[str, JsonValue], plan: Plan, tools: Tools) -> 
 def check_counts(media: Sequence[Mapping[str, JsonValue]], plan: Plan) -> None:
     """Raises MediaError where there are more pictures than a request may have."""
     pictures = [one for one in media if one.get("kind", "image") == "image"]
-    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in pictures)
-    plan.preparation.rules.check_count(len(pictures) - linked, linked)
+    urls = [url for one in pictures if isinstance(url := one.get("url"), str)]
+    embedded = len(pictures) - len(urls) + sum(map(is_data, urls))
+    plan.preparation.rules.check_count(embedded, sum(map(is_web, urls)))
 
 
 async def attentive(

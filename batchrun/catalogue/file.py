@@ -247,6 +247,7 @@ class EndpointEntry(Entry):
     allow_http: bool = False
     open_models: bool = False
     media_urls: bool = True
+    file_ids: bool = False
     uploads: Literal["none", "dashscope"] = "none"
     upload_hosts: list[Annotated[str, Field(pattern=r"\A\.?[a-z0-9-]+(\.[a-z0-9-]+)+\z")]] = []
     pictures: PicturesEntry | None = None

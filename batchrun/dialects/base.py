@@ -30,6 +30,8 @@ class ModelRules:
     """The task that stands in the path of the native wire form (contract 1.2)."""
     media_urls: bool = True
     """Whether the server fetches pictures from http(s) addresses; else they go as data (contract 8.5, T24)."""
+    file_ids: bool = False
+    """Whether files that were uploaded to the vendor beforehand may be named as `ms://<id>` (contract 8.5)."""
     max_tokens_as: str = "max_tokens"
     """The name under which `max_tokens` is sent in the compat form."""
     pictures: PictureRules = field(default_factory=PictureRules)
