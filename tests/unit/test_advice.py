@@ -74,6 +74,12 @@ def test_what_a_model_lacks_is_refused(name: str, asked: ChatRequest, words: str
         Compat("model-studio").encode(asked, model(BEI, name).rules)
 
 
+def test_why_a_price_could_not_be_collected_is_said() -> None:
+    unpriced = Model(id="m", unpriced="the price depends on the time of day")
+    notes = list(advice(unpriced, system=False, params={}, thinking=None))
+    assert notes == ["the cost won't be known: the price depends on the time of day"]
+
+
 # Contract O9.
 @pytest.mark.parametrize(
     ("endpoint", "name", "thinking", "said"),
