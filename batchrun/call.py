@@ -20,7 +20,7 @@ import msgspec
 from batchrun import transport
 from batchrun.alike import digest as digest_of
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
-from batchrun.continuing import Continuing, Prefix, Stopped, lengths_left, may_continue
+from batchrun.continuing import Continuing, Prefix, Stopped, cut_early, lengths_left, may_continue
 from batchrun.dialects.base import Body
 from batchrun.dialects.writing import is_data, is_web
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
@@ -423,7 +423,10 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
     if missing := fold.missing():
         raise ProviderError(ErrorKind.INCOMPLETE, missing)
     rule = plan.continuing_of(call.variables)
-    if rule is not None and goes_on(joined(fold.answer(), call.prefix), rule):
+    whole = joined(fold.answer(), call.prefix)
+    if rule is not None and (
+        goes_on(whole, rule) or (call.prefix is not None and cut_early(whole.text, whole.finish_reason, rule))
+    ):
         decision = after_cut(tries_of(call), plan.policy, tools.now())
     else:
         state = State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED
@@ -431,7 +434,7 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
     fit = Fit()
     shape = plan.shape_of(call.variables)
     if shape is not None:
-        fit = fit_of(joined(fold.answer(), call.prefix), shape, plan.secrets)
+        fit = fit_of(whole, shape, plan.secrets)
     unfit = ProviderError(ErrorKind.INVALID_ANSWER, f"the answer doesn't fit: {fit.problem}") if fit.problem else None
     if unfit is not None and plan.on_invalid != "keep":
         return failed(call, plan, exchange, tools, unfit)
