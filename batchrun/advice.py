@@ -34,6 +34,8 @@ def advice(model: Model, *, system: bool, params: Mapping[str, JsonValue], think
         asked = [name for name in names if params.get(name)]
         if asked and feature not in model.features:
             yield f"whether {model.id} knows `{asked[0]}` isn't known; the vendor may ignore it"
+        elif asked and feature == "web_search":
+            yield "a web search may cost something beside its tokens, which isn't known and not counted here"
 
 
 def _check(model: str, what: str, value: JsonValue, most: int | None, unit: str) -> None:

@@ -20,9 +20,9 @@ import msgspec
 from batchrun import transport
 from batchrun.alike import digest as digest_of
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
-from batchrun.continuing import Continuing, Prefix, Stopped, lengths_left, may_continue
+from batchrun.continuing import Continuing, Prefix, Stopped, cut_early, lengths_left, may_continue
 from batchrun.dialects.base import Body
-from batchrun.dialects.writing import is_web
+from batchrun.dialects.writing import is_data, is_web
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
 from batchrun.fold import Fold, storable
 from batchrun.linkcheck import LinkCheck
@@ -258,7 +258,7 @@ async def opened_picture(
     media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
 ) -> Source:
     if (url := sent_as_it_is(media, plan)) is not None:
-        if not is_web(url):
+        if is_data(url):
             await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
         return url
     picture = await attentive(prepared(media, plan, tools), tools, undo=OpenMedia.close)
@@ -269,7 +269,7 @@ async def opened_picture(
 def sent_as_it_is(media: Mapping[str, JsonValue], plan: Plan) -> str | None:
     """The URL of a picture to which nothing is done here."""
     url, preparation = media.get("url"), plan.preparation
-    if not isinstance(url, str) or ((preparation.strip or preparation.shrink) and not is_web(url)):
+    if not isinstance(url, str) or ((preparation.strip or preparation.shrink) and is_data(url)):
         return None
     return url
 
@@ -287,8 +287,9 @@ async def prepared(media: Mapping[str, JsonValue], plan: Plan, tools: Tools) -> 
 def check_counts(media: Sequence[Mapping[str, JsonValue]], plan: Plan) -> None:
     """Raises MediaError where there are more pictures than a request may have."""
     pictures = [one for one in media if one.get("kind", "image") == "image"]
-    linked = sum(isinstance(url := one.get("url"), str) and is_web(url) for one in pictures)
-    plan.preparation.rules.check_count(len(pictures) - linked, linked)
+    urls = [url for one in pictures if isinstance(url := one.get("url"), str)]
+    embedded = len(pictures) - len(urls) + sum(map(is_data, urls))
+    plan.preparation.rules.check_count(embedded, sum(map(is_web, urls)))
 
 
 async def attentive(
@@ -423,7 +424,10 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
     if missing := fold.missing():
         raise ProviderError(ErrorKind.INCOMPLETE, missing)
     rule = plan.continuing_of(call.variables)
-    if rule is not None and goes_on(joined(fold.answer(), call.prefix), rule):
+    whole = joined(fold.answer(), call.prefix)
+    if rule is not None and (
+        goes_on(whole, rule) or (call.prefix is not None and cut_early(whole.text, whole.finish_reason, rule))
+    ):
         decision = after_cut(tries_of(call), plan.policy, tools.now())
     else:
         state = State.DONE if fold.finish_reason in DONE_REASONS else State.TRUNCATED
@@ -431,7 +435,7 @@ def concluded(call: Call, plan: Plan, exchange: Exchange, tools: Tools) -> Resul
     fit = Fit()
     shape = plan.shape_of(call.variables)
     if shape is not None:
-        fit = fit_of(joined(fold.answer(), call.prefix), shape, plan.secrets)
+        fit = fit_of(whole, shape, plan.secrets)
     unfit = ProviderError(ErrorKind.INVALID_ANSWER, f"the answer doesn't fit: {fit.problem}") if fit.problem else None
     if unfit is not None and plan.on_invalid != "keep":
         return failed(call, plan, exchange, tools, unfit)

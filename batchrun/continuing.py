@@ -81,6 +81,11 @@ def left(tokens: int, text: str) -> int:
     return tokens - (text_tokens(text).high or 0)
 
 
+def cut_early(text: str, finish_reason: str | None, rule: Continuing) -> bool:
+    """Whether the whole of a continued answer may have been cut before its limit, as it began with a guess."""
+    return finish_reason == CUT and rule.limit is not None and text_tokens(text).low < rule.limit
+
+
 def lengths_left(params: Mapping[str, JsonValue], text: str) -> dict[str, JsonValue]:
     """The same parameters for the rest of an answer that begins with `text`."""
     lengths = {name: value for name in LENGTHS if isinstance(value := params.get(name), int)}

@@ -25,7 +25,7 @@ from batchrun.bodies import has_bounded_videos
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.clips import DEFAULT_FPS
 from batchrun.database import clock, lock_loading, writing
-from batchrun.dialects.writing import MEDIA_AS_FILES, NO_MEDIA_URLS, is_web
+from batchrun.dialects.writing import FILES_THEMSELVES, MEDIA_AS_FILES, NO_FILE_IDS, NO_MEDIA_URLS, is_web
 from batchrun.duplicates import TAKES, find_duplicates
 from batchrun.errors import (
     CatalogueError,
@@ -42,6 +42,7 @@ from batchrun.foreseen import Foreseen
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
 from batchrun.measuring import Videos, clip_of, videos_of
+from batchrun.media.url import is_file_id
 from batchrun.media.videos import linked_video
 from batchrun.messages import FramesPart, ImagePart, JsonValue, MediaPart, Uploaded, VideoPart
 from batchrun.needs import Needs
@@ -463,6 +464,8 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
     files = [file for reference in row.media for file in reference.files]
     if not plan.model.rules.media_urls and any(file.url and is_web(file.url) for file in files):
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
+    if not plan.model.rules.file_ids and any(is_file_id(file.url) for file in files):
+        raise bad_row(row, NO_FILE_IDS.format(model=job.model).removesuffix("."), FILES_THEMSELVES)
     pictures, lengths = sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row)
     if row.merges:
         bound = plan.merged_bound(row.variables)

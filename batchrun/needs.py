@@ -12,7 +12,7 @@ from pathlib import Path
 from batchrun.answer import Usage
 from batchrun.bodies import has_own_bounds, written_words
 from batchrun.clips import DEFAULT_FPS, Clip, VideoFormula
-from batchrun.dialects.writing import is_web
+from batchrun.dialects.writing import is_data
 from batchrun.errors import MediaError
 from batchrun.media import open_media
 from batchrun.media.header import Size
@@ -159,7 +159,7 @@ class Needs:
         if isinstance(path, str):
             with open_media(self.root, path, self.plan.preparation) as opened:
                 return opened.sides
-        if isinstance(url, str) and not is_web(url):
+        if isinstance(url, str) and is_data(url):
             return check_data_picture(url, self.plan.model.rules.pictures)
         return None
 

@@ -172,6 +172,8 @@ class Endpoint:
     """Any model id is accepted; those that aren't listed have the defaults of `Model`."""
     media_urls: bool = True
     """Whether pictures may be named by http(s) addresses."""
+    file_ids: bool = False
+    """Whether pictures and videos may be named by the ids of files that the vendor has."""
     uploads: str = "none"
     """How files go to the vendor's temporary storage: `dashscope`, or `none`."""
     upload_hosts: tuple[str, ...] = ()
@@ -191,7 +193,9 @@ class Endpoint:
 
     def ruled(self, model: Model) -> Model:
         """`model` with the rules that hold for every model here."""
-        rules = replace(model.rules, media_urls=self.media_urls, max_tokens_as=self.max_tokens_as)
+        rules = replace(
+            model.rules, media_urls=self.media_urls, file_ids=self.file_ids, max_tokens_as=self.max_tokens_as
+        )
         return replace(model, rules=rules)
 
     def priced(self, model: Model) -> Model:
@@ -315,6 +319,7 @@ def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
         },
         open_models=entry.open_models,
         media_urls=entry.media_urls,
+        file_ids=entry.file_ids,
         uploads=entry.uploads,
         upload_hosts=tuple(entry.upload_hosts),
         pictures=_pictures(pictures),
@@ -349,6 +354,7 @@ def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueF
         uploads=entry.uploads if "uploads" in entry.model_fields_set else real.uploads,
         upload_hosts=tuple(entry.upload_hosts) if "upload_hosts" in entry.model_fields_set else real.upload_hosts,
         media_urls=entry.media_urls if "media_urls" in entry.model_fields_set else real.media_urls,
+        file_ids=entry.file_ids if "file_ids" in entry.model_fields_set else real.file_ids,
         max_tokens_as=entry.max_tokens_as if "max_tokens_as" in entry.model_fields_set else real.max_tokens_as,
         models={**real.models, **own.models},
         collected=real.collected if own.collected is None else own.collected,
@@ -364,6 +370,7 @@ def _model(endpoint: str, model_id: str, entry: ModelEntry, pictures: PicturesEn
             thinking=entry.thinking,
             thinking_switch=entry.thinking_switch,
             thinking_budget=entry.thinking_budget,
+            stream_only=entry.stream_only,
             forbidden=frozenset(entry.forbidden).union(*(FEATURE_FIELDS.get(lack, ()) for lack in entry.lacks)),
             native_task=entry.native_task,
             pictures=_pictures(merge_pictures(pictures, entry.pictures)),

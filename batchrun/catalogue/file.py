@@ -212,6 +212,7 @@ class ModelEntry(Entry):
     thinking_switch: str | None = None
     thinking_budget: bool = False
     thinks_by_default: bool = False
+    stream_only: bool = False
     forbidden: list[str] = []
     system_while_thinking: bool = True
     features: list[Feature] = []
@@ -247,6 +248,7 @@ class EndpointEntry(Entry):
     allow_http: bool = False
     open_models: bool = False
     media_urls: bool = True
+    file_ids: bool = False
     uploads: Literal["none", "dashscope"] = "none"
     upload_hosts: list[Annotated[str, Field(pattern=r"\A\.?[a-z0-9-]+(\.[a-z0-9-]+)+\z")]] = []
     pictures: PicturesEntry | None = None

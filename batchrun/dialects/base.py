@@ -22,12 +22,16 @@ class ModelRules:
     """Body field that switches thinking: `enable_thinking` at Model Studio; None where nothing may be sent."""
     thinking_budget: bool = False
     """Whether `thinking_budget` may be sent."""
+    stream_only: bool = False
+    """Whether it refuses calls for a plain answer (contract 8.1.2)."""
     forbidden: frozenset[str] = frozenset()
     """Parameters that must not be sent to this model (contract 2.3, cells with a dash)."""
     native_task: str = "multimodal-generation"
     """The task that stands in the path of the native wire form (contract 1.2)."""
     media_urls: bool = True
     """Whether the server fetches pictures from http(s) addresses; else they go as data (contract 8.5, T24)."""
+    file_ids: bool = False
+    """Whether files that were uploaded to the vendor beforehand may be named as `ms://<id>` (contract 8.5)."""
     max_tokens_as: str = "max_tokens"
     """The name under which `max_tokens` is sent in the compat form."""
     pictures: PictureRules = field(default_factory=PictureRules)

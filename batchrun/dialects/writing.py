@@ -11,7 +11,7 @@ from batchrun.dialects.base import Body, ModelRules
 from batchrun.dialects.vendor_errors import clean
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media.rules import PictureRules
-from batchrun.media.url import check_image_url, check_video_url
+from batchrun.media.url import check_image_url, check_video_url, is_file_id
 from batchrun.messages import ChatRequest, Encoded, JsonValue, Message, Source, TextPart, Uploaded
 
 IMAGE_FIELDS = ("min_pixels", "max_pixels")
@@ -31,6 +31,8 @@ _WRITTEN_BY_US: dict[str, str] = {
 
 
 NO_MEDIA_URLS = "{model} fetches no pictures from addresses here."
+NO_FILE_IDS = "{model} can't read files by an id (`ms://…`) here: only Moonshot can."
+FILES_THEMSELVES = "Name the files by their paths, or choose a provider at Moonshot."
 MEDIA_AS_FILES = "Download the pictures and name them by their paths, or write data URLs."
 
 LONG_URL = 65_536
@@ -87,6 +89,8 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
             raise invalid(f"The parameter `{name}` can't be given in `params`.", remedy)
         if name in rules.forbidden:
             raise invalid(f"{request.model} doesn't take the parameter `{name}`.", f"Remove `{name}`.")
+    if rules.stream_only and not request.stream:
+        raise invalid(f"{request.model} answers in streams only.", "Delete `stream: false`; the answer is the same.")
     if request.params.get("n") not in (None, 1):
         raise invalid("`n` asks for several answers to one item.", "Remove `n`; repeat the row to get several answers.")
     empty = [message for message in request.messages if isinstance(message, Message) and not message.parts]
@@ -94,6 +98,8 @@ def check_request(request: ChatRequest, rules: ModelRules, refused: Mapping[str,
         raise invalid("The request has a message without text, picture or video.", "Give the item a prompt.")
     if not rules.media_urls and any(is_web(source) for message in request.messages for source in message.sources):
         raise invalid(NO_MEDIA_URLS.format(model=request.model), MEDIA_AS_FILES)
+    if not rules.file_ids and any(is_file_id(source) for message in request.messages for source in message.sources):
+        raise invalid(NO_FILE_IDS.format(model=request.model), FILES_THEMSELVES)
 
 
 def partial_fields(message: Message) -> dict[str, JsonValue]:
@@ -119,7 +125,12 @@ def plain_number(number: float) -> float:
 
 def is_web(source: Source) -> bool:
     """Whether the server would have to fetch it."""
-    return isinstance(source, str) and source[:5].lower() != "data:"
+    return isinstance(source, str) and not is_data(source) and not is_file_id(source)
+
+
+def is_data(source: str) -> bool:
+    """Whether it stands in the request itself."""
+    return source[:5].lower() == "data:"
 
 
 def invalid(message: str, remedy: str) -> ProviderError:
@@ -128,7 +139,7 @@ def invalid(message: str, remedy: str) -> ProviderError:
 
 def _is_long(source: str) -> bool:
     """Megabytes of base64 are put between the pieces of the request instead of being copied with them."""
-    return len(source) > LONG_URL and source[:5].lower() == "data:"
+    return len(source) > LONG_URL and is_data(source)
 
 
 def _apart(request: ChatRequest) -> list[bytes | Encoded]:

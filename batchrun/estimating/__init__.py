@@ -244,7 +244,8 @@ def covered(left: Decimal, reserved: Decimal, cost: Decimal, items: int) -> int:
 
 def why_unknown(job: JobSpec, found: Survey, tokens: Sequence[Outlook], spent: Outlook) -> str | None:
     if found.needs.price is None:
-        return f"the catalogue has no price for {job.model} at {job.provider}"
+        reason = found.needs.plan.model.unpriced
+        return f"the catalogue has no price for {job.model} at {job.provider}{f': {reason}' if reason else ''}"
     if tokens[0].high is None:
         return f"how many tokens a picture can become for {job.model} isn't known"
     if tokens[1].high is None:

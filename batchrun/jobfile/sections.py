@@ -138,7 +138,8 @@ class InputsSpec(Section):
     rows: Text | None = None
     """A file of rows: .jsonl, .ndjson, .csv or .tsv. Each row is an item. A column `id` names it, `image` or `images`
     holds the paths or URLs of its pictures, `video` or `videos` those of its videos, `frames` a list of pictures
-    that are one video, and the prompt may use every column."""
+    that are one video, and the prompt may use every column. At Moonshot, `ms://` and an id name a file that was
+    uploaded there beforehand."""
     requests: Text | None = None
     """A JSONL file of whole requests, in the form of OpenAI's batches: each line has `custom_id`, `method`, `url` and
     `body`. The bodies say all that is asked for, so the job has no prompt, system, params, thinking or output. Pictures
@@ -217,6 +218,9 @@ class ParamsSpec(Section):
     """The answer ends before one of these texts: one, or a list of them."""
     vl_high_resolution_images: bool | None = None
     """More detail of each picture, for more tokens, at Model Studio."""
+    enable_search: bool | None = None
+    """Whether the model may search the web before it answers, at Model Studio. Refused for models that can't; what a
+    search costs beside its tokens isn't known here."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
     """Any other field of the vendor's, sent as it is written, without checks."""
 

@@ -114,8 +114,8 @@ class JobSpec(Section):
     retry: RetrySpec = Field(default_factory=RetrySpec)
     on_incomplete: Literal["retry", "continue"] = "retry"
     """What the next try does after an answer that broke off in the middle: `retry` asks anew, `continue` sends what has
-    arrived along, and the model writes on, for as much of `max_tokens` as is certainly left; where nothing is, it asks
-    anew. Only for models with partial mode, and where they don't think."""
+    arrived along, and the model writes on, for as much of `max_tokens` as is certainly left; where that is nothing or
+    too little, it asks anew. Only for models with partial mode, and where they don't think."""
     on_truncated: Literal["keep", "continue"] = "keep"
     """The same for an answer that `max_tokens` cut: `keep` ends the item as `truncated`, `continue` asks for the rest,
     as often as `retry.attempts` allows. `max_tokens` then bounds each call, and no longer the whole answer."""

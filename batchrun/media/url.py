@@ -16,23 +16,32 @@ from batchrun.media.whole import check_end
 SEEDS = PictureRules()
 VIDEO_ENCODED = 10_485_760
 """Characters of base64 of a video that vendors take (contract 5.2)."""
+FILE_ID = "ms://"
+"""How the id of a file begins that was uploaded to Moonshot beforehand (contract 8.5)."""
 _VIDEO_URL = re.compile(r"data:video/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]{1,40});base64,", re.IGNORECASE)
 
 
+def is_file_id(source: object) -> bool:
+    return isinstance(source, str) and source.startswith(FILE_ID)
+
+
 def check_image_url(url: str, rules: PictureRules = SEEDS) -> None:
-    """Raises MediaError: `media-url` for another scheme than http, https or data, for no host, and for blanks;
+    """The id of an uploaded file is as it is. Raises MediaError: `media-url` for another scheme than http, https or
+    data, for no host, and for blanks;
     `media-data-url` for a data URL that isn't base64, or holds another format than it says; `media-empty`, or
     `media-too-large` for more base64 than `rules` allow. What else there is to a picture, `check_data_picture` says.
     """
     if url[:5].lower() == "data:":
         _content(url, rules)
-    else:
+    elif not is_file_id(url):
         _check_web(url)
 
 
 def check_video_url(url: str) -> None:
     """The same for the URL of a video. Raises MediaError with the same codes."""
+    if is_file_id(url):
+        return
     if url[:5].lower() != "data:":
         _check_web(url)
         return

@@ -1,6 +1,5 @@
-"""What a row may say about a picture or video: a path inside the media root, an http(s) URL, or a data URL.
-
-Nothing is fetched.
+"""What a row may say about a picture or video: a path inside the media root, an http(s) URL, a data URL, or the id of a
+file at the vendor. Nothing is fetched.
 
 Rows are written by anyone, so a path is taken literally and kept below the root, links included, and a URL is only
 checked for its form. Problems are raised as ReferenceProblem; the reader of the rows adds the place.
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from batchrun.media.url import is_file_id
 from batchrun.messages import JsonValue
 from batchrun.rows.listing import VIDEO_EXTENSIONS
 from batchrun.showing import clean
@@ -35,6 +35,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 _SCHEME = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://|(?:file|data|javascript|ftp|s3|gs|oss):|[A-Za-z]:[\\/]", re.IGNORECASE
 )
+_FILE_ID = re.compile(r"ms://[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/?#-]*)?", re.ASCII)
 """What nearly every URL looks like; the others are looked at part by part."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -62,7 +63,7 @@ class MediaRef:
     path: str | None = None
     """Relative to the media root, with `/`."""
     url: str | None = None
-    """An http(s) URL, or a data URL."""
+    """An http(s) URL, a data URL, or the id of a file that was uploaded to Moonshot (`ms://…`)."""
     size: int | None = None
     """Bytes of a local file when the rows were read."""
     frames: tuple[MediaRef, ...] | None = None
@@ -100,7 +101,7 @@ class MediaRoot:
         """Check what a row says of a picture or a video. Raises ReferenceProblem."""
         if text[:5].lower() == "data:":
             return MediaRef(kind=kind, url=check_data_url(text, kind))
-        if text[:7].lower() == "http://" or text[:8].lower() == "https://":
+        if text[:7].lower() == "http://" or text[:8].lower() == "https://" or is_file_id(text):
             return MediaRef(kind=kind, url=check_url(text))
         path = check_path(text)
         return MediaRef(kind=kind, path=path, size=self.size(path))
@@ -153,7 +154,11 @@ def check_name(path: str) -> str:
 
 
 def check_url(text: str) -> str:
-    """An http(s) URL with a host and without credentials. Raises ReferenceProblem."""
+    """An http(s) URL with a host and without credentials, or the id of a file at Moonshot. Raises ReferenceProblem."""
+    if is_file_id(text):
+        if not _FILE_ID.fullmatch(text):
+            raise ReferenceProblem(f"{_named(text)} is no id of a file", "Write ms:// and the id that the upload gave")
+        return text
     if len(text) <= MAX_URL and _PLAIN_URL.fullmatch(text):
         return text
     named = _named(text)
@@ -237,6 +242,8 @@ def variables_of(media: MediaRef) -> dict[str, str]:
         return {"path": media.path, "filename": filename, "stem": _stem(filename), "folder": folder}
     if media.url is None or media.url[:5].lower() == "data:":
         return {}
+    if is_file_id(media.url):
+        return {"url": media.url}
     path = re.split(r"[?#]", media.url, maxsplit=1)[0].partition("://")[2].partition("/")[2]
     filename = path.rpartition("/")[2]
     return {"url": media.url, "filename": filename, "stem": _stem(filename)}

@@ -64,12 +64,14 @@ class ContentsReader:
         high_resolution: bool,
         seed: bytes,
         stored: Callable[[str], tuple[str, bytes]],
+        scheme: str = "oss://",
         max_frames: bool = False,
     ) -> None:
-        """`stored` gives type and bytes of an uploaded file; `max_frames` says whether a video part may have a member
-        of that name; without it none is looked at."""
+        """`stored` gives type and bytes of an uploaded file, whose address begins with `scheme`; `max_frames` says
+        whether a video part may have a member of that name; without it none is looked at."""
         self.model = model
         self.stored = stored
+        self.scheme = scheme
         self.max_frames = max_frames
         self.high_resolution = high_resolution
         self.contents = Contents()
@@ -141,7 +143,7 @@ class ContentsReader:
     def inline(self, url: str) -> tuple[str, bytes] | None:
         """Type and bytes of what an address holds or of a file that was uploaded; None for a public one. The answer
         depends on the bytes of an uploaded file, not on the name that it got."""
-        if url.startswith("oss://"):
+        if url.startswith(self.scheme):
             mime, data = self.stored(url)
             self.hash.update(hashlib.sha256(data).digest())
             return mime, data

@@ -9,13 +9,14 @@ from batchrun.simulator.book import Book
 from batchrun.simulator.contents import ContentsReader
 from batchrun.simulator.dialect import Identity
 from batchrun.simulator.faults import Clause, FaultMemory, Faults, FaultSpecError, parse_spec
+from batchrun.simulator.files import SCHEME, Files
 from batchrun.simulator.generation import Generation, generate
 from batchrun.simulator.http import HttpRequest, Reply, encode_reply, head
 from batchrun.simulator.injected import Refused, injected_reply, refusing_clause
 from batchrun.simulator.keys import bearer, same_key
 from batchrun.simulator.limits import Limits
 from batchrun.simulator.line import Line
-from batchrun.simulator.models import Model, model_at
+from batchrun.simulator.models import MOONSHOT, Model, model_at
 from batchrun.simulator.options import Options
 from batchrun.simulator.pacer import Pacer
 from batchrun.simulator.parameters import Parameters, model_name, read_fields
@@ -39,6 +40,7 @@ class Simulation:
     book: Book
     limits: Limits
     uploads: Uploads
+    files: Files
     pacer: Pacer = field(default_factory=Pacer)
     counts: Counts = field(default_factory=Counts)
     memory: FaultMemory = field(default_factory=FaultMemory)
@@ -118,11 +120,14 @@ class Exchange:
         self.account.stream = self.dialect.streams(fields, headers)
         asked, parameters = self.dialect.read(fields, headers, model)
         seed = f"{self.options.seed} {name} {parameters.seed} {parameters.thinking}".encode()
+        at_moonshot = self.target.region == MOONSHOT
+        resolver = self.simulation.uploads.resolver(self.target.region, name, headers)
         reader = ContentsReader(
             model,
             high_resolution=parameters.high_resolution,
             seed=seed,
-            stored=self.simulation.uploads.resolver(self.target.region, name, headers),
+            stored=self.simulation.files.resolve if at_moonshot else resolver,
+            scheme=SCHEME if at_moonshot else "oss://",
             max_frames=parameters.max_frames,
         )
         contents = reader.read(asked)

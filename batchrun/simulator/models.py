@@ -16,6 +16,7 @@ MOONSHOT: Final = "moonshot"
 PLACES: Final = (*REGIONS, ACEDATA, MOONSHOT)
 """All that stands in an address for who answers."""
 EVERYWHERE: Final = frozenset(REGIONS)
+NOT_VIRGINIA: Final = frozenset({"singapore", "beijing"})
 BEIJING: Final = frozenset({"beijing"})
 
 UNPRICED: Final = "sim-unpriced"
@@ -58,6 +59,10 @@ class Model:
     json_while_thinking: bool = False
     partial_mode: bool = False
     partial_on_timeout: bool = False
+    web_search: bool | None = None
+    """Whether it searches the web (2.2); None where no page says so, and the wish is passed over."""
+    stream_only: bool = False
+    """Refuses requests for a plain answer (8.1.2)."""
     incremental: bool = False
     """Native frames hold the new text only unless the request says otherwise (8.11)."""
 
@@ -115,6 +120,7 @@ KIMI: Final = Model(
     total_pixels=131_072 * 14 * 14,
     video_min_pixels=4 * 14 * 14,
     json_mode=False,
+    web_search=False,
 )
 
 
@@ -140,6 +146,37 @@ def open_models(size: str, *, max_frames: int, longest_video: int = 3_600) -> tu
     return thinking, instruct
 
 
+def on_old_grid(model: Model) -> Model:
+    """The model as it counts by squares of 28 pixels (8.3.1 to 8.3.3)."""
+    return replace(
+        model,
+        factor=28,
+        min_pixels=3_136,
+        max_pixels=1_003_520,
+        settable_pixels=12_845_056,
+        frame_pixels=768 * 28 * 28,
+        total_pixels=65_536 * 28 * 28,
+        video_min_pixels=50_176,
+    )
+
+
+OPEN_QWEN25: Final = replace(on_old_grid(QWEN25_VL), longest_video=600)
+"""Only how it counts is named (2.5, 8.3); the sizes are those of the commercial models."""
+
+# Always thinks, streams only, and is counted as Qwen2.5-VL (8.3.1, 8.1.2); no page gives its sizes, so these are the
+# simulator's own assumption. What thinks doesn't go on with a beginning (8.7).
+QVQ: Final = replace(
+    OPEN_QWEN25,
+    name="qvq-max",
+    regions=NOT_VIRGINIA,
+    thinking=Thinking.ALWAYS,
+    thinking_switch=frozenset({True}),
+    max_thinking=16_384,
+    partial_mode=False,
+    partial_on_timeout=False,
+    stream_only=True,
+)
+
 MODELS: Final = {
     model.name: model
     for model in (
@@ -154,6 +191,11 @@ MODELS: Final = {
         ),
         QWEN25_VL,
         replace(QWEN25_VL, name="qwen-vl-plus", longest_video=600),
+        *(
+            replace(OPEN_QWEN25, name=f"qwen2.5-vl-{size}-instruct", regions=NOT_VIRGINIA)
+            for size in ("72b", "32b", "7b", "3b")
+        ),
+        *(replace(QVQ, name=name) for name in ("qvq-max", "qvq-plus", "qvq-max-latest", "qvq-plus-latest")),
         KIMI,
         replace(
             KIMI,
@@ -178,6 +220,7 @@ MODELS: Final = {
             max_thinking=0,
             max_output=8_192,
             pictures=False,
+            web_search=True,
         ),
         replace(QWEN3_VL, name=UNPRICED),
     )
@@ -191,6 +234,7 @@ MOONSHOT_KIMI: Final = replace(
     max_input_thinking=262_144,
     max_output=262_144,
     partial_mode=True,
+    web_search=None,
 )
 
 # Of these two the price alone is named; that they always think is their name.
@@ -205,6 +249,7 @@ ELSEWHERE: Final = {
         thinking=Thinking.ALWAYS,
         thinking_switch=frozenset(),
         pictures=False,
+        web_search=None,
     ),
     (MOONSHOT, "kimi-k2.5"): MOONSHOT_KIMI,
     **{
@@ -251,13 +296,4 @@ def find_model(name: str) -> Model | None:
         base = replace(base, longest_video=600)
     if base.thinking is Thinking.HYBRID or name in NEW_GRID:
         return base
-    return replace(
-        base,
-        factor=28,
-        min_pixels=3_136,
-        max_pixels=1_003_520,
-        settable_pixels=12_845_056,
-        frame_pixels=768 * 28 * 28,
-        total_pixels=65_536 * 28 * 28,
-        video_min_pixels=50_176,
-    )
+    return on_old_grid(base)

@@ -1,6 +1,6 @@
 """The dialect of Moonshot's own API for Kimi, as contract 8.5 shows it.
 
-Neither GIF pictures nor its file store (`ms://`) are simulated.
+GIF pictures are not simulated. Its store of files (`ms://`) stands in `files`.
 """
 
 import json

@@ -72,6 +72,10 @@ def read_parameters(fields: Fields, model: Model) -> Parameters:
     check_ranges(fields)
     thinking = wants_thinking(fields, model)
     stream = flag(fields, "stream") or False
+    if flag(fields, "enable_search") and model.web_search is False:
+        raise invalid(f"The model {model.name} does not support the parameter enable_search.", param="enable_search")
+    if model.stream_only and not stream:
+        raise invalid("This model only supports stream mode, please set stream to true.", param="stream")
     return Parameters(
         stream=stream,
         include_usage=wants_usage(fields, stream=stream),

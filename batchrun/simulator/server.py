@@ -9,12 +9,13 @@ from typing import Final
 
 from batchrun.simulator.book import Book
 from batchrun.simulator.exchange import Exchange, Simulation
+from batchrun.simulator.files import Files
 from batchrun.simulator.http import MAX_LINE, HttpRequest, MalformedRequest, Reply, encode_reply, read_request
 from batchrun.simulator.keys import accepted_keys
 from batchrun.simulator.limits import Limits
 from batchrun.simulator.line import Line
 from batchrun.simulator.options import Options
-from batchrun.simulator.targets import chat_target, path_of, uploads_place
+from batchrun.simulator.targets import chat_target, files_place, path_of, uploads_place
 from batchrun.simulator.uploads import STORAGE, Uploads
 
 BACKLOG: Final = 4_096
@@ -28,6 +29,7 @@ def make_simulation(options: Options, book: Book, environment: Mapping[str, str]
         options=options,
         keys=keys,
         book=book,
+        files=Files(keys),
         uploads=Uploads(keys=keys, lifetime=options.upload_lifetime, limits=options.limits, clock=time.monotonic),
         limits=Limits(enforced=options.limits, rpm=options.rpm, tpm=options.tpm, clock=time.monotonic),
     )
@@ -100,6 +102,8 @@ class Server:
                 if request.method == "POST"
                 else not_allowed("POST")
             )
+        if files_place(path) and request.method == "POST":
+            return self.simulation.files.reply(request)
         match path:
             case "/uploads":
                 body = self.simulation.uploads.to_json()

@@ -92,6 +92,14 @@ def uploads_place(path: str) -> tuple[str, str] | None:
     return None
 
 
+def files_place(path: str) -> bool:
+    """Whether an address takes files for later calls, with or without a fault spec, which hits calls alone."""
+    match path.removeprefix("/").split("/"):
+        case [place, "v1", "files"] | [place, "fault", _, "v1", "files"]:
+            return place == MOONSHOT
+    return False
+
+
 def target_of(api: Api, before: list[str]) -> Target | None:
     match before:
         case []:

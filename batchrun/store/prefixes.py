@@ -31,17 +31,19 @@ SELECT_STOPPED = (
 
 
 def prefixes_of(connection: Connection, job_id: int, due: Sequence[Record], rule: Rule) -> dict[int, Prefix]:
-    """By item. The latest text counts: one that was continued already has the earlier ones at its beginning.
+    """By item. The latest text alone counts: one that was continued already has the earlier ones at its beginning, and
+    where it can't be continued the item is asked for anew.
 
     Jobs that continue nothing, and items that were never tried, cost no query.
     """
     rules = {item.id: found for item in due if item.fence and (found := rule(job_id, item)) is not None}
     if not rules:
         return {}
+    latest = {row.item_id: row for row in connection.execute(SELECT_STOPPED, {"ids": sorted(rules)})}
     return {
-        row.item_id: Prefix(attempt_id=row.id, text=row.text)
-        for row in connection.execute(SELECT_STOPPED, {"ids": sorted(rules)})
-        if may_continue(stopped(row), rules[row.item_id])
+        item_id: Prefix(attempt_id=row.id, text=row.text)
+        for item_id, row in latest.items()
+        if may_continue(stopped(row), rules[item_id])
     }
 
 

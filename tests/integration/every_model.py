@@ -77,7 +77,7 @@ class Outcome:
 
 def ways(endpoint: Endpoint, model: Model) -> Iterator[Asked]:
     switchable = model.rules.thinking == "switchable"
-    for stream in (True, False):
+    for stream in (True,) if model.rules.stream_only else (True, False):
         for thinking in (True, False) if switchable else (None,):
             name = f"{endpoint.region or endpoint.provider}.{model.id}{'' if stream else '-plain'}{WAYS[thinking]}"
             yield Asked(

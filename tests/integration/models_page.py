@@ -30,10 +30,10 @@ stale. Prices, sizes and announced ends: `batchrun models --wide`.
   searches the web, `P` goes on with the beginning of an answer, `C` cheaper
   repeated input; `–` can't, `?` isn't known.
 * The last columns are the wire forms. Each model was asked for a text and, if
-  it sees, about a picture, streamed and plain, with and without thinking if
-  there is a choice. `8/8`: all eight calls were answered, and the report of
-  each was what the simulator had booked, to the last digit. Where no price is
-  known, none was reported.
+  it sees, about a picture, streamed and plain (QVQ only streams), with and
+  without thinking if there is a choice. `8/8`: all eight calls were answered,
+  and the report of each was what the simulator had booked, to the last digit.
+  Where no price is known, none was reported.
 """
 LETTERS = {"web_search": "W", "partial": "P", "cache": "C"}
 FORMS = {"json_schema": "S", "json_object": "J", "none": "–"}

@@ -130,17 +130,24 @@ def test_a_plain_answer_that_a_clock_of_the_vendor_stopped_is_continued(sqlite_u
         assert [row.outcome for row in bench.attempts_of(limited)] == ["failed", "complete"]
 
 
-@pytest.mark.parametrize(("most", "continued"), [(40, True), (6, False)])
-def test_the_whole_answer_is_never_longer_than_max_tokens(sqlite_bench: Bench, most: int, continued: bool) -> None:
-    """What broke off after four tokens may be all of six, as nobody has counted it: it is asked for anew."""
-    sqlite_bench.at(fault := fresh("truncate=4-first=2"))
-    long = {"on_incomplete": "continue", "params": {"max_tokens": most}}
-    (broken,) = sqlite_bench.load(job("limited", 2, fault=fault, **long))
-    sqlite_bench.run([broken])
-    texts = sqlite_bench.answers_of(broken).values()
-    assert all(10 * continued < len(pieces(text)) <= most for text in texts)
-    last = [row for row in sqlite_bench.rows(answers) if row.complete]
-    assert [row.continues is not None for row in last] == [continued] * 2
+@pytest.mark.parametrize(("most", "continued"), [(200, [True]), (40, [True, False]), (6, [False])])
+def test_max_tokens_bounds_the_whole_answer_and_never_cuts_it_short(
+    sqlite_bench: Bench, most: int, continued: list[bool]
+) -> None:
+    """Nobody has counted what broke off. Of 6 tokens it may be all, so it is asked for anew; of 40 the rest is cut by
+    what was left for certain, and the answer is asked for anew then."""
+    sqlite_bench.at(fault := fresh("truncate=4-first=1"))
+    limit = {"on_incomplete": "continue", "params": {"max_tokens": most}}
+    broken = job("broken", 1, fault=fault, **limit)
+    whole = job("whole", [str(row["text"]) for row in broken.inputs.items or ()], **limit)
+    ids = sqlite_bench.load(broken, whole)
+    sqlite_bench.run(ids)
+    assert sqlite_bench.answers_of(ids[0]) == sqlite_bench.answers_of(ids[1])
+    assert sqlite_bench.states(ids[0]) == sqlite_bench.states(ids[1])
+    made = {row.id for row in sqlite_bench.attempts_of(ids[0])}
+    texts = [row for row in sqlite_bench.rows(answers) if row.attempt_id in made]
+    assert all(len(pieces(row.text)) <= most for row in texts)
+    assert [row.continues is not None for row in texts if row.complete] == continued
 
 
 def test_killed_between_a_broken_answer_and_its_rest_nothing_is_lost(bench: Bench) -> None:

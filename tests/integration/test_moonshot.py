@@ -5,11 +5,14 @@ The simulator's side was written from the vendor's pages alone, without a look a
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,7 +24,7 @@ from batchrun.simulator import Running
 from batchrun.tables import answers, items, jobs, prices, usage
 from tests.both_databases import KINDS
 from tests.integration.other_providers import BAD_NIGHT, MODEL, booked, by_job, check_arrears, check_run
-from tests.integration.running import KEY_VARIABLE, MOONSHOT, Bench, job, opened_bench, running_simulator
+from tests.integration.running import KEY, KEY_VARIABLE, MOONSHOT, Bench, job, opened_bench, running_simulator
 
 PICTURES = Path(__file__).parents[2] / "batchrun" / "demo" / "pictures"
 CACHED = "cached=40"
@@ -134,6 +137,60 @@ def test_an_address_of_a_picture_is_refused_when_it_is_loaded(
         assert problem.message == "kimi-k2.5 fetches no pictures from addresses here"
         assert problem.remedy == "Download the pictures and name them by their paths, or write data URLs."
         assert bench.rows(jobs) == []
+
+
+def upload(simulator: Running, picture: Path) -> str:
+    """The id of a picture that somebody uploaded beforehand."""
+    address = urlsplit(simulator.moonshot_url())
+    form = (
+        b'--edge\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nimage\r\n--edge\r\nContent-Disposition: '
+        b'form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+        + picture.read_bytes()
+        + b"\r\n--edge--\r\n"
+    )
+    headers = {"authorization": f"Bearer {KEY}", "content-type": "multipart/form-data; boundary=edge"}
+    with closing(http.client.HTTPConnection(address.netloc)) as connection:
+        connection.request("POST", f"{address.path}/files", form, headers)
+        return str(json.load(connection.getresponse())["id"])
+
+
+def test_a_file_that_moonshot_has_is_named_by_its_id(sqlite_url: str, tmp_path: Path, simulator: Running) -> None:
+    picture = PICTURES / "signature.png"
+    name = f"ms://{upload(simulator, picture)}"
+    rows = [{"id": one, "image": image, "text": "What?"} for one, image in (("by-id", name), ("here", "a.png"))]
+    (tmp_path / "a.png").write_bytes(picture.read_bytes())
+    (tmp_path / "urls").write_text(f"{name}\n", encoding="utf-8")
+    body = {**BODY, "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": name}}]}]}
+    line = {"custom_id": "written", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (tmp_path / "requests").write_text(json.dumps(line), encoding="utf-8")
+    sources: dict[str, dict[str, object]] = {
+        "rows": {"inputs": {"items": rows}},
+        "urls": {"inputs": {"urls": "urls"}, "prompt": "What is {{ url }}?", "media": {"strip": True}},
+        "requests": {"inputs": {"requests": "requests"}, "prompt": None, "params": {}},
+    }
+    with opened_bench(sqlite_url, tmp_path, simulator, like=MOONSHOT) as bench:
+        bench.go(*(job(source, 1, model=MODEL, **settings) for source, settings in sources.items()))
+        assert {row.state for row in bench.rows(items)} == {"done"}
+        assert all(line.cost_low == row.amount for line, row in booked(bench))
+        by_id, here = (item.answer_id for item in bench.rows(items) if item.custom_id in ("by-id", "here"))
+        counted = {line.attempt_id: line.input_tokens for line in bench.rows(usage)}
+        assert counted[by_id] == counted[here] > 100
+
+
+@pytest.mark.parametrize("provider", ["model-studio/beijing", "dashscope/beijing"])
+def test_such_an_id_means_nothing_elsewhere(sqlite_bench: Bench, provider: str) -> None:
+    for name, message, remedy in (
+        (
+            "ms://file-1",
+            "kimi-k2.5 can't read files by an id (`ms://…`) here: only Moonshot can",
+            "Name the files by their paths, or choose a provider at Moonshot.",
+        ),
+        ("ms://a b", "`ms://a b` is no id of a file", "Write ms:// and the id that the upload gave"),
+    ):
+        row = {"id": "a", "image": name, "text": "x"}
+        with pytest.raises(SpecError) as caught:
+            sqlite_bench.load(job("elsewhere", 1, model=MODEL, provider=provider, inputs={"items": [row]}))
+        assert [(one.message, one.remedy) for one in caught.value.problems] == [(message, remedy)]
 
 
 def test_a_collected_price_is_a_row_of_prices_and_gives_the_bill(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from batchrun.simulator import Running
 
-from .raw import Client, Json
+from .raw import Client, Json, Raw
 from .test_validation import data_url, looking
 
 
@@ -101,6 +102,41 @@ def test_a_picture_as_data(client: MoonshotClient, holder: object) -> None:
 )
 def test_refused_requests(client: MoonshotClient, changes: Json, status: int, message: str) -> None:
     raw = client.ask(client.body(**changes))
+    assert (raw.status, sorted(raw.error), message in str(raw.error["message"])) == (status, ["message", "type"], True)
+
+
+class FilesClient(Client):
+    path = "v1/files"
+
+    def upload(self, data: bytes, *, purpose: str = "image", mime: str = "image/jpeg", key: str | None = None) -> Raw:
+        form = (
+            b'--edge\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n' + purpose.encode() + b"\r\n"
+            b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: ' + mime.encode()
+        )
+        request = self.request(form + b"\r\n\r\n" + data + b"\r\n--edge--\r\n", key=key)
+        return self.exchange(request.replace(b"application/json", b"multipart/form-data; boundary=edge", 1))
+
+
+def test_a_file_is_uploaded_once_and_named_by_its_id(client: MoonshotClient, simulator: Running) -> None:
+    picture = data_url()
+    made = FilesClient(simulator, "moonshot").upload(b64decode(picture.partition(",")[2]))
+    assert (made.status, made.json()["object"]) == (200, "file")
+    named, whole = (client.ask(client.body(messages=looking(url))) for url in (f"ms://{made.json()['id']}", picture))
+    assert (named.status, client.row(named).billed.input) == (200, client.row(whole).billed.input)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "message"),
+    [
+        ({"key": "sk-wrong"}, 401, "API key"),
+        ({"purpose": "batch"}, 400, "purpose"),
+        ({"mime": "image/bmp"}, 400, "image/bmp"),
+        ({"purpose": "video"}, 400, "video format: image/jpeg"),
+        ({"data": b""}, 400, "empty"),
+    ],
+)
+def test_files_that_are_not_taken(simulator: Running, changes: dict[str, Any], status: int, message: str) -> None:
+    raw = FilesClient(simulator, "moonshot").upload(**{"data": b"x", **changes})
     assert (raw.status, sorted(raw.error), message in str(raw.error["message"])) == (status, ["message", "type"], True)
 
 

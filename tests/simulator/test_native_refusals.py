@@ -136,6 +136,7 @@ def test_parameters_that_are_refused(client: NativeClient, parameters: Json, mes
         ("kimi-k2-thinking", {"top_p": 0.9}, "InvalidParameter", "top_p"),
         ("kimi-k2-thinking", {"presence_penalty": 0}, "InvalidParameter", "presence_penalty"),
         ("kimi-k2-thinking", {"thinking_budget": 10}, "InvalidParameter", "thinking_budget"),
+        ("kimi-k2-thinking", {"enable_search": True}, "InvalidParameter", "enable_search"),
     ],
 )
 def test_parameters_that_kimi_must_not_get(
@@ -143,6 +144,10 @@ def test_parameters_that_kimi_must_not_get(
 ) -> None:
     raw = kimi.ask({**kimi.body(**parameters), "model": model})
     assert (raw.status, raw.json()["code"], name in str(raw.json()["message"])) == (400, code, True)
+
+
+def test_a_web_search_by_the_model_that_has_it(kimi: NativeClient) -> None:
+    assert kimi.ask({**kimi.body(enable_search=True), "model": "Moonshot-Kimi-K2-Instruct"}).status == 200
 
 
 def test_kimi_k25_streams_its_thinking_only_incrementally(simulator: Running) -> None:

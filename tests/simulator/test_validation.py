@@ -66,6 +66,8 @@ def looking(url: object, **part: object) -> list[Json]:
         ({"thinking_budget": 81_921, "enable_thinking": True}, 400, "[1, 81920]"),
         ({"model": "qwen3-vl-235b-a22b-thinking", "enable_thinking": False}, 400, "restricted to True"),
         ({"model": "qwen-vl-max", "enable_thinking": True}, 400, "enable_thinking"),
+        ({"model": "qvq-max"}, 400, "only supports stream mode"),
+        ({"model": "qvq-plus", "stream": True, "enable_thinking": False}, 400, "restricted to True"),
         ({"response_format": {"type": "json_object"}}, 400, "word json"),
         ({"response_format": {"type": "xml"}}, 400, "json_object"),
         ({"messages": [{"role": "user", "content": "x" * 1_100_000}]}, 400, "[1, 260096]"),
@@ -88,12 +90,19 @@ def test_refused_in_singapore(client: Client, changes: Json, status: int, messag
         ({"model": "Moonshot-Kimi-K2-Instruct", "enable_thinking": False}, "enable_thinking"),
         ({"model": "kimi-k2.5", "enable_thinking": True, "thinking_budget": 100}, "thinking_budget"),
         ({"model": "kimi-k2.5", "response_format": {"type": "json_object"}}, "structured output"),
+        ({"model": "kimi-k2.5", "enable_search": True}, "enable_search"),
+        ({"model": "Moonshot-Kimi-K2-Instruct", "enable_search": "yes"}, "enable_search"),
         ({"model": "kimi-k2-thinking", "messages": looking("https://x.example/a.jpg")}, "text only"),
     ],
 )
 def test_refused_of_kimi(client: Client, changes: Json, parameter: str) -> None:
     raw = client.ask(client.body(**changes), region="beijing")
     assert (raw.status, parameter in str(raw.error["message"])) == (400, True)
+
+
+def test_a_web_search_by_the_model_that_has_it(client: Client) -> None:
+    asked = client.body(model="Moonshot-Kimi-K2-Instruct", enable_search=True)
+    assert client.ask(asked, region="beijing").status == 200
 
 
 def test_json_mode_of_a_model_that_always_thinks(client: Client) -> None:

@@ -74,9 +74,10 @@ def test_what_a_model_lacks_is_refused(name: str, asked: ChatRequest, words: str
         Compat("model-studio").encode(asked, model(BEI, name).rules)
 
 
-def test_search_is_sent_to_the_model_that_has_it() -> None:
-    body = Compat("model-studio").encode(request(enable_search=True), model(BEI, "Moonshot-Kimi-K2-Instruct").rules)
-    assert b'"enable_search":true' in b"".join(piece for piece in body.pieces if isinstance(piece, bytes))
+def test_why_a_price_could_not_be_collected_is_said() -> None:
+    unpriced = Model(id="m", unpriced="the price depends on the time of day")
+    notes = list(advice(unpriced, system=False, params={}, thinking=None))
+    assert notes == ["the cost won't be known: the price depends on the time of day"]
 
 
 # Contract O9.
@@ -107,5 +108,6 @@ def test_without_a_system_message_nothing_is_said_of_it() -> None:
 )
 def test_search_where_it_is_not_known(endpoint: str, name: str, said: bool) -> None:
     notes = list(advice(model(endpoint, name), system=False, params={"enable_search": True}, thinking=None))
-    sentence = f"whether {name} knows `enable_search` isn't known; the vendor may ignore it"
-    assert notes == ([sentence] if said else [])
+    unknown = f"whether {name} knows `enable_search` isn't known; the vendor may ignore it"
+    costs = "a web search may cost something beside its tokens, which isn't known and not counted here"
+    assert notes == [unknown if said else costs]

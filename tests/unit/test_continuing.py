@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from batchrun.answer import Answer
 from batchrun.call import continued, joined, opened_request
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
+from batchrun.continuing import Continuing, Prefix, Stopped, cut_early, may_continue
 from batchrun.errors import ErrorKind, UsageError
 from batchrun.fold import MAX_ANSWER
 from batchrun.jobfile.spec import JobSpec
@@ -163,6 +163,19 @@ def test_the_rest_has_what_is_left_of_the_length_unless_each_call_has_it_whole(
         request = plan.request(variables, [])
         rest = continued(request, Prefix(attempt_id=1, text="A qu"), plan.continuing_of(variables))
         assert {name: rest.params[name] for name in lengths} == sent
+
+
+@pytest.mark.parametrize(
+    ("finish", "rule", "early"),
+    [
+        ("length", replace(BROKEN, limit=300), True),
+        ("length", replace(BROKEN, limit=2), False),
+        ("stop", replace(BROKEN, limit=300), False),
+        ("length", BROKEN, False),
+    ],
+)
+def test_a_rest_that_our_own_guess_may_have_cut(finish: str, rule: Continuing, early: bool) -> None:
+    assert cut_early("A quiet street in the rain.", finish, rule) is early
 
 
 def test_each_setting_is_about_its_own_kind_of_end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
@@ -125,6 +126,27 @@ def test_a_parameter_that_the_model_forbids_is_refused(catalogue: Catalogue) -> 
 
 
 # Texts
+
+
+@pytest.mark.parametrize("provider", [SINGAPORE, "dashscope/beijing"])
+def test_a_plain_answer_of_a_model_that_only_streams_is_refused(catalogue: Catalogue, provider: str) -> None:
+    assert prepare(job(provider, "qvq-max"), catalogue).stream
+    with pytest.raises(UsageError, match="qvq-max answers in streams only"):
+        prepare(job(provider, "qvq-max", stream=False), catalogue)
+
+
+@pytest.mark.parametrize(("provider", "place"), [("model-studio/beijing", ()), ("dashscope/beijing", ("parameters",))])
+def test_a_web_search_stands_where_the_wire_form_wants_it(
+    catalogue: Catalogue, provider: str, place: tuple[str, ...]
+) -> None:
+    plan = prepare(job(provider, "Moonshot-Kimi-K2-Instruct", params={"enable_search": True}), catalogue)
+    body = plan.dialect.encode(plan.request({"x": "it"}, []), plan.model.rules)
+    sent = json.loads(b"".join(piece for piece in body.pieces if isinstance(piece, bytes)))
+    for name in place:
+        sent = sent[name]
+    assert sent["enable_search"] is True
+    with pytest.raises(UsageError, match="doesn't take the parameter `enable_search`"):
+        prepare(job(provider, "kimi-k2.5", params={"enable_search": True}), catalogue)
 
 
 def test_the_system_message_comes_before_the_prompt(catalogue: Catalogue) -> None:
