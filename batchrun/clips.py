@@ -18,6 +18,8 @@ from batchrun.tokens import MARKS, Between, scaled
 FRAMES_PER_GRID = 2
 MIN_FRAMES = 4
 DEFAULT_FPS = 2.0
+SLOWEST, FASTEST = 0.1, 10.0
+"""Pictures per second that a request may name (contract 5.2)."""
 MAX_RATIO = 200
 """Of the longer side to the shorter; beyond it the vendor refuses."""
 MARGIN = 1.05
