@@ -3,13 +3,12 @@ processes."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from batchrun.clips import SLOWEST, Clip
+from batchrun.clips import Clip
 from batchrun.errors import MediaError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.media.decoder import Decoder
@@ -55,6 +54,4 @@ def clip_of(videos: Videos, reference: Mapping[str, JsonValue]) -> Clip | None:
     facts = videos.get(str(reference.get("path")))
     if facts is None or facts.seconds <= 0 or facts.frames < 1:
         return None
-    # Taken apart it becomes no fewer pictures than that: one that is shown for long is sent several times.
-    frames = max(facts.frames, math.ceil(facts.seconds * SLOWEST))
-    return Clip(width=facts.width, height=facts.height, frames=frames, rate=frames / facts.seconds)
+    return Clip(width=facts.width, height=facts.height, frames=facts.frames, rate=facts.frames / facts.seconds)

@@ -112,16 +112,26 @@ def test_a_slide_that_stays_for_a_whole_part_is_seen_in_it(tmp_path: Path) -> No
     assert (found.fps, found.slides) == (0.2, [2] * 4)
 
 
-def test_a_slow_video_costs_what_was_estimated(sqlite_bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("times", "how", "grids"),
+    [
+        ([0, 10, 20, 25, 26, 27, 50], "frames", 3),  # six of its frames, two on a grid
+        ([0, 60, 120, 180, 240, 300], "frames", 16),  # at 0.1 per second, the slowest that can be said
+        ([0, 60, 120, 180, 240, 300], "file", 3),
+    ],
+)
+def test_a_slow_video_costs_what_was_estimated(
+    sqlite_bench: Bench, tmp_path: Path, times: list[float], how: str, grids: int
+) -> None:
     """There are fewer frames in it than are asked for, and a vendor takes no more than there are."""
-    (tmp_path / "a.mp4").write_bytes(slides([0, 10, 20, 25, 26, 27, 50]))
+    (tmp_path / "a.mp4").write_bytes(slides(times))
     document = {
         "name": "slow",
         "provider": "sim/none",
         "model": MODEL,
         "inputs": {"videos": "*.mp4"},
-        "media": {"video": "frames"},
-        "prompt": "What is shown?",
+        "media": {"video": how},
+        "prompt": f"What is shown {how} in {len(times)} slides?",
     }
     job = JobSpec.model_validate(document)
     file = JobFile(version=1, jobs=(job,), path=None)
@@ -129,7 +139,7 @@ def test_a_slow_video_costs_what_was_estimated(sqlite_bench: Bench, tmp_path: Pa
     (estimated,) = estimate_all(file, sqlite_bench.catalogue, base=tmp_path, engine=None, now=now).jobs
     sqlite_bench.go(job)
     (row,) = sqlite_bench.rows(usage)
-    assert row.video_tokens == 3 * 64 + 2  # six frames, two on a grid of 8×8
+    assert row.video_tokens == grids * 64 + 2
     assert estimated.input_tokens.low <= row.input_tokens
     assert estimated.input_tokens.high is not None
     assert row.input_tokens <= estimated.input_tokens.high
