@@ -107,6 +107,13 @@ def test_each_picture_is_what_is_shown_at_its_time_however_long_it_stays(tmp_pat
     assert (part.fps, part.slides) == (0.4, [2, 2, 3, 5])
 
 
+@pytest.mark.parametrize("kind", ["mkv", "avi", "ts", "wmv"])
+def test_a_long_video_is_sought_in_and_not_decoded_to_its_end(tmp_path: Path, kind: str) -> None:
+    found = seen(tmp_path, slides(range(61), kind), 0.1)
+    brightness = [number * 20 % 256 for number in (0, 10, 20, 30, 40, 50)]
+    assert (found.fps, found.slides) == (0.1, [round(one / 20) for one in brightness])
+
+
 def test_a_slide_that_stays_for_a_whole_part_is_seen_in_it(tmp_path: Path) -> None:
     found = seen(tmp_path, slides([0, 10, 20, 100]), 2, 40.0, 60.0)
     assert (found.fps, found.slides) == (0.2, [2] * 4)

@@ -38,6 +38,8 @@ SEEK = 5.0
 """Seconds between two pictures from which on the video is sought in, and not decoded all along."""
 ODDEST = 10.0
 """How many times as wide as high a pixel may be, or as high as wide; what says more is a mistake."""
+EARLIER = (0.0, 10.0, 100.0)
+"""Seconds before a time to which is sought, one after the other, until that leads to a frame before it."""
 READ_WHOLE = 16 * 1024 * 1024
 """Bytes of a file up to which a look into it reads it to its end."""
 LATE = 1.0
@@ -299,16 +301,13 @@ def at_times(container: InputContainer, stream: VideoStream, times: list[float],
     origin = float((stream.start_time or 0) * (stream.time_base or 0))
     step = times[1] - times[0] if len(times) > 1 else 0.0
     seeks = step > SEEK
-    if start > 0:
-        seek(container, stream, origin + start)
-    coming = decoded(container, stream)
-    shown, following = None, next(coming, None)
+    coming, following = frames_before(container, stream, origin + start) if start > 0 else begun(container, stream)
+    shown = None
     for number, time in enumerate(times):
         until = origin + time + SOON
         if number and seeks and following is not None and (passed := moment(following)) <= until:
-            seek(container, stream, origin + time)
-            coming = decoded(container, stream)
-            following = next(coming, None)
+            coming, following = frames_before(container, stream, origin + time)
+            shown = None
             seeks = following is not None and moment(following) >= passed  # where key frames are rare it leads back
         while following is not None and moment(following) <= until:
             shown, following = following, next(coming, None)
@@ -330,9 +329,25 @@ def lasting(frame: VideoFrame) -> float:
     return float((frame.duration or 0) * (frame.time_base or 0))
 
 
-def seek(container: InputContainer, stream: VideoStream, time: float) -> None:
-    """To the last key frame at or before `time`."""
-    container.seek(int(time / float(stream.time_base or 1)), stream=stream, backward=True)
+def frames_before(
+    container: InputContainer, stream: VideoStream, time: float
+) -> tuple[Iterator[VideoFrame], VideoFrame | None]:
+    """The first frame from the last key frame at or before `time` on, and those behind it. Where there is no index it may
+    be an earlier one, or the very first."""
+    for early in EARLIER:
+        container.seek(int((time - early) / float(stream.time_base or 1)), stream=stream, backward=True)
+        coming = decoded(container, stream)
+        first = next(coming, None)
+        if first is not None and moment(first) <= time + SOON:
+            return coming, first
+    container.seek(0)
+    return begun(container, stream)
+
+
+def begun(container: InputContainer, stream: VideoStream) -> tuple[Iterator[VideoFrame], VideoFrame | None]:
+    """The next frame, and those behind it."""
+    coming = decoded(container, stream)
+    return coming, next(coming, None)
 
 
 def shown_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
