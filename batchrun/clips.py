@@ -18,6 +18,8 @@ from batchrun.tokens import MARKS, Between, scaled
 FRAMES_PER_GRID = 2
 MIN_FRAMES = 4
 DEFAULT_FPS = 2.0
+SLOWEST, FASTEST = 0.1, 10.0
+"""Pictures per second that a request may name (contract 5.2)."""
 MAX_RATIO = 200
 """Of the longer side to the shorter; beyond it the vendor refuses."""
 MARGIN = 1.05
@@ -71,8 +73,14 @@ class VideoFormula:
         )
 
     def tokens(self, clip: Clip, fps: float) -> Between:
-        """Of a video that is sampled at `fps` frames per second."""
-        return self.tokens_of_frames(clip.width, clip.height, sampled_frames(clip, fps, self.max_frames))
+        """Of a video that is sampled at `fps` frames per second, by the vendor or here."""
+        tokens = self.tokens_of_frames(clip.width, clip.height, sampled_frames(clip, fps, self.max_frames))
+        if clip.rate >= SLOWEST:
+            return tokens
+        # Pictures that are taken out of it are no fewer than that: one that is shown for long is sent several times.
+        number = min(self.max_frames, math.ceil(clip.frames / clip.rate * SLOWEST))
+        highs = (tokens.high, self.tokens_of_frames(clip.width, clip.height, number).high)
+        return Between(tokens.low, max(high for high in highs if high is not None))
 
     def tokens_of_frames(self, width: int, height: int, number: int) -> Between:
         """Of so many frames of this size, or of an image list of that length."""

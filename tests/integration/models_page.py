@@ -24,7 +24,7 @@ the bundled simulator, which was written from the vendors' pages alone. Written
 by `{COMMAND}`; a test tells when the page is
 stale. Prices, sizes and announced ends: `batchrun models --wide`.
 
-* **Sees**: `I` images, `V` videos (known to be taken; batchrun sends images).
+* **Sees**: `I` images, `V` videos.
 * **Thinks**: `never`, `always`, or as the job's `thinking` says.
 * **Can**: `T` calls functions, `J` JSON as it is told (`S`: by a schema), `W`
   searches the web, `P` goes on with the beginning of an answer, `C` cheaper

@@ -308,14 +308,17 @@ def test_stopped_in_an_upload_the_item_is_given_back(sqlite_native: Bench) -> No
 # Videos
 
 
-@pytest.mark.parametrize("how", ["auto", "file"])
-def test_a_video_that_is_too_large_for_a_request_is_uploaded_once_and_not_taken_apart(native: Bench, how: str) -> None:
+@pytest.mark.parametrize(("how", "fault"), [("auto", ""), ("file", "503-first=1")])
+def test_a_video_that_is_too_large_for_a_request_is_uploaded_once_and_not_taken_apart(
+    native: Bench, how: str, fault: str
+) -> None:
+    """Items, jobs and tries share it."""
+    fault = fresh(fault) if fault else fault
+    native.at(fault)
     before, data = stored(native), padded(clip(seconds=4), 8_500_000 + len(how))
     path = put(native, "talk.mov", data)
-    media = {"upload": "large", "video": how, "fps": 1}
-    ids = native.load(
-        looking(path, path, column="video", media=media), looking(path, column="video", media=media, name="again")
-    )
+    asked: dict[str, Any] = {"fault": fault, "column": "video", "media": {"upload": "large", "video": how, "fps": 1}}
+    ids = native.load(looking(path, path, **asked), looking(path, name="again", **asked))
     assert native.run(ids).exit_code == 0
     (file,) = new_files(native, before)
     assert (file["sha256"], file["size"], file["mime"]) == (hashlib.sha256(data).hexdigest(), len(data), "video/mp4")

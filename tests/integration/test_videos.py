@@ -168,10 +168,9 @@ def test_a_model_that_sees_no_videos_gets_none() -> None:
     ("data", "sampling", "code"),
     [
         (clip(seconds=1), Sampling(how="file", rules=VideoRules(seconds=(2, 3_600))), "media-video-length"),
-        (clip(seconds=1, rate=2), Sampling(how="frames"), "media-no-frames"),
         (clip(seconds=80, rate=1), Sampling(how="frames", rules=VideoRules(frames=(4, 6))), "media-video-length"),
     ],
-    ids=["too short for a file", "too few frames", "too long for so few pictures"],
+    ids=["too short for a file", "too long for so few pictures"],
 )
 def test_a_limit_of_the_model_is_found_in_the_video(clips: Path, data: bytes, sampling: Sampling, code: str) -> None:
     (clips / "a.mp4").write_bytes(data)

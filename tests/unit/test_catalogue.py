@@ -1298,3 +1298,12 @@ def test_other_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
 def test_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_bytes(b"\xef\xbb\xbf" + OWN_SERVER.replace("\n", "\r\n").encode())
     assert load_catalogue(tmp_path / "own.yaml").endpoint("my-vllm").open_models
+
+
+def test_an_own_file_may_let_larger_videos_be_uploaded(load: Load) -> None:
+    text = (
+        "endpoints: {dashscope/singapore: {models: {mine: {video_rules: {url_bytes: 5, upload_bytes: 7}}, other: {}}}}"
+    )
+    models = load(text).endpoints["dashscope/singapore"].models
+    assert (models["mine"].video_rules.upload_bytes, models["mine"].video_rules.url_bytes) == (7, 5)
+    assert models["other"].video_rules.upload_bytes == 104_857_600

@@ -11,10 +11,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import accumulate
 from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 
+from batchrun.clips import FASTEST, FRAMES_PER_GRID, SLOWEST
 from batchrun.errors import MediaError
 from batchrun.media.video_header import VIDEO_HEAD, container_of, what_it_is
 from batchrun.messages import JsonValue
@@ -25,19 +28,24 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-MOST_STREAMS = 32
+MOST_STREAMS = 128
+"""What stands behind them isn't looked at."""
 MOST_PIXELS = 8_192 * 8_192
 """Of one frame as it is stored."""
 JPEG_QUALITY = 85
 """Above it the bytes grow faster than what a model can see."""
 SEEK = 5.0
 """Seconds between two pictures from which on the video is sought in, and not decoded all along."""
+ODDEST = 10.0
+"""How many times as wide as high a pixel may be, or as high as wide; what says more is a mistake."""
+EARLIER = (0.0, 10.0, 100.0)
+"""Seconds before a time to which is sought, one after the other, until that leads to a frame before it."""
 READ_WHOLE = 16 * 1024 * 1024
 """Bytes of a file up to which a look into it reads it to its end."""
 LATE = 1.0
-"""Seconds by which a header may promise more than the file holds."""
-SLOWEST, FASTEST = 0.1, 10.0
-"""Pictures per second that a request may name (contract 5.2)."""
+"""Seconds by which a header may promise more, or less, than the file holds."""
+SOON = 0.002
+"""Seconds by which a frame may come too late for its time: times are rounded in some containers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +78,8 @@ def probe(source: BinaryIO, _target: BinaryIO | None, _arguments: Mapping[str, J
         if first is None:
             raise no_frames()
         check_index(source, stream)
-        seconds = length(container, stream)
-        if os.fstat(source.fileno()).st_size <= READ_WHOLE:
-            check_end(container, stream, seconds)
-        width, height = shown_size(first)
+        seconds = length(source, container, stream)
+        width, height = shown_size(first, stream)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         return {
             "seconds": seconds,
@@ -85,8 +91,8 @@ def probe(source: BinaryIO, _target: BinaryIO | None, _arguments: Mapping[str, J
 
 
 def frames(source: BinaryIO, target: BinaryIO | None, arguments: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Write JPEGs of a video, one behind the other: one for each 1/fps seconds, evenly fewer where there would be too
-    many or too much of them.
+    """Write JPEGs of a video, one behind the other: what is shown each 1/fps seconds, evenly fewer where there would be
+    too many or too much of them, or more than the file has.
 
     Says `sizes` in bytes, `fps`: the rate of what was written, `width` and `height`, `seconds` of the part, `audio`.
     Raises MediaError.
@@ -95,9 +101,8 @@ def frames(source: BinaryIO, target: BinaryIO | None, arguments: Mapping[str, Js
     wanted = read(arguments)
     with opened(source) as (container, stream):
         check_index(source, stream)
-        end = length(container, stream)
-        if wanted.end is not None:
-            end = min(end, wanted.end)
+        whole = length(source, container, stream)
+        end = whole if wanted.end is None else min(whole, wanted.end)
         span = end - wanted.start
         if span <= 0:
             raise MediaError(
@@ -105,21 +110,23 @@ def frames(source: BinaryIO, target: BinaryIO | None, arguments: Mapping[str, Js
                 code="media-video-length",
                 remedy="Load the job again if the file has changed.",
             )
-        number, step = spread(span, wanted)
+        number, step = spread(span, wanted, math.ceil(stream.frames * span / whole) if stream.frames else None)
         times = [wanted.start + step * index for index in range(number)]
         sizes: list[int] = []
-        shape = (0, 0)
+        shape, before, jpeg = (0, 0), None, b""
         for frame in at_times(container, stream, times, wanted.start):
-            shape = wanted.size(*shown_size(frame), number)
-            begins = target.tell()
-            picture(frame, shape).save(target, "JPEG", quality=JPEG_QUALITY)
-            sizes.append(target.tell() - begins)
-        if len(sizes) < wanted.least:
-            raise too_few(len(sizes), wanted.least)
-        kept, rate = thinned(sizes, wanted), 1 / step
+            if frame is not before:
+                shape = wanted.size(*shown_size(frame, stream), number)
+                jpeg, before = picture(frame, shape), frame
+            sizes.append(target.write(jpeg))
+        kept = thinned(sizes, wanted)
+        rate = len(kept) / len(sizes) / step
+        if rate < SLOWEST - 1e-6:
+            raise too_long(span, len(kept), f"{len(kept):,} pictures, as many as {wanted.bytes:,} bytes hold,")
+        begins = [0, *accumulate(sizes)]
         return {
-            "sizes": [[sum(sizes[:at]), sizes[at]] for at in kept],
-            "fps": round(rate * len(kept) / len(sizes), 4),
+            "sizes": [[begins[at], sizes[at]] for at in kept],
+            "fps": max(round(rate, 4), SLOWEST),
             "width": shape[0],
             "height": shape[1],
             "seconds": span,
@@ -165,6 +172,8 @@ def opened(source: BinaryIO) -> Iterator[tuple[InputContainer, VideoStream]]:
             yield container, moving_picture(container)
     except (av.FFmpegError, ValueError, EOFError) as error:
         words = " ".join(str(error).split())[:200]
+        if isinstance(error, MemoryError):
+            words = f"it has more than {MOST_STREAMS} streams, or needs too much memory"
         raise MediaError(
             f"is broken: {words}", code="media-broken", remedy="Copy or download the file again."
         ) from error
@@ -175,7 +184,10 @@ def moving_picture(container: InputContainer) -> VideoStream:
 
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not streams:
-        raise MediaError("has no moving pictures", code="media-no-frames", remedy="Take it out, or save it again.")
+        where = f" among its first {MOST_STREAMS} streams" if len(container.streams) >= MOST_STREAMS else ""
+        raise MediaError(
+            f"has no moving pictures{where}", code="media-no-frames", remedy="Take it out, or save it again."
+        )
     stream = streams[0]
     if stream.width * stream.height > MOST_PIXELS:
         raise MediaError(
@@ -191,20 +203,41 @@ def decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFra
     return (frame for frame in container.decode(stream) if frame.time is not None)
 
 
-def length(container: InputContainer, stream: VideoStream) -> float:
-    """Seconds. Where no header tells them, by the last packet."""
+def length(source: BinaryIO, container: InputContainer, stream: VideoStream) -> float:
+    """Seconds, as the header says where it can be believed. Raises MediaError where the file ends long before that."""
+    told = 0.0
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    if container.duration:
-        return container.duration / 1_000_000
-    last = 0.0
+        told = float(stream.duration * stream.time_base)
+    elif container.duration:
+        told = container.duration / 1_000_000
+    whole = told <= 0 or os.fstat(source.fileno()).st_size <= READ_WHOLE
+    last, end = reach(container, stream) if whole else indexed(stream)
+    if told <= 0:
+        if end <= 0:
+            raise no_frames()
+        return end
+    if whole and told - end > LATE:
+        raise cut(end)
+    return end if last - told > LATE else told
+
+
+def reach(container: InputContainer, stream: VideoStream) -> tuple[float, float]:
+    """When the last picture is shown, and until when. Reads the file to its end, and goes back to its beginning."""
+    container.seek(0)
+    last = end = origin = float((stream.start_time or 0) * (stream.time_base or 0))
     for packet in container.demux(stream):
         if packet.pts is not None and packet.time_base is not None:
-            last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            last = max(last, float(packet.pts * packet.time_base))
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     container.seek(0)
-    if last <= 0:
-        raise no_frames()
-    return last
+    return last - origin, end - origin
+
+
+def indexed(stream: VideoStream) -> tuple[float, float]:
+    """When the last picture of the index is shown, twice: 0 without an index."""
+    entries = stream.index_entries
+    last = float(entries[-1].timestamp * (stream.time_base or 0)) if len(entries) else 0.0
+    return last, last
 
 
 def check_index(source: BinaryIO, stream: VideoStream) -> None:
@@ -223,15 +256,6 @@ def check_index(source: BinaryIO, stream: VideoStream) -> None:
         )
 
 
-def check_end(container: InputContainer, stream: VideoStream, seconds: float) -> None:
-    """Raises MediaError where the file ends long before its header says. Reads it to the end."""
-    container.seek(0)
-    times = (packet.pts * packet.time_base for packet in container.demux(stream) if packet.pts is not None)
-    last = float(max(times, default=0)) - float((stream.start_time or 0) * (stream.time_base or 0))
-    if seconds - last > LATE:
-        raise cut(last)
-
-
 def cut(last: float) -> MediaError:
     return MediaError(
         f"is cut: it ends at {last:.1f} s, and its header says more",
@@ -240,20 +264,19 @@ def cut(last: float) -> MediaError:
     )
 
 
-def spread(span: float, wanted: Wanted) -> tuple[int, float]:
-    """How many pictures, and the seconds from one to the next. Raises MediaError."""
-    number = max(wanted.least, math.floor(span * wanted.fps + 1e-6))
-    if number <= wanted.most and number == math.floor(span * wanted.fps + 1e-6):
+def spread(span: float, wanted: Wanted, held: int | None) -> tuple[int, float]:
+    """How many pictures, and the seconds from one to the next; `held` frames are in the file, where that is known, and
+    vendors look at an even number of them. Raises MediaError."""
+    asked = math.floor(span * wanted.fps + 1e-6)
+    number = min(max(wanted.least, asked), wanted.most)
+    if held is not None:
+        there = held // FRAMES_PER_GRID * FRAMES_PER_GRID
+        number = min(number, max(wanted.least, there, math.ceil(span * SLOWEST)))
+    if number == asked:
         return number, 1 / wanted.fps
-    number = min(number, wanted.most)
     rate = number / span
     if rate < SLOWEST:
-        raise MediaError(
-            f"lasts {span:,.0f} s; {wanted.most:,} pictures, the most that the model takes, are fewer than {SLOWEST:g} "
-            "per second",
-            code="media-video-length",
-            remedy=f"Cut it into parts of at most {wanted.most / SLOWEST:,.0f} s: `media: {{split: 10m}}`.",
-        )
+        raise too_long(span, wanted.most, f"{wanted.most:,} pictures, the most that the model takes,")
     if rate > FASTEST:
         raise MediaError(
             f"lasts {span:.2g} s; {wanted.least} pictures, the fewest that the model takes, are more than {FASTEST:g} "
@@ -264,46 +287,84 @@ def spread(span: float, wanted: Wanted) -> tuple[int, float]:
     return number, span / number
 
 
+def too_long(span: float, most: int, what: str) -> MediaError:
+    return MediaError(
+        f"lasts {span:,.0f} s; {what} are fewer than {SLOWEST:g} per second",
+        code="media-video-length",
+        remedy=f"Cut it into parts of at most {most / SLOWEST:,.0f} s: `media: {{split: 10m}}`.",
+    )
+
+
 def at_times(container: InputContainer, stream: VideoStream, times: list[float], start: float) -> Iterator[VideoFrame]:
-    """The first frame at or behind each time. Raises MediaError where the video ends long before them."""
+    """The frame that is shown at each time: the same one again where none follows it. Raises MediaError where the video
+    ends long before the last time."""
     origin = float((stream.start_time or 0) * (stream.time_base or 0))
-    seeks = len(times) > 1 and times[1] - times[0] > SEEK
-    if start > 0:
-        seek(container, stream, origin + start)
-    coming = decoded(container, stream)
-    last = -1.0
+    step = times[1] - times[0] if len(times) > 1 else 0.0
+    seeks = step > SEEK
+    coming, following = frames_before(container, stream, origin + start) if start > 0 else begun(container, stream)
+    shown = None
     for number, time in enumerate(times):
-        if seeks and number:
-            seek(container, stream, origin + time)
-            coming = decoded(container, stream)
-        frame = next((frame for frame in coming if (frame.time or 0.0) >= origin + time - 0.002), None)
-        if frame is None:
-            if number == 0 and last < 0:
-                raise no_frames()
-            if time - last > LATE + (times[1] - times[0] if len(times) > 1 else 0.0):
-                raise cut(last)
-            return
-        last = (frame.time or 0.0) - origin
-        yield frame
+        until = origin + time + SOON
+        if number and seeks and following is not None and (passed := moment(following)) <= until:
+            coming, following = frames_before(container, stream, origin + time)
+            shown = None
+            seeks = following is not None and moment(following) >= passed  # where key frames are rare it leads back
+        while following is not None and moment(following) <= until:
+            shown, following = following, next(coming, None)
+        found = shown or following  # the first frame may come late
+        if found is None:
+            raise no_frames()
+        if following is None and (ends := moment(found) - origin + max(lasting(found), step) + LATE) < time:
+            raise cut(ends - LATE)
+        yield found
 
 
-def seek(container: InputContainer, stream: VideoStream, time: float) -> None:
-    """To the last key frame at or before `time`."""
-    container.seek(int(time / float(stream.time_base or 1)), stream=stream, backward=True)
+def moment(frame: VideoFrame) -> float:
+    """Seconds of the container's clock at which it is shown."""
+    return frame.time or 0.0
 
 
-def shown_size(frame: VideoFrame) -> tuple[int, int]:
+def lasting(frame: VideoFrame) -> float:
+    """Seconds for which it is shown; 0 where that isn't told."""
+    return float((frame.duration or 0) * (frame.time_base or 0))
+
+
+def frames_before(
+    container: InputContainer, stream: VideoStream, time: float
+) -> tuple[Iterator[VideoFrame], VideoFrame | None]:
+    """The first frame from the last key frame at or before `time` on, and those behind it. Where there is no index it may
+    be an earlier one, or the very first."""
+    for early in EARLIER:
+        container.seek(int((time - early) / float(stream.time_base or 1)), stream=stream, backward=True)
+        coming = decoded(container, stream)
+        first = next(coming, None)
+        if first is not None and moment(first) <= time + SOON:
+            return coming, first
+    container.seek(0)
+    return begun(container, stream)
+
+
+def begun(container: InputContainer, stream: VideoStream) -> tuple[Iterator[VideoFrame], VideoFrame | None]:
+    """The next frame, and those behind it."""
+    coming = decoded(container, stream)
+    return coming, next(coming, None)
+
+
+def shown_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
     """Width and height upright, with square pixels."""
-    ratio = frame.sample_aspect_ratio if hasattr(frame, "sample_aspect_ratio") else None
-    width = round(frame.width * float(ratio)) if ratio else frame.width
+    ratio = float(stream.sample_aspect_ratio or 1)
+    width = round(frame.width * ratio) if 1 / ODDEST <= ratio <= ODDEST else frame.width
     return (frame.height, width) if frame.rotation % 180 else (width, frame.height)
 
 
-def picture(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:
+def picture(frame: VideoFrame, size: tuple[int, int]) -> bytes:
+    """It as a JPEG."""
     turned = frame.rotation % 360
     width, height = (size[1], size[0]) if turned % 180 else size
     image: Image.Image = frame.reformat(width=width, height=height, format="rgb24").to_image()  # type: ignore[no-untyped-call]  # PyAV's
-    return image.rotate(turned, expand=True) if turned else image
+    file = BytesIO()
+    (image.rotate(turned, expand=True) if turned else image).save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()
 
 
 def thinned(sizes: list[int], wanted: Wanted) -> list[int]:
@@ -318,11 +379,3 @@ def thinned(sizes: list[int], wanted: Wanted) -> list[int]:
 
 def no_frames() -> MediaError:
     return MediaError("has no frames", code="media-no-frames", remedy="Copy or download the file again.")
-
-
-def too_few(number: int, least: int) -> MediaError:
-    return MediaError(
-        f"has {number} frames; a list of pictures has at least {least}",
-        code="media-no-frames",
-        remedy="Send it as pictures, or leave it out.",
-    )
