@@ -139,6 +139,28 @@ def test_a_second_signal_stops_it_at_once_and_hands_the_rest_back(
         assert ships.states(job)["claimed"] == 0
 
 
+def test_a_worker_ends_in_time_although_the_broker_is_frozen(tmp_path: Path, postgres_url: str, broker: Broker) -> None:
+    with fleet(tmp_path, postgres_url, broker.url, ttft=2.0) as ships:
+        worker = ships.worker("one")
+        job = ships.submit(40, limits="concurrency: 10")
+        ships.wait_for(lambda: ships.states(job)["claimed"] >= 10)
+        with broker.frozen():
+            worker.terminate()
+            assert worker.wait(20) == 0, ships.log("one")
+            ships.wait_for(lambda: not has_processes(worker.pid))
+        states = ships.states(job)
+        assert (states["claimed"], states["done"] + states["pending"]) == (0, 40)
+        assert ships.calls() == {1: states["done"]}
+
+
+def has_processes(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_hints_that_are_forged_do_no_harm(ships: Fleet, broker: Broker) -> None:
     ships.worker("one", 1)
     ships.wait_for(lambda: "ready" in ships.log("one"))
