@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 
 from billiard import current_process
 from celery import Celery
@@ -51,4 +50,3 @@ def stop(**_: object) -> None:
 def adopt(**_: object) -> None:
     """In each process of the pool, after the fork."""
     flag.belongs_to(os.getppid(), getattr(current_process(), "index", 0))
-    threading.Thread(target=flag.leave_with_parent, name="batchrun-orphan", daemon=True).start()

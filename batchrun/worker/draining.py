@@ -15,9 +15,8 @@ from batchrun.drain import Stop
 from batchrun.errors import BatchrunError
 from batchrun.running import work
 from batchrun.simulated import with_address
-from batchrun.worker.app import SHUTDOWN, Own
+from batchrun.worker.app import Own
 
-LOOK = 0.5
 PLACES = 1_024
 """More than a pool has processes."""
 log = logging.getLogger("batchrun.worker")
@@ -25,8 +24,8 @@ log = logging.getLogger("batchrun.worker")
 
 class Flag(Stop):
     """The request to stop, in memory that a pool's processes share with their parent: its signals don't reach their
-    tasks. A process whose parent is gone stops too, at once: nobody would tell it any more. The other way round, each
-    process shows its parent whether it drains."""
+    tasks. A process whose parent is gone stops too, where the system doesn't end it: nobody would tell it any more.
+    The other way round, each process shows its parent whether it drains."""
 
     def __init__(self) -> None:
         self._signals = RawValue("i", 0)
@@ -53,26 +52,14 @@ class Flag(Stop):
         """Whether any process drains."""
         return any(self._busy)
 
-    @property
-    def orphaned(self) -> bool:
-        return self._parent is not None and os.getppid() != self._parent
-
-    def leave_with_parent(self) -> None:
-        """Ends this process of the pool soon after its parent, and after what it had to hand back."""
-        while not self.orphaned:
-            time.sleep(LOOK)
-        last = time.monotonic() + SHUTDOWN
-        while self._busy[self._place] and time.monotonic() < last:
-            time.sleep(LOOK)
-        os._exit(1)
-
     def ask(self) -> None:
         self._signals.value += 1
 
     @property
     def level(self) -> int:  # type: ignore[override]
         """How often it was asked for."""
-        level = max(int(self._signals.value), 2 * int(self.orphaned))
+        orphaned = self._parent is not None and os.getppid() != self._parent
+        level = max(int(self._signals.value), int(orphaned))
         if level and self._asked_at is None:
             self._asked_at = time.monotonic()
         return level
