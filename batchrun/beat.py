@@ -1,7 +1,7 @@
 """A worker's heartbeat, on a thread of its own: a busy event loop must not look dead.
 
 The same thread watches the others. No two clocks are compared: a worker is dead when its counter hasn't moved for a
-lease of the observer's own clock.
+lease by the observer's own clock: the observer's or the worker's, whichever is longer.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Beat:
     def __init__(self, engine: Engine, on_reaped: Callable[[Reaped], None], *, lease: float) -> None:
         self.engine = engine
         self.on_reaped = on_reaped
+        self.lease = lease
         self.every = lease / BEATS
         self.stopped = threading.Event()
         self.pulse = workers.Pulse(lease)
@@ -42,7 +43,7 @@ class Beat:
     def __enter__(self) -> Beat:
         with writing(self.engine) as connection:
             reaped = workers.reap(connection, workers.dead_here(connection))
-            self.worker = workers.register(connection)
+            self.worker = workers.register(connection, lease=self.lease)
         self.last = time.monotonic()
         self.on_reaped(reaped)
         self.thread.start()
@@ -84,5 +85,5 @@ class Beat:
         with writing(self.engine) as connection:
             return workers.reap(connection, dead)
 
-    def silent(self, beats: dict[str, int]) -> list[str]:
-        return [worker for worker in self.pulse.silent(beats, time.monotonic()) if worker != self.worker]
+    def silent(self, heard: dict[str, workers.Heard]) -> list[str]:
+        return [worker for worker in self.pulse.silent(heard, time.monotonic()) if worker != self.worker]

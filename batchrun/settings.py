@@ -58,7 +58,7 @@ class Settings:
     simulator_url: str | None = None
     """Address of a simulator that runs already; None to start one where a job names it."""
     lease: float = LEASE
-    """Seconds of silence after which the others take a worker for dead; the same for all on a database."""
+    """Seconds of silence after which the others take a worker for dead."""
     media_roots: tuple[tuple[Path | None, Path], ...] = ()
     """Where folders of media lie on this machine: the folder of the machine that loaded a job, and the one here; None
     for whatever folder it was there. The first that fits counts."""
@@ -148,7 +148,7 @@ def read_lease(text: str) -> float:
         raise UsageError(
             f"BATCHRUN_LEASE is {clean(text, 40)!r}",
             code="lease",
-            remedy=f"write whole seconds from {SHORTEST_LEASE:.0f} to 3600, the same on every machine, or unset it",
+            remedy=f"write whole seconds from {SHORTEST_LEASE:.0f} to 3600, or unset it",
         )
     return float(seconds)
 

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, In
 from sqlalchemy.engine import Dialect as SqlDialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The newest revision under migrations/versions; `database.require_schema` compares it with the database's own."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -158,6 +158,8 @@ workers = Table(
     Column("pid_started", Text),
     Column("started_at", Instant, nullable=False),
     Column("beat", BigInteger, nullable=False, server_default="0"),
+    # Seconds without a beat after which others take it for dead.
+    Column("lease", Float, nullable=False, server_default="60"),
     Column("ended_at", Instant),
     # Jobs by id that its machine can't do, and why: no key, no folder, no such provider.
     Column("unable", sa.JSON(none_as_null=True)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -33,8 +34,16 @@ class Reaped:
     calls: int = 0
 
 
-def register(connection: Connection) -> str:
-    """A row for this process. Returns its id, new at every start."""
+class Heard(NamedTuple):
+    """Of a worker."""
+
+    beats: int
+    lease: float
+    """Seconds for which it may be silent."""
+
+
+def register(connection: Connection, *, lease: float) -> str:
+    """A row for this process, which will beat often enough for its `lease`. Returns its id, new at every start."""
     worker = secrets.token_hex(8)
     connection.execute(
         sa.insert(workers).values(
@@ -43,6 +52,7 @@ def register(connection: Connection) -> str:
             pid=os.getpid(),
             pid_started=process_started(os.getpid()),
             started_at=clock(connection),
+            lease=lease,
         )
     )
     return worker
@@ -63,17 +73,19 @@ def end(connection: Connection, worker: str) -> None:
     reap(connection, [worker])
 
 
-def beats(connection: Connection) -> dict[str, int]:
-    """The beat counters of all workers that haven't ended."""
-    rows = connection.execute(sa.select(workers.c.id, workers.c.beat).where(workers.c.ended_at.is_(None)))
-    return {row.id: row.beat for row in rows}
+def beats(connection: Connection) -> dict[str, Heard]:
+    """What is heard of all workers that haven't ended."""
+    rows = connection.execute(
+        sa.select(workers.c.id, workers.c.beat, workers.c.lease).where(workers.c.ended_at.is_(None))
+    )
+    return {row.id: Heard(row.beat, row.lease) for row in rows}
 
 
 class Pulse:
     """Hears beats, and tells whose have stopped, by the observer's own clock: no two clocks are compared."""
 
     def __init__(self, lease: float) -> None:
-        """`lease` is for how many seconds a counter may stand still."""
+        """`lease` is for how many seconds a counter may stand still at least; a worker with a longer one has that."""
         self.lease = lease
         self.seen: dict[str, tuple[int, float]] = {}
         self.looked_at: float | None = None
@@ -81,7 +93,7 @@ class Pulse:
     def forget(self) -> None:
         self.seen.clear()
 
-    def silent(self, counts: Mapping[str, int], now: float, *, blind: float = math.inf) -> list[str]:
+    def silent(self, heard: Mapping[str, Heard], now: float, *, blind: float = math.inf) -> list[str]:
         """Workers whose counter has stood still for too long; `now` is in seconds of a monotonic clock.
 
         After more than `blind` seconds without a look nobody is: what kept this observer from looking, such as a
@@ -90,11 +102,11 @@ class Pulse:
         if self.looked_at is not None and now - self.looked_at > blind:
             self.forget()
         self.looked_at = now
-        for worker, count in counts.items():
+        for worker, (count, _) in heard.items():
             if worker not in self.seen or self.seen[worker][0] != count:
                 self.seen[worker] = (count, now)
-        self.seen = {worker: self.seen[worker] for worker in counts}
-        return [worker for worker, (_, since) in self.seen.items() if now - since > self.lease]
+        self.seen = {worker: self.seen[worker] for worker in heard}
+        return [worker for worker, (_, lease) in heard.items() if now - self.seen[worker][1] > max(self.lease, lease)]
 
 
 def dead_here(connection: Connection) -> list[str]:

@@ -9,25 +9,29 @@ from __future__ import annotations
 import logging
 import os
 
+from billiard import current_process
 from celery import Celery
 from celery.signals import after_setup_logger, after_setup_task_logger, worker_process_init, worker_shutting_down
 
 from batchrun.settings import current_folder, read_settings
 from batchrun.worker.app import TASK, configured
 from batchrun.worker.draining import Flag, drained
+from batchrun.worker.lastresort import LastResort
 from batchrun.worker.logs import in_json
 from batchrun.worker.parent import Parent
 
 app: Celery = configured(read_settings(os.environ, current_folder()))
 flag = Flag()
 """Shared with the processes of the pool, and therefore made before they are."""
-app.steps["worker"].add(Parent)
+app.conf.batchrun_flag = flag
+app.steps["worker"].update({Parent, LastResort})
 
 
 @app.task(name=TASK)  # type: ignore[untyped-decorator]
 def drain() -> None:
     """Work on whatever is due until nothing is. Its messages have no arguments: there is nothing to believe in them."""
-    drained(app.conf.batchrun, flag)
+    with flag.working():
+        drained(app.conf.batchrun, flag)
 
 
 @after_setup_logger.connect  # type: ignore[untyped-decorator]
@@ -45,4 +49,4 @@ def stop(**_: object) -> None:
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def adopt(**_: object) -> None:
     """In each process of the pool, after the fork."""
-    flag.belongs_to(os.getppid())
+    flag.belongs_to(os.getppid(), getattr(current_process(), "index", 0))

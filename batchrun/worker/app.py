@@ -71,6 +71,7 @@ def transport_options(broker: str) -> dict[str, object]:
         return {}
     return {
         "visibility_timeout": 3_600,
+        "socket_timeout": 5,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 10,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from multiprocessing.sharedctypes import RawValue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.sharedctypes import RawArray, RawValue
 
 from batchrun.catalogue import load_catalogue
 from batchrun.database import connect
@@ -15,20 +17,40 @@ from batchrun.running import work
 from batchrun.simulated import with_address
 from batchrun.worker.app import Own
 
+PLACES = 1_024
+"""More than a pool has processes."""
 log = logging.getLogger("batchrun.worker")
 
 
 class Flag(Stop):
     """The request to stop, in memory that a pool's processes share with their parent: its signals don't reach their
-    tasks. A process whose parent is gone stops too, at once: nobody would tell it any more."""
+    tasks. A process whose parent is gone stops too, where the system doesn't end it: nobody would tell it any more.
+    The other way round, each process shows its parent whether it drains."""
 
     def __init__(self) -> None:
         self._signals = RawValue("i", 0)
+        self._busy = RawArray("b", PLACES)  # a place for each process: no locks, which one that is killed would keep
+        self._place = 0
         self._parent: int | None = None
         self._asked_at: float | None = None
 
-    def belongs_to(self, parent: int) -> None:
-        self._parent = parent
+    def belongs_to(self, parent: int, place: int) -> None:
+        """In a process of the pool; `place` is its number among those that live."""
+        self._parent, self._place = parent, place % PLACES
+        self._busy[self._place] = 0  # whatever became of the process that had it before
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        self._busy[self._place] = 1
+        try:
+            yield
+        finally:
+            self._busy[self._place] = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether any process drains."""
+        return any(self._busy)
 
     def ask(self) -> None:
         self._signals.value += 1

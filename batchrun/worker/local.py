@@ -2,7 +2,7 @@
 
 `python -m batchrun.worker.local` is the process that owns both. Its standard input is a pipe from the run; when that
 ends, however the run ended, it stops them and removes the broker's folder. So nothing is left behind by a run that was
-killed.
+killed. A shell waits in the same way for the end of that process, and does the same for one that was killed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 LOOK = 0.2
 HURRY = 10.0
 """Seconds that a worker gets to finish calls when the run was killed, and to hand back the rest after that."""
+GUARD = """
+read -r group; read -r folder
+while read -r line; do worker=$line; done
+[ -d "$folder" ] || exit 0
+for time in ${worker:+1 2}; do
+  kill -s TERM "$worker" || break
+  left=$1
+  while kill -s 0 "$worker" && [ $left -gt 0 ]; do sleep 0.2; left=$((left - 1)); done
+done
+kill -s KILL -- "-$group"
+rm -rf "$folder"
+"""
+"""What the shell does: it reads the owner's group of processes, the folder, and the worker's number once there is one,
+and then nothing until the owner has ended."""
 
 
 class LocalWorkers:
@@ -78,19 +92,41 @@ def broker(folder: Path) -> Iterator[str]:
         server.stop()
 
 
+@contextmanager
+def guarded(folder: Path) -> Iterator[Callable[[object], None]]:
+    """Until it ends, the shell watches this process; yields what tells it more."""
+    command = ["/bin/sh", "-c", GUARD, "guard", str(int(HURRY / LOOK))]
+    with subprocess.Popen(  # noqa: S603 - the text above
+        command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    ) as guard:
+
+        def tell(words: object) -> None:
+            if guard.stdin is not None:
+                with suppress(BrokenPipeError):  # somebody has killed it
+                    print(words, file=guard.stdin, flush=True)
+
+        tell(os.getpgrp())
+        tell(folder)
+        yield tell
+
+
 def own(command: list[str]) -> int:
     """Run `command`, a worker, with a broker of its own, until it ends or standard input does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # also this early nothing is left behind
+    if os.getpgrp() != os.getpid():
+        os.setpgrp()  # whoever ends the whole group ends what is ours and nothing else
     folder = Path(tempfile.mkdtemp(prefix="batchrun-"))
-    try:
-        with broker(folder) as address:
-            environment = {**os.environ, "CELERY_BROKER_URL": address}
-            with subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment) as worker:  # noqa: S603 - as above
-                signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                return watched(worker)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with guarded(folder) as tell:
+        try:
+            with broker(folder) as address:
+                environment = {**os.environ, "CELERY_BROKER_URL": address}
+                with subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment) as worker:  # noqa: S603 - as above
+                    tell(worker.pid)
+                    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)
+                    return watched(worker)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def watched(worker: subprocess.Popen[bytes]) -> int:

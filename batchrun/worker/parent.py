@@ -7,6 +7,7 @@ seconds and nothing else; and it settles the calls of workers that died, when no
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import Any
@@ -25,6 +26,8 @@ SELDOM = 30.0
 """Seconds between hints at most where they lead to nothing: what is due can't be done on this machine."""
 REST = 5.0
 """Seconds without a look after one that failed."""
+FORK_WAITS = 30.0
+"""Seconds that the fork of a process waits for a look to end, at most: a database that hangs must not stop Celery."""
 log = logging.getLogger("batchrun.worker")
 
 
@@ -40,9 +43,21 @@ class Parent(bootsteps.StartStopStep):  # type: ignore[misc]
         self.trouble = ""
         self.pause = LOOK_EVERY
         self.hint_at = 0.0
+        self.looking = threading.Lock()
+        self.fork_waited = False
 
     def start(self, worker: Any) -> None:
+        os.register_at_fork(before=self.before_fork, after_in_parent=self.after_fork, after_in_child=self.after_fork)
         self.thread.start()
+
+    def before_fork(self) -> None:
+        """A process that is forked inherits each lock as it stands: one that a library holds for a look, on this
+        thread, would never come free in it. So a fork waits for the end of the look."""
+        self.fork_waited = self.looking.acquire(timeout=FORK_WAITS)
+
+    def after_fork(self) -> None:
+        if self.fork_waited:
+            self.looking.release()
 
     def stop(self, worker: Any) -> None:
         self.stopped.set()
@@ -54,7 +69,8 @@ class Parent(bootsteps.StartStopStep):  # type: ignore[misc]
         pulse = workers.Pulse(own.settings.lease)
         while not self.stopped.wait(LOOK_EVERY):
             try:
-                self.look(own, pulse)
+                with self.looking:
+                    self.look(own, pulse)
             except (BatchrunError, OSError) as error:
                 self.tell(str(error))
                 self.stopped.wait(REST)

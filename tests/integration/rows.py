@@ -80,7 +80,7 @@ def new_item(custom_id: str) -> NewItem:
 
 def add_worker(engine: Engine) -> str:
     with writing(engine) as connection:
-        return workers.register(connection)
+        return workers.register(connection, lease=60.0)
 
 
 def take(

@@ -67,7 +67,7 @@ class Sequences(RuleBasedStateMachine):
     @initialize()
     def load(self) -> None:
         self.job = add_job(self.connection, size=SIZE, cap=CAP, tries=3)
-        self.workers = [workers.register(self.connection) for _ in range(3)]
+        self.workers = [workers.register(self.connection, lease=60.0) for _ in range(3)]
 
     @rule(who=st.integers(0, 2), room=st.integers(1, 4), thousandths=st.integers(0, 10))
     def claim(self, who: int, room: int, thousandths: int) -> None:

@@ -87,7 +87,7 @@ def beat(engine: Engine, worker: str) -> None:
 
 def beats(engine: Engine) -> dict[str, int]:
     with reading(engine) as connection:
-        return workers.beats(connection)
+        return {worker: heard.beats for worker, heard in workers.beats(connection).items()}
 
 
 def dead_here(engine: Engine) -> list[str]:
@@ -355,48 +355,64 @@ def watch(engine: Engine) -> Beat:
     return Beat(engine, lambda _: None, lease=LEASE)
 
 
+def heard(count: int, lease: float = LEASE) -> workers.Heard:
+    return workers.Heard(count, lease)
+
+
 def seen_since(watch: Beat, worker: str, count: int, seconds: float) -> None:
     watch.pulse.seen[worker] = (count, time.monotonic() - seconds)
 
 
 def test_a_counter_that_stands_still_for_a_minute_is_that_of_a_dead_worker(watch: Beat) -> None:
     seen_since(watch, "w", 5, LEASE + 1)
-    assert watch.silent({"w": 5}) == ["w"]
+    assert watch.silent({"w": heard(5)}) == ["w"]
 
 
 def test_before_a_minute_is_over_nobody_is_dead(watch: Beat) -> None:
     seen_since(watch, "w", 5, LEASE - 1)
-    assert watch.silent({"w": 5}) == []
+    assert watch.silent({"w": heard(5)}) == []
 
 
 def test_a_counter_that_moved_is_alive(watch: Beat) -> None:
     seen_since(watch, "w", 5, LEASE + 1)
-    assert watch.silent({"w": 6}) == []
+    assert watch.silent({"w": heard(6)}) == []
 
 
 def test_who_is_seen_for_the_first_time_has_a_minute(watch: Beat) -> None:
-    assert watch.silent({"w": 5}) == []
+    assert watch.silent({"w": heard(5)}) == []
 
 
 def test_who_has_ended_is_forgotten(watch: Beat) -> None:
     seen_since(watch, "w", 5, LEASE + 1)
     watch.silent({})
-    assert watch.silent({"w": 5}) == []
+    assert watch.silent({"w": heard(5)}) == []
 
 
 def test_after_a_gap_of_its_own_an_observer_takes_nobody_for_dead() -> None:
     pulse = workers.Pulse(LEASE)
-    assert pulse.silent({"w": 5}, 0.0, blind=30.0) == []
-    assert pulse.silent({"w": 5}, 100.0, blind=30.0) == []  # it stood still itself, or the database did
-    assert pulse.silent({"w": 5}, 125.0, blind=30.0) == []
-    assert pulse.silent({"w": 5}, 150.0, blind=30.0) == []
-    assert pulse.silent({"w": 5}, 165.0, blind=30.0) == ["w"]  # looked at all the time, and silent for a lease
+    assert pulse.silent({"w": heard(5)}, 0.0, blind=30.0) == []
+    assert pulse.silent({"w": heard(5)}, 100.0, blind=30.0) == []  # it stood still itself, or the database did
+    assert pulse.silent({"w": heard(5)}, 125.0, blind=30.0) == []
+    assert pulse.silent({"w": heard(5)}, 150.0, blind=30.0) == []
+    assert pulse.silent({"w": heard(5)}, 165.0, blind=30.0) == ["w"]  # looked at all the time, and silent for a lease
+
+
+def test_a_worker_with_a_longer_lease_may_be_silent_for_as_long(watch: Beat) -> None:
+    seen_since(watch, "w", 5, LEASE + 1)
+    assert watch.silent({"w": heard(5, lease=2 * LEASE)}) == []
+    seen_since(watch, "w", 5, 2 * LEASE + 1)
+    assert watch.silent({"w": heard(5, lease=2 * LEASE)}) == ["w"]
+
+
+def test_a_worker_says_what_its_lease_is(database_url: str) -> None:
+    with opened(database_url) as engine, Beat(engine, lambda _: None, lease=7.5) as beat, reading(engine) as connection:
+        assert workers.beats(connection) == {beat.worker: (0, 7.5)}
 
 
 def test_nobody_declares_himself_dead(watch: Beat) -> None:
     watch.worker = "me"
     seen_since(watch, "me", 5, LEASE + 1)
-    assert watch.silent({"me": 5}) == []
+    assert watch.silent({"me": heard(5)}) == []
 
 
 def test_a_beat_counts(engine: Engine, worker: str) -> None:

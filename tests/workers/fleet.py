@@ -84,6 +84,16 @@ class Broker:
             self.server.stop()
             self.server = None
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Takes connections and answers nothing, like one behind a network that swallows everything."""
+        process = self.client().info("server")["process_id"]
+        os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(process, signal.SIGCONT)
+
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -137,6 +139,77 @@ def test_a_second_signal_stops_it_at_once_and_hands_the_rest_back(
         worker.terminate()
         assert worker.wait(20) == 0, ships.log("one")
         assert ships.states(job)["claimed"] == 0
+
+
+FORK = """
+import os, threading, time
+from batchrun.worker.parent import Parent
+
+parent = Parent(None)
+parent.run = lambda: None
+parent.thread = threading.Thread(target=parent.run)
+parent.start(None)
+begun = threading.Event()
+
+def look():
+    with parent.looking:
+        begun.set()
+        time.sleep(0.5)
+
+threading.Thread(target=look).start()
+begun.wait()
+began = time.monotonic()
+child = os.fork()
+free = parent.looking.acquire(timeout=1)
+if not child:
+    os._exit(not free)
+print(time.monotonic() - began >= 0.3, free, os.waitpid(child, 0)[1])
+"""
+
+
+def test_no_process_is_forked_while_the_parent_looks_at_the_database(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True True 0\n", done.stderr
+
+
+def test_processes_of_a_pool_that_are_killed_are_replaced_and_nothing_is_lost(
+    tmp_path: Path, postgres_url: str, broker: Broker
+) -> None:
+    with fleet(tmp_path, postgres_url, broker.url, ttft=0.5) as ships:
+        ships.worker("one")
+        job = ships.submit(120, limits="concurrency: 20")
+        for kill in range(1, 4):
+            ships.wait_until_done(job, 20 * kill)
+            ships.wait_for(lambda: held_by(ships, 1))
+            with reading(ships.engine) as connection:
+                pids = connection.execute(sa.select(workers.c.pid).where(workers.c.ended_at.is_(None))).scalars().all()
+            os.kill(pids[0], signal.SIGKILL)
+        ships.wait_until_done(job, 120)
+        ships.check_money()
+
+
+def test_a_worker_ends_in_time_although_the_broker_is_frozen(tmp_path: Path, postgres_url: str, broker: Broker) -> None:
+    with fleet(tmp_path, postgres_url, broker.url, ttft=2.0) as ships:
+        worker = ships.worker("one")
+        job = ships.submit(40, limits="concurrency: 10")
+        ships.wait_for(lambda: ships.states(job)["claimed"] >= 10)
+        with broker.frozen():
+            worker.terminate()
+            assert worker.wait(20) == 0, ships.log("one")
+            ships.wait_for(lambda: not has_processes(worker.pid))
+        states = ships.states(job)
+        assert (states["claimed"], states["done"] + states["pending"]) == (0, 40)
+        assert ships.calls() == {1: states["done"]}
+
+
+def has_processes(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_hints_that_are_forged_do_no_harm(ships: Fleet, broker: Broker) -> None:

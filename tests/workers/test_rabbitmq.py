@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_rabbitmq_that_goes_away_and_brings_nonsense_costs_nothing(
         ships.wait_until_done(later, 50)
         assert ships.calls() == {1: 670}
         assert "2 nodes online" in ships.celery("inspect", "ping")
+        rabbit.signal(signal.SIGSTOP)
         for worker in ships.workers:
             worker.terminate()
         assert [worker.wait(30) for worker in ships.workers] == [0, 0], ships.log("one")

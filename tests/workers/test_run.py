@@ -95,6 +95,18 @@ def test_a_run_that_is_killed_leaves_nothing(folder: Path) -> None:
     assert gone(folder)
 
 
+@pytest.mark.parametrize("everybody", [False, True], ids=["the one between", "every Python"])
+def test_a_kill_of_what_owns_the_workers_leaves_nothing(folder: Path, everybody: bool) -> None:
+    process = started(folder)
+    wait_for_calls(folder)
+    for number, command in processes(folder):
+        if command[1:3] == ["-m", "batchrun.worker.local"] or (everybody and command[0] == sys.executable):
+            os.kill(number, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGKILL if everybody else 4), err
+    assert gone(folder)
+
+
 def test_workers_that_end_too_early_end_the_run_with_an_error(folder: Path) -> None:
     process = started(folder)
     wait_for_calls(folder)
