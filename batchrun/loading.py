@@ -504,6 +504,11 @@ def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
     return [reference.stored() for reference in row.media]
 
 
+def is_shared(job: JobSpec, row: Row) -> bool:
+    """Whether a row that asks what another one asks gets its answer."""
+    return job.deduplicate and not row.merges
+
+
 def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     """The item of a row. Raises SpecError."""
     texts, bound = asked(job, plan, row, capped=capped)
@@ -515,7 +520,7 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
         variables=row.variables,
         media=media,
         input_bound=bound,
-        request_hash=request_name(texts, media, row_hash) if job.deduplicate and not row.merges else None,
+        request_hash=request_name(texts, media, row_hash) if is_shared(job, row) else None,
         part_of=row.part_of,
         merges=row.merges,
     )

@@ -35,6 +35,7 @@ from tests.integration.running import (
     job,
     wait_until,
 )
+from tests.integration.test_estimating import estimated
 
 PICTURE = Path(__file__).parents[2] / "batchrun" / "demo" / "pictures" / "chessboard.jpg"
 DIFFERENT, COPIES = 60, 4
@@ -82,6 +83,40 @@ def test_240_pictures_of_which_60_differ_are_60_calls(bench: Bench) -> None:
     assert len(bench.book()) == 60
     assert set(groups(bench, loaded.job_id).values()) == {4}
     check(bench, loaded.job_id)
+
+
+def test_an_estimate_counts_60_calls_before_and_after_loading_and_its_range_holds(bench: Bench) -> None:
+    pictures(bench)
+    (before,) = estimated(bench, captions())
+    ids = bench.load(captions())
+    (loaded,) = estimated(bench, captions())
+    bench.run(ids)
+    (after,) = estimated(bench, captions())
+    assert [(made.items, made.ended, made.left, made.shared) for made in (before, loaded, after)] == [
+        (240, 0, 60, 180),
+        (240, 0, 60, 180),
+        (240, 240, 0, 0),
+    ]
+    assert before.load.calls == 60
+    assert before.cost is not None
+    assert after.cost is not None
+    assert before.cost.low <= after.cost.low
+    assert after.cost.low == after.cost.high
+    assert after.cost.low <= (before.cost.high or 0)
+    assert after.cost.low == sum(row.amount or 0 for row in bench.book())
+
+
+def test_an_estimate_knows_that_rows_which_are_added_share_answers_that_are_there(bench: Bench) -> None:
+    texts = ["one", "two", "one", "three"]
+    bench.go(job("grows", texts[:2]))
+    (made,) = estimated(bench, job("grows", texts))
+    assert (made.ended, made.left, made.shared) == (2, 1, 1)
+    pictures(bench, different=2, copies=2)
+    (bench.folder / "pictures" / "0-000.jpg").rename(bench.folder / "0-000.jpg")
+    bench.go(captions())
+    (bench.folder / "0-000.jpg").rename(bench.folder / "pictures" / "9-000.jpg")
+    (made,) = estimated(bench, captions())
+    assert (made.ended, made.left, made.shared) == (3, 0, 1)
 
 
 def test_two_drains_at_once_make_60_calls(bench: Bench) -> None:
