@@ -452,19 +452,9 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         texts = plan.texts(row.variables)
     except TemplateError as error:
         raise bad_row(row, error.message, error.remedy) from error
-    check_videos(job, plan, row)
-    if any(reference.kind != "video" for reference in row.media) and not plan.model.images:
-        raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
-    files = [file for reference in row.media for file in reference.files]
-    if not plan.model.rules.media_urls and any(file.url and is_web(file.url) for file in files):
-        raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
-    pictures, lengths = sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row)
-    if row.merges:
-        bound = plan.merged_bound(row.variables)
-    elif plan.written and has_bounded_videos(row.variables):
-        bound = plan.input_limit
-    else:
-        bound = plan.input_bound(texts, pictures, lengths)
+    if row.media:
+        check_media(job, plan, row)
+    bound = input_bound(plan, row, texts)
     if bound is None and capped:
         raise bad_row(
             row,
@@ -472,6 +462,27 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
             "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
         )
     return texts, bound
+
+
+def input_bound(plan: Plan, row: Row, texts: list[str]) -> int | None:
+    if row.merges:
+        return plan.merged_bound(row.variables)
+    if not row.media:
+        return plan.input_bound(texts, 0)
+    if plan.written and has_bounded_videos(row.variables):
+        return plan.input_limit
+    pictures = sum(reference.kind == "image" for reference in row.media)
+    return plan.input_bound(texts, pictures, lengths_of_videos(row))
+
+
+def check_media(job: JobSpec, plan: Plan, row: Row) -> None:
+    """Raises SpecError for media that can't be sent so."""
+    check_videos(job, plan, row)
+    if any(reference.kind != "video" for reference in row.media) and not plan.model.images:
+        raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
+    files = [file for reference in row.media for file in reference.files]
+    if not plan.model.rules.media_urls and any(file.url and is_web(file.url) for file in files):
+        raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
 
 
 def check_videos(job: JobSpec, plan: Plan, row: Row) -> None:
