@@ -23,6 +23,8 @@ KEY_LENGTH = 32
 UNREAD = "?"
 READ = ":"
 
+_to_json = json.JSONEncoder(sort_keys=True).encode
+
 Reference = Mapping[str, JsonValue]
 """An entry of `items.media`."""
 
@@ -39,7 +41,7 @@ def request_name(texts: Sequence[str], media: Sequence[Reference], row_hash: str
 
 
 def row_name(texts: Sequence[str], media: Sequence[JsonValue]) -> str:
-    return digest([json.dumps([texts, media], sort_keys=True)])
+    return digest([_to_json([texts, media])])
 
 
 def content_name(name: str, contents: str) -> str:

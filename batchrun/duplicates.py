@@ -47,16 +47,32 @@ def find_duplicates(engine: Engine, job_id: int, root: Path) -> int:
 def _named(row: Record, root: Path) -> dict[str, object] | None:
     """What is to be stored of an item; None for one whose files can't be read or aren't as they were: its own call will
     tell."""
-    try:
-        contents = [_content(root, reference) for reference in files_of(row.media)]
-    except MediaError:
+    contents = _contents(row.media, root)
+    if contents is None:
         return None
     return {
         "id": row.id,
         "before": row.request_hash,
-        "request_hash": content_name(row.request_hash, digest(content.digest for content in contents)),
+        "request_hash": _by_content(row.request_hash, contents),
         "media": with_times(row.media, iter([content.mtime for content in contents])),
     }
+
+
+def name_by_content(name: str, media: Sequence[Reference], root: Path) -> str | None:
+    """The whole name of a request of which `name` says all but what is in its files; None where they can't be read."""
+    contents = _contents(media, root)
+    return None if contents is None else _by_content(name, contents)
+
+
+def _by_content(name: str, contents: Sequence[Content]) -> str:
+    return content_name(name, digest(content.digest for content in contents))
+
+
+def _contents(media: Sequence[Reference], root: Path) -> list[Content] | None:
+    try:
+        return [_content(root, reference) for reference in files_of(media)]
+    except MediaError:
+        return None
 
 
 def _content(root: Path, reference: Reference) -> Content:

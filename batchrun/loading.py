@@ -458,6 +458,31 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         texts = plan.texts(row.variables)
     except TemplateError as error:
         raise bad_row(row, error.message, error.remedy) from error
+    if row.media:
+        check_media(job, plan, row)
+    bound = input_bound(plan, row, texts)
+    if bound is None and capped:
+        raise bad_row(
+            row,
+            f"a budget needs a bound of the input, and how long a picture or video can be for {job.model} isn't known",
+            "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
+        )
+    return texts, bound
+
+
+def input_bound(plan: Plan, row: Row, texts: list[str]) -> int | None:
+    if row.merges:
+        return plan.merged_bound(row.variables)
+    if not row.media:
+        return plan.input_bound(texts, 0)
+    if plan.written and has_bounded_videos(row.variables):
+        return plan.input_limit
+    pictures = sum(reference.kind == "image" for reference in row.media)
+    return plan.input_bound(texts, pictures, lengths_of_videos(row))
+
+
+def check_media(job: JobSpec, plan: Plan, row: Row) -> None:
+    """Raises SpecError for media that can't be sent so."""
     check_videos(job, plan, row)
     if any(reference.kind != "video" for reference in row.media) and not plan.model.images:
         raise bad_row(row, f"{job.model} at {job.provider} takes no pictures", "choose a model that does")
@@ -466,20 +491,6 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
     if not plan.model.rules.file_ids and any(is_file_id(file.url) for file in files):
         raise bad_row(row, NO_FILE_IDS.format(model=job.model).removesuffix("."), FILES_THEMSELVES)
-    pictures, lengths = sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row)
-    if row.merges:
-        bound = plan.merged_bound(row.variables)
-    elif plan.written and has_bounded_videos(row.variables):
-        bound = plan.input_limit
-    else:
-        bound = plan.input_bound(texts, pictures, lengths)
-    if bound is None and capped:
-        raise bad_row(
-            row,
-            f"a budget needs a bound of the input, and how long a picture or video can be for {job.model} isn't known",
-            "add max_image_tokens or max_input to a catalogue file of your own, or delete `budget`",
-        )
-    return texts, bound
 
 
 def check_videos(job: JobSpec, plan: Plan, row: Row) -> None:
@@ -517,6 +528,11 @@ def media_of(row: Row) -> list[Mapping[str, JsonValue]]:
     return [reference.stored() for reference in row.media]
 
 
+def is_shared(job: JobSpec, row: Row) -> bool:
+    """Whether a row that asks what another one asks gets its answer."""
+    return job.deduplicate and not row.merges
+
+
 def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     """The item of a row. Raises SpecError."""
     texts, bound = asked(job, plan, row, capped=capped)
@@ -528,7 +544,7 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
         variables=row.variables,
         media=media,
         input_bound=bound,
-        request_hash=request_name(texts, media, row_hash) if job.deduplicate and not row.merges else None,
+        request_hash=request_name(texts, media, row_hash) if is_shared(job, row) else None,
         part_of=row.part_of,
         merges=row.merges,
     )

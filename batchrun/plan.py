@@ -222,10 +222,9 @@ class Plan:
         words += TOOL_TOKENS if "tools" in self.params else 0
         limit = self.input_limit
         media = [self.model.max_image_tokens] * images + [self.video_bound(frames) for frames in videos]
-        known = [tokens for tokens in media if tokens is not None]
-        if len(known) < len(media):
+        if None in media:
             return limit
-        bound = words + sum(known)
+        bound = words + sum(tokens for tokens in media if tokens is not None)
         return bound if limit is None else min(bound, limit)
 
     def merged_bound(self, variables: Mapping[str, JsonValue]) -> int | None:

@@ -184,9 +184,11 @@ def rows_of_left(job: JobEstimate) -> Iterator[tuple[str, str]]:
 
 
 def items_text(job: JobEstimate) -> str:
-    if not job.ended:
-        return count_text(job.items - job.unsendable)
-    return f"{count_text(job.items - job.unsendable)}: {count_text(job.ended)} ended, {count_text(job.left)} left"
+    parts = [f"{count_text(job.ended)} ended, {count_text(job.left)} left"] if job.ended else []
+    if job.shared:
+        parts += [] if job.ended else [f"{count_text(job.left)} calls"]
+        parts.append(f"{count_text(job.shared)} ask the same and share the answers")
+    return ": ".join([count_text(job.items - job.unsendable), *([", ".join(parts)] if parts else [])])
 
 
 def count_between(tokens: Outlook) -> str:
@@ -258,7 +260,13 @@ def job_document(job: JobEstimate) -> dict[str, object]:
         "simulated": job.simulated,
         "provider": job.provider,
         "model": job.model,
-        "items": {"total": job.items, "ended": job.ended, "left": job.left, "unsendable": job.unsendable},
+        "items": {
+            "total": job.items,
+            "ended": job.ended,
+            "left": job.left,
+            "unsendable": job.unsendable,
+            "shared": job.shared,
+        },
         "measured_items": job.measured,
         "input_tokens": tokens_document(job.input_tokens),
         "output_tokens": tokens_document(job.output_tokens),

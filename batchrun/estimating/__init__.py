@@ -2,8 +2,9 @@
 
 Before anything is measured, a job costs at least its input as it is known (pictures by the vendor's formula, text by
 its length) with answers of one token, and at most its longest input with the longest answers that its parameters
-allow, thinking included; each item answered by one call. Once items have ended, what they used narrows that range
-(see `spread`), and failed calls are part of what an item costs. Nothing is written and no call is made.
+allow, thinking included; each item answered by one call, and items that ask the same by one for all. Once items have
+ended, what they used narrows that range (see `spread`), and failed calls are part of what an item costs. Nothing is
+written and no call is made.
 """
 
 from __future__ import annotations
@@ -81,10 +82,11 @@ class Estimator:
             simulated=endpoint.simulated,
             provider=job.provider,
             model=job.model,
-            items=found.ended + found.left + found.unsendable,
+            items=found.ended + found.left + found.unsendable + found.shared,
             ended=found.ended,
             left=found.left,
             unsendable=found.unsendable,
+            shared=found.shared,
             measured=found.output.highs.count,
             input_tokens=tokens[0],
             output_tokens=tokens[1],

@@ -44,6 +44,8 @@ class JobEstimate:
     """Items that will be called."""
     unsendable: int
     """Items that will fail without a call, as their picture or video can't be sent."""
+    shared: int
+    """Items that will get the answer of another one without a call, as they ask the same."""
     measured: int
     """Items that have ended and that the estimate of the others is measured on."""
     input_tokens: Outlook

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchrun.alike import request_name, row_name
 from batchrun.database import reading
 from batchrun.errors import TemplateError
+from batchrun.estimating.copies import Copies
 from batchrun.estimating.spread import Quantity, Spread
 from batchrun.jobfile.spec import JobSpec
 from batchrun.limits import Limits
-from batchrun.loading import Earlier, asked, batches, checked_rows, has_video, media_of
+from batchrun.loading import Earlier, asked, batches, checked_rows, has_video, is_shared, media_of
 from batchrun.measuring import Videos
+from batchrun.messages import JsonValue
 from batchrun.needs import Need, Needs
 from batchrun.reports.measured import Measured, limits_of, measured, open_items
+from batchrun.rows.inputs import Row
 from batchrun.states import OPEN, State
 from batchrun.store.jobs import last_item
 from batchrun.tables import Record
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+
+SHARED = OPEN | {State.DONE, State.TRUNCATED}
+"""Items that rows which are added get an answer from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,8 @@ class Survey:
     cancelled: int = 0
     unsendable: int = 0
     """Items whose picture can't be sent: they will fail without a call."""
+    shared: int = 0
+    """Items that will get the answer of another one without a call, as they ask the same."""
     input: Quantity = field(default_factory=Quantity)
     output: Quantity = field(default_factory=Quantity)
     cost: Quantity = field(default_factory=Quantity)
@@ -81,6 +91,13 @@ class Survey:
     """The least and the most that one of the calls that are left will have to be reserved for."""
     videos: bool = False
     """Whether a row of the source has one."""
+
+    def meet(self, need: Need | None, bound: int | None, *, shares: bool) -> None:
+        """An item that has no answer yet, and may get that of another one."""
+        if shares:
+            self.shared += 1
+        else:
+            self.expect(need, bound)
 
     def expect(self, need: Need | None, bound: int | None) -> None:
         """An item that is still to be called."""
@@ -103,6 +120,8 @@ class Survey:
             self.cancelled += 1
             return
         self.ended += 1
+        if item.shares:
+            return
         self.calls += item.calls
         self.charged += item.calls > 0
         if item.seconds is not None:
@@ -136,25 +155,36 @@ def survey(
     last = 0 if known is None else known.last_item()
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
-    for batch in batches(checked_rows(job, needs.plan, base, videos, capped=capped)):
-        items = {} if known is None else known.measured([row.custom_id for row in batch])
-        found.videos = found.videos or any(map(has_video, batch))
-        for row in batch:
-            texts, bound = asked(job, needs.plan, row, capped=capped)
-            need, item = needs.of(row.variables, texts, media_of(row)), items.get(row.custom_id)
-            if item is not None:
+    with Copies(needs.root) as copies:
+        for batch in batches(checked_rows(job, needs.plan, base, videos, capped=capped)):
+            items = {} if known is None else known.measured([row.custom_id for row in batch])
+            found.videos = found.videos or any(map(has_video, batch))
+            for row in batch:
+                texts, bound = asked(job, needs.plan, row, capped=capped)
+                media, item = media_of(row), items.get(row.custom_id)
+                need, name = needs.of(row.variables, texts, media), name_of(job, row, texts, media)
+                if item is None:
+                    found.meet(need, bound, shares=need is not None and copies.is_one(name, media))
+                    continue
                 earlier.is_repeated(item.id)
-                still_open += item.state in OPEN
-            if item is None or item.state in OPEN:
-                found.expect(need, bound)
-            else:
-                found.observe(need, item)
-        on_rows(len(batch))
+                if item.state in OPEN:
+                    still_open += 1
+                    found.meet(need, bound, shares=item.shares)
+                else:
+                    found.observe(need, item)
+                if item.state in SHARED and not item.shares:
+                    copies.note(name, media)
+            on_rows(len(batch))
     if known is not None and still_open < known.open:
         for record in known.open_items():
             if not earlier.is_repeated(record.id):
-                found.expect(need_of(needs, record), record.input_bound)
+                found.meet(need_of(needs, record), record.input_bound, shares=record.waits_for is not None)
     return found
+
+
+def name_of(job: JobSpec, row: Row, texts: Sequence[str], media: Sequence[Mapping[str, JsonValue]]) -> str | None:
+    """What the request is called when it is loaded; None where it is bought whatever others ask."""
+    return request_name(texts, media, row_name(texts, media)) if is_shared(job, row) else None
 
 
 def need_of(needs: Needs, record: Record) -> Need | None:

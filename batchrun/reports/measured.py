@@ -27,6 +27,8 @@ class Measured:
 
     id: int
     state: State
+    shares: bool
+    """It has the answer of another one that asks the same, or waits for it."""
     calls: int
     input_tokens: tuple[int, int] | None
     output_tokens: tuple[int, int] | None
@@ -47,6 +49,7 @@ SELECT_MEASURED = (
         items.c.custom_id,
         items.c.id,
         items.c.state,
+        items.c.waits_for,
         sa.func.count(usage.c.attempt_id).label("calls"),
         sa.func.count(usage.c.input_tokens).label("counted"),
         sa.func.sum(usage.c.input_tokens).label("input_tokens"),
@@ -60,13 +63,13 @@ SELECT_MEASURED = (
     .outerjoin(attempts, attempts.c.item_id == items.c.id)
     .outerjoin(usage, usage.c.attempt_id == attempts.c.id)
     .where(items.c.job_id == sa.bindparam("job"), items.c.custom_id.in_(sa.bindparam("names", expanding=True)))
-    .group_by(items.c.id, items.c.custom_id, items.c.state)
+    .group_by(items.c.id, items.c.custom_id, items.c.state, items.c.waits_for)
 )
 SELECT_LIMITS = sa.select(
     *(profiles.c[name] for name in ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrency"))
 ).join(jobs, jobs.c.profile_id == profiles.c.id)
 SELECT_OPEN = (
-    sa.select(items.c.id, items.c.variables, items.c.media, items.c.input_bound)
+    sa.select(items.c.id, items.c.variables, items.c.media, items.c.input_bound, items.c.waits_for)
     .where(items.c.job_id == sa.bindparam("job"), items.c.id > sa.bindparam("last"), items.c.state.in_(sorted(OPEN)))
     .order_by(items.c.id)
     .limit(PAGE)
@@ -84,6 +87,7 @@ def _measured(row: Record) -> Measured:
     return Measured(
         id=row.id,
         state=State(row.state),
+        shares=row.waits_for is not None,
         calls=row.calls,
         input_tokens=_tokens(row.input_tokens, row),
         output_tokens=_tokens(row.output_tokens, row),

@@ -17,6 +17,7 @@ from batchrun.merging import is_merged
 from batchrun.messages import JsonValue
 from batchrun.pricing import PriceRow
 from batchrun.states import State
+from batchrun.store.bulk import insert
 from batchrun.tables import EPOCH, Record, attempts, audit, items, jobs, prices, profiles
 from batchrun.windows import stored_window
 
@@ -190,11 +191,26 @@ def items_named(connection: Connection, job_id: int, names: Iterable[str]) -> di
     return {row.custom_id: row for row in rows}
 
 
+ADD = insert(
+    items,
+    (
+        "job_id",
+        "custom_id",
+        "row_hash",
+        "variables",
+        "media",
+        "input_bound",
+        "request_hash",
+        "state",
+        "part_of",
+    ),
+)
+
+
 def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> None:
     """In this order. Parts stand behind the items that merge them, which are new as well or were there before."""
     if not any(item.part_of for item in new):
-        if new:
-            connection.execute(sa.insert(items), [values_of(job_id, item, None) for item in new])
+        ADD.run(connection, [values_of(job_id, item, None) for item in new])
         return
     names = {item.part_of for item in new if item.part_of is not None}
     wholes = {name: row.id for name, row in items_named(connection, job_id, sorted(names)).items()}

@@ -2,7 +2,8 @@
 
 A duplicate is `blocked` and `waits_for` the first, which itself waits for none. It shares the answer only while both
 have the same name (`items.request_hash`): the first one's is that of the bytes that were really sent. An item that
-shares an answer keeps `waits_for`, and has no attempt and no usage of its own.
+shares an answer, or the error of a request that nobody needs to make again, keeps `waits_for`, and has no attempt and
+no usage of its own.
 
 Every function expects the job's row locked, except those that only read.
 """
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
 from batchrun.alike import KEY_LENGTH, READ, UNREAD, Reference
+from batchrun.errors import ErrorKind
 from batchrun.states import State
 from batchrun.store.bulk import Bulk, Given
 from batchrun.store.jobs import lock
@@ -30,7 +32,11 @@ UNDER_WAY = (State.PENDING.value, *IN_FLIGHT)
 ANSWERED = (State.DONE.value, State.TRUNCATED.value)
 GAVE_UP = (State.FAILED.value, State.CANCELLED.value)
 
+OF_THE_REQUEST = frozenset({ErrorKind.INVALID, ErrorKind.MODERATED, ErrorKind.TEMPLATE, ErrorKind.MEDIA})
+"""What a request fails for whenever it is made. Of all other failures one more item makes sure."""
+
 first = items.alias("first")
+other = items.alias("other")
 key_of: ColumnElement[str] = sa.func.substr(items.c.request_hash, 1, KEY_LENGTH)
 waits: ColumnElement[bool] = sa.and_(items.c.state == State.BLOCKED.value, items.c.waits_for.is_not(None))
 is_read: ColumnElement[bool] = sa.and_(
@@ -136,7 +142,7 @@ class Shared:
     """What one look has changed."""
 
     states: Counter[str] = field(default_factory=Counter)
-    """Items that have an answer now, by their state."""
+    """Items that have the answer or the error of another one now, by their state."""
     called: int = 0
     """Items that are to be called for themselves."""
     more: bool = False
@@ -152,16 +158,17 @@ AsItWas = Callable[[int, Sequence[Reference]], bool | None]
 
 
 def share(connection: Connection, *, only: frozenset[int] | None, as_it_was: AsItWas) -> Shared:
-    """Hand on the answers that are there, and let the next one be called where the first has failed, was cancelled, or
-    turned out to ask something else. Locks the jobs in which that is so; carrying it out twice changes nothing."""
+    """Hand on the answers that are there, and the errors that others would get too; let the next one be called where
+    the first has failed otherwise, was cancelled, or turned out to ask something else. Locks the jobs in which that is
+    so; carrying it out twice changes nothing."""
     made = Shared()
     due = [job_id for job_id in _jobs_that_wait(connection, only) if _has_work(connection, job_id)]
     if not due:
         return made
     lock(connection, due)
     for job_id in due:
-        _hand_on(connection, job_id, as_it_was, made)
-        _let_next(connection, job_id, made)
+        others = _hand_on(connection, job_id, as_it_was, made)
+        _let_next(connection, job_id, others, made)
     return made
 
 
@@ -176,13 +183,32 @@ _has_answer = sa.and_(
     first.c.state.in_(ANSWERED), first.c.answer_id.is_not(None), first.c.request_hash == items.c.request_hash
 )
 # A call in flight of an item that was cancelled may still bring its answer.
+_ended = sa.not_(sa.exists().where(attempts.c.item_id == first.c.id, sa.literal_column("outcome = 'open'")))
 _is_over = sa.or_(
-    first.c.request_hash.is_distinct_from(items.c.request_hash),
-    sa.and_(
-        first.c.state.in_(GAVE_UP),
-        sa.not_(sa.exists().where(attempts.c.item_id == first.c.id, sa.literal_column("outcome = 'open'"))),
-    ),
+    first.c.request_hash.is_distinct_from(items.c.request_hash), sa.and_(first.c.state.in_(GAVE_UP), _ended)
 )
+
+
+def _fails_again(job_id: int) -> ColumnElement[bool]:
+    """Whether the first one has failed, and nobody needs to try it again."""
+    failed_twice = (
+        sa.select(other.c.request_hash)
+        .where(
+            other.c.job_id == job_id,
+            other.c.state == State.FAILED.value,
+            other.c.waits_for.is_(None),
+            other.c.request_hash.is_not(None),
+        )
+        .group_by(other.c.request_hash)
+        .having(sa.func.count() > 1)
+    )
+    again = sa.and_(
+        first.c.request_hash == items.c.request_hash,
+        first.c.state == State.FAILED.value,
+        _ended,
+        sa.or_(first.c.error_kind.in_(sorted(OF_THE_REQUEST)), first.c.request_hash.in_(failed_twice)),
+    )
+    return sa.func.coalesce(again, sa.false())  # names may be missing, and what isn't known would select no row at all
 
 
 def _joined(*columns: ColumnElement[int] | ColumnElement[str]) -> sa.Select[*tuple[object, ...]]:
@@ -225,20 +251,42 @@ SHARE = _share_statement()
 TURN = _turn_statement()
 
 
-def _hand_on(connection: Connection, job_id: int, as_it_was: AsItWas, made: Shared) -> None:
+def _hand_on(connection: Connection, job_id: int, as_it_was: AsItWas, made: Shared) -> set[int]:
+    """Returns the first items whose error is theirs alone, as their files aren't as they were."""
     ready = connection.execute(
-        _joined(items.c.id, items.c.media, first.c.state, first.c.answer_id, first.c.error_kind, first.c.error)
-        .where(items.c.job_id == job_id, waits, _has_answer)
+        _joined(
+            items.c.id,
+            items.c.media,
+            items.c.waits_for,
+            first.c.state,
+            first.c.answer_id,
+            first.c.error_kind,
+            first.c.error,
+            first.c.custom_id,
+            first.c.media.label("first_media"),
+        )
+        .where(items.c.job_id == job_id, waits, sa.or_(_has_answer, _fails_again(job_id)))
         .order_by(items.c.next_at, items.c.id)
         .limit(PAGE)
     ).all()
-    looked = [(row, as_it_was(job_id, row.media)) for row in ready]
+    of_files = {row.waits_for: row.first_media for row in ready if row.error_kind == ErrorKind.MEDIA.value}
+    alone = {item_id for item_id, media in of_files.items() if as_it_was(job_id, media) is False}
+    looked = [(row, as_it_was(job_id, row.media)) for row in ready if row.waits_for not in alone]
     shared = [row for row, same in looked if same]
-    SHARE.run(connection, [row._asdict() for row in shared])
+    SHARE.run(connection, [_given(row) for row in shared])
     _call(connection, [row.id for row, same in looked if same is False])
     made.states.update(row.state for row in shared)
     made.called += sum(same is False for _, same in looked)
-    made.more |= len(ready) == PAGE and any(same is not None for _, same in looked)
+    made.more |= len(ready) == PAGE and (bool(alone) or any(same is not None for _, same in looked))
+    return alone
+
+
+def _given(row: Record) -> dict[str, object]:
+    """What an item gets of the first one."""
+    values = row._asdict()
+    if row.state != State.FAILED.value:
+        return values
+    return {**values, "answer_id": None, "error": f"{row.error} (tried as item {row.custom_id}, which asks the same)"}
 
 
 def _call(connection: Connection, ids: Iterable[int]) -> None:
@@ -252,10 +300,10 @@ def _call(connection: Connection, ids: Iterable[int]) -> None:
         )
 
 
-def _let_next(connection: Connection, job_id: int, made: Shared) -> None:
+def _let_next(connection: Connection, job_id: int, alone: Collection[int], made: Shared) -> None:
     over = connection.execute(
         _joined(items.c.waits_for.label("old"), items.c.request_hash, sa.func.min(items.c.id).label("new"))
-        .where(items.c.job_id == job_id, waits, _is_over)
+        .where(items.c.job_id == job_id, waits, _is_over, sa.or_(sa.not_(_fails_again(job_id)), first.c.id.in_(alone)))
         .group_by(items.c.waits_for, items.c.request_hash)
         .limit(PAGE)
     ).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -223,7 +224,7 @@ def test_the_document_has_these_fields(story: Story) -> None:
         "simulated": True,
         "provider": "simulator/model-studio-singapore",
         "model": "qwen3-vl-plus",
-        "items": {"total": PICTURES, "ended": 0, "left": PICTURES, "unsendable": 0},
+        "items": {"total": PICTURES, "ended": 0, "left": PICTURES, "unsendable": 0, "shared": 0},
         "measured_items": 0,
         "input_tokens": None,
         "output_tokens": None,
@@ -344,6 +345,15 @@ def test_a_sample_obeys_the_budget_and_its_exit_code_says_so(folder: Path) -> No
     assert "cheap (simulated) stopped (budget): the next call may cost up to" in ended.stdout
 
 
+def test_copies_of_a_picture_are_told_apart_from_calls(folder: Path, here: Here) -> None:
+    for number in range(10):
+        shutil.copy(folder / "photos" / f"{number % 2}.png", folder / "photos" / f"copy-{number}.png")
+    write(folder)
+    assert "  items    20: 10 calls, 10 ask the same and share the answers\n" in here("estimate", "jobs.yaml").out
+    write(folder, more="deduplicate: false")
+    assert "  items    20\n" in here("estimate", "jobs.yaml").out
+
+
 def test_pictures_that_cannot_be_sent_cost_nothing(folder: Path, here: Here) -> None:
     (folder / "photos" / "broken.png").write_bytes(b"no picture")
     (job,) = batchrun.estimate(write(folder), database=database_of(folder)).jobs
@@ -357,7 +367,7 @@ def test_another_request_under_a_known_name_is_estimated_as_a_new_job(folder: Pa
     file = folder / "jobs.yaml"
     file.write_text(file.read_text(encoding="utf-8").replace("Describe.", "Praise."), encoding="utf-8")
     found = json.loads(here("estimate", "jobs.yaml", "--json").out)["jobs"][0]
-    assert found["items"] == {"total": 10, "ended": 0, "left": 10, "unsendable": 0}
+    assert found["items"] == {"total": 10, "ended": 0, "left": 10, "unsendable": 0, "shared": 0}
     assert "`run` will refuse this one" in found["notes"][0]
 
 

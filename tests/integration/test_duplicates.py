@@ -35,6 +35,7 @@ from tests.integration.running import (
     job,
     wait_until,
 )
+from tests.integration.test_estimating import estimated
 
 PICTURE = Path(__file__).parents[2] / "batchrun" / "demo" / "pictures" / "chessboard.jpg"
 DIFFERENT, COPIES = 60, 4
@@ -84,6 +85,40 @@ def test_240_pictures_of_which_60_differ_are_60_calls(bench: Bench) -> None:
     check(bench, loaded.job_id)
 
 
+def test_an_estimate_counts_60_calls_before_and_after_loading_and_its_range_holds(bench: Bench) -> None:
+    pictures(bench)
+    (before,) = estimated(bench, captions())
+    ids = bench.load(captions())
+    (loaded,) = estimated(bench, captions())
+    bench.run(ids)
+    (after,) = estimated(bench, captions())
+    assert [(made.items, made.ended, made.left, made.shared) for made in (before, loaded, after)] == [
+        (240, 0, 60, 180),
+        (240, 0, 60, 180),
+        (240, 240, 0, 0),
+    ]
+    assert before.load.calls == 60
+    assert before.cost is not None
+    assert after.cost is not None
+    assert before.cost.low <= after.cost.low
+    assert after.cost.low == after.cost.high
+    assert after.cost.low <= (before.cost.high or 0)
+    assert after.cost.low == sum(row.amount or 0 for row in bench.book())
+
+
+def test_an_estimate_knows_that_rows_which_are_added_share_answers_that_are_there(bench: Bench) -> None:
+    texts = ["one", "two", "one", "three"]
+    bench.go(job("grows", texts[:2]))
+    (made,) = estimated(bench, job("grows", texts))
+    assert (made.ended, made.left, made.shared) == (2, 1, 1)
+    pictures(bench, different=2, copies=2)
+    (bench.folder / "pictures" / "0-000.jpg").rename(bench.folder / "0-000.jpg")
+    bench.go(captions())
+    (bench.folder / "0-000.jpg").rename(bench.folder / "pictures" / "9-000.jpg")
+    (made,) = estimated(bench, captions())
+    assert (made.ended, made.left, made.shared) == (3, 0, 1)
+
+
 def test_two_drains_at_once_make_60_calls(bench: Bench) -> None:
     pictures(bench)
     (job_id,) = bench.load(captions())
@@ -108,13 +143,77 @@ def test_killed_in_the_middle_only_calls_in_flight_are_repeated(bench: Bench) ->
     check(bench, job_id, after_kills=8)
 
 
-def test_where_the_first_fails_the_next_one_is_called(bench: Bench) -> None:
+ONE_TRY = {"attempts": 1, "max_elapsed": "1s"}
+
+
+def test_where_the_first_fails_for_another_reason_than_its_request_the_next_one_is_called(bench: Bench) -> None:
     pictures(bench, different=3)
-    bench.at(fault := fresh("400-once"))
-    (job_id,) = bench.load(captions(fault=fault))
+    bench.at(fault := fresh("cut-after=3-once"))
+    (job_id,) = bench.load(captions(fault=fault, retry=ONE_TRY))
     bench.run([job_id])
     assert bench.states(job_id) == {"failed": 3, "done": 9}
     assert len(bench.book()) == 6
+    check(bench, job_id)
+
+
+def test_where_the_next_one_fails_too_the_others_are_not_tried(bench: Bench) -> None:
+    pictures(bench, different=3)
+    bench.at(fault := fresh("cut-after=3"))
+    (job_id,) = bench.load(captions(fault=fault, retry=ONE_TRY))
+    assert bench.run([job_id]).tally.states["failed"] == 12
+    assert bench.states(job_id) == {"failed": 12}
+    assert len(bench.book()) == 6
+    check(bench, job_id)
+
+
+@pytest.mark.parametrize("fault", ["400", "moderation"])
+def test_a_refusal_is_shared_and_a_retry_asks_once_more_for_all(bench: Bench, fault: str) -> None:
+    pictures(bench, different=2)
+    bench.at(fault := fresh(f"{fault}-first=2"))
+    (job_id,) = bench.load(captions(fault=fault))
+    bench.run([job_id])
+    assert bench.states(job_id) == {"failed": 8}
+    assert len(bench.book()) == 2
+    found = results_of(bench, job_id)
+    assert found["3-001.jpg"].error_kind == found["0-001.jpg"].error_kind
+    assert found["3-001.jpg"].error == f"{found['0-001.jpg'].error} (tried as item 0-001.jpg, which asks the same)"
+    check(bench, job_id)
+    retried(bench, job_id, State.FAILED)
+    assert bench.states(job_id) == {"pending": 2, "blocked": 6}
+    bench.run([job_id])
+    assert bench.states(job_id) == {"done": 8}
+    assert len(bench.book()) == 4
+    check(bench, job_id)
+
+
+def test_what_one_of_them_was_refused_can_be_asked_again_for_it_alone(bench: Bench) -> None:
+    bench.at(fault := fresh("400-first=1"))
+    (job_id,) = bench.load(job("texts", ["Name a boat."] * 3, fault=fault))
+    bench.run([job_id])
+    retried(bench, job_id, State.FAILED, "1")
+    bench.run([job_id])
+    assert bench.states(job_id) == {"failed": 2, "done": 1}
+    check(bench, job_id)
+
+
+def test_a_file_that_can_not_be_sent_fails_all_its_copies_without_a_call(bench: Bench) -> None:
+    folder = bench.folder / "pictures"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.jpg").write_bytes(PICTURE.read_bytes()[:2_000])
+    (job_id,) = bench.load(captions())
+    bench.run([job_id])
+    assert bench.states(job_id) == {"failed": 4}
+    assert len(bench.attempts_of(job_id)) == 1
+
+
+def test_a_file_that_is_gone_fails_alone(bench: Bench) -> None:
+    pictures(bench, different=1)
+    (job_id,) = bench.load(captions())
+    (bench.folder / "pictures" / "0-000.jpg").unlink()
+    bench.run([job_id])
+    assert bench.states(job_id) == {"failed": 1, "done": 3}
+    assert len(bench.book()) == 1
     check(bench, job_id)
 
 
@@ -222,8 +321,8 @@ def test_where_the_first_is_cancelled_the_next_one_is_called(bench: Bench) -> No
 
 
 def test_a_failed_item_shares_the_answer_of_its_duplicate_when_it_is_retried(bench: Bench) -> None:
-    bench.at(fault := fresh("400-first=1"))
-    (job_id,) = bench.load(job("texts", ["Name a boat."] * 3, fault=fault))
+    bench.at(fault := fresh("cut-after=3-first=1"))
+    (job_id,) = bench.load(job("texts", ["Name a boat."] * 3, fault=fault, retry=ONE_TRY))
     bench.run([job_id])
     assert bench.states(job_id) == {"failed": 1, "done": 2}
     retried(bench, job_id, State.FAILED)
