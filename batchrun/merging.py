@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchrun.clocktime import clock_text
 from batchrun.errors import TemplateError
 from batchrun.messages import JsonValue
-from batchrun.timeline import with_moved_events
+from batchrun.timeline import text_in_video
 
 ANSWERS = "answers"
 """The variable that holds what is said about the parts."""
@@ -43,7 +42,7 @@ def is_merged(variables: Mapping[str, JsonValue]) -> bool:
 
 
 def answers_text(parts: Sequence[Part], limit: int | None) -> str:
-    """All answers in their order, each below the times of its part; times of structured events are those of the video.
+    """All answers in their order, each below the times of its part; the times in them are those of the video.
 
     `limit` is what the model reads at most. Raises TemplateError where that is less than the answers have, so that no
     call is made that must be refused.
@@ -59,11 +58,7 @@ def answers_text(parts: Sequence[Part], limit: int | None) -> str:
 
 
 def said(part: Part) -> str:
-    text = answer_of(part)
-    if part.parsed is None:
-        return text
-    moved = with_moved_events(part.parsed, part.start, part.end)
-    return text if moved is None else json.dumps(moved, ensure_ascii=False)
+    return text_in_video(answer_of(part), part.parsed, part.start, part.end)
 
 
 def answer_of(part: Part) -> str:

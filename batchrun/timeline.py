@@ -42,8 +42,13 @@ class Event:
 def events_in(text: str, parsed: JsonValue) -> list[Event]:
     """The events of an answer: of its structured form where there is one, else of its lines with a time range, such as
     `00:01:00 - 00:02:30 text`. What has no readable times is passed over."""
-    found = list(_structured(_json_in(text) if parsed is None else parsed))
+    found = list(_structured(structured(text, parsed)))
     return sorted(found or _written(text), key=lambda event: (event.start, event.end))[:MOST_EVENTS]
+
+
+def structured(text: str, parsed: JsonValue) -> JsonValue:
+    """The structured form of an answer: the stored one, else what its text is; None where that is prose."""
+    return _json_in(text) if parsed is None else parsed
 
 
 def _json_in(text: str) -> JsonValue:
@@ -113,6 +118,28 @@ def moved(events: Sequence[Event], start: float, end: float) -> list[Event]:
     """The events of a part in the times of the whole video."""
     by = offset_of(events, start, end)
     return [replace(event, start=event.start + by, end=event.end + by) for event in events]
+
+
+def text_in_video(text: str, parsed: JsonValue, start: float, end: float) -> str:
+    """The answer about the part from `start` to `end`, as text in which structured events and lines with times have
+    the times of the video; all else of it stays as it is."""
+    moved_form = with_moved_events(structured(text, parsed), start, end)
+    if moved_form is not None:
+        return json.dumps(moved_form, ensure_ascii=False)
+    by = offset_of(list(_written(text)), start, end)
+    return "".join(_moved_line(line, by) for line in text.splitlines(keepends=True))
+
+
+def _moved_line(line: str, by: float) -> str:
+    """The line with its two times moved, where it begins with two."""
+    found = _LINE.match(line)
+    if found is None:
+        return line
+    (first, then), (second, rest) = found.span(1), found.span(2)
+    start, end = clock_seconds(found[1]), clock_seconds(found[2])
+    if start is None or end is None:
+        return line
+    return f"{line[:first]}{clock_text(start + by)}{line[then:second]}{clock_text(end + by)}{line[rest:]}"
 
 
 def with_moved_events(parsed: JsonValue, start: float, end: float) -> JsonValue | None:

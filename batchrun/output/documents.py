@@ -13,7 +13,7 @@ from batchrun.clocktime import clock_text
 from batchrun.output.sidecar import Form, NameProblem
 from batchrun.output.visible import calls_text, money_text, visible, visible_lines
 from batchrun.reports.results import ItemResult
-from batchrun.timeline import Event, event_list, events_in, flat, moved, srt
+from batchrun.timeline import Event, event_list, events_in, flat, moved, srt, structured, text_in_video
 
 NO_EVENTS = "no answer about it has times, such as `events` with start and end, or lines like 00:01:00 - 00:02:30 text"
 
@@ -62,14 +62,16 @@ def body(item: ItemResult) -> str:
     """The answer, its events as a list with the times of the video; or why there is none."""
     if item.text is None:
         return f"*No answer: {heading(item.error or item.state.value)}*"
-    if item.parsed is not None and event_list(item.parsed):
-        events = events_of(item)
-        if events:
-            return "\n".join(
-                f"- {clock_text(event.start)} - {clock_text(event.end)} {heading(flat(event.text))}" for event in events
-            )
+    events = events_of(item) if event_list(structured(item.text, item.parsed)) else []
+    if events:
+        return "
+".join(
+            f"- {clock_text(event.start)} - {clock_text(event.end)} {heading(flat(event.text))}" for event in events
+        )
+    text = item.text if item.part_of is None else text_in_video(item.text, None, *span_of(item))
     called = [f"- calls {heading(call)}" for call in calls_text(item.tool_calls)]
-    return "\n".join([*visible_lines(item.text), *called]).strip()
+    return "
+".join([*visible_lines(text), *called]).strip()
 
 
 def cost_line(items: Sequence[ItemResult]) -> str:

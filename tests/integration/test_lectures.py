@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +13,7 @@ import sqlalchemy as sa
 from batchrun.database import reading, writing
 from batchrun.errors import ChangedError, SpecError
 from batchrun.jobfile.spec import JobSpec
+from batchrun.output.export import export
 from batchrun.reports.cost import cost_by
 from batchrun.running import run
 from batchrun.store.sample import draw
@@ -148,3 +151,36 @@ def test_a_sampled_video_is_merged_also_where_its_parts_share_the_answers_of_ano
     wholes = {row.id: row.state for row in bench.items_of(job_id) if row.part_of is None}
     assert (wholes.pop(sharing), *wholes.values()) == ("done", "pending")
     assert len(bench.book()) == 4
+
+
+EVENTS = {
+    "prompt": "What happens? Output in JSON with start_time, end_time and event. Use HH:mm:ss.",
+    "response_schema": {
+        "type": "object",
+        "required": ["events"],
+        "properties": {
+            "events": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "object", "required": ["start_time", "end_time", "event"]},
+            }
+        },
+    },
+}
+LINES = {"prompt": "What happens? One line for each event, as 00:00:00 - 00:00:05 text."}
+
+
+@pytest.mark.parametrize("asked", [EVENTS, LINES], ids=["events", "lines"])
+def test_times_of_parts_become_times_of_the_lecture(bench: Bench, asked: dict[str, Any]) -> None:
+    """In the subtitles, in the document, and in what the merging call was sent."""
+    end = bench.go(lectures(bench, "timed", take="tides.mp4", merge_prompt="{{ answers }}", **asked))
+    assert (end.jobs[0].states, end.jobs[0].unfit) == ({"done": 4}, 0)
+    for form in ("srt", "markdown"):
+        export(bench.engine, "timed", form, bench.folder / "out", simulated=True)
+    spans = re.findall(r"(00:00:\d\d),000 --> (00:00:\d\d),000", (bench.folder / "out" / "tides.srt").read_text())
+    assert (spans[0][0], spans[-1][1]) == ("00:00:00", "00:00:24")
+    assert [start for start, _ in spans[1:]] == [stop for _, stop in spans[:-1]]
+    assert {"00:00:10", "00:00:20"} < {start for start, _ in spans}
+    summary, parts = (bench.folder / "out" / "tides.md").read_text().split("## Parts")
+    for told in (summary, parts):
+        assert re.findall(r"^(?:- )?(\d\d:\d\d:\d\d) - (\d\d:\d\d:\d\d) A", told, re.MULTILINE) == spans

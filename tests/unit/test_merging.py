@@ -62,6 +62,10 @@ def test_structured_events_have_the_times_of_the_video() -> None:
     assert '"start": "00:10:05", "end": "00:10:09"' in answers_text([part(600, "{}", parsed=parsed)], None)
 
 
+def test_lines_with_times_have_the_times_of_the_video() -> None:
+    assert answers_text([part(600, "00:00:05 - 00:00:09 A dog.")], None).endswith("\n00:10:05 - 00:10:09 A dog.")
+
+
 def test_answers_that_are_too_long_for_the_model_make_no_request() -> None:
     parts = [part(0, "x", tokens=600), part(600, "x" * 2_000, tokens=None)]
     assert answers_text(parts, 1_100)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from batchrun.messages import JsonValue
-from batchrun.timeline import Event, events_in, moved, srt, with_moved_events
+from batchrun.timeline import Event, events_in, moved, srt, text_in_video, with_moved_events
 
 BLOCK = re.compile(r"(\d+)\n(\d\d:\d\d:\d\d,\d{3}) --> (\d\d:\d\d:\d\d,\d{3})\n((?:[^\n]+\n)+)(?:\n|\Z)")
 
@@ -103,6 +103,23 @@ def test_a_structured_answer_keeps_its_other_fields() -> None:
 
 def test_an_answer_without_events_is_not_touched() -> None:
     assert with_moved_events({"title": "T"}, 60, 120) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "in_video"),
+    [
+        ("- **00:05 - 00:00:09**: a dog at 00:07\n\nEnd.\n", "- **00:01:05 - 00:01:09**: a dog at 00:07\n\nEnd.\n"),
+        ("00:01:05 - 00:01:09 moved by the model", "00:01:05 - 00:01:09 moved by the model"),
+        ("No times, 00:05 alone.", "No times, 00:05 alone."),
+        (
+            '```json\n[{"start": 5, "end": 9, "text": "d"}]\n```',
+            '[{"start": "00:01:05", "end": "00:01:09", "text": "d"}]',
+        ),
+        ("00:99 - 00:98 no time", "00:99 - 00:98 no time"),
+    ],
+)
+def test_a_text_about_a_part_has_the_times_of_the_video(text: str, in_video: str) -> None:
+    assert text_in_video(text, None, 60, 120) == in_video
 
 
 def test_subtitles_are_numbered_and_timed() -> None:
