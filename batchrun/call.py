@@ -43,7 +43,7 @@ from batchrun.messages import (
     TextPart,
     Uploaded,
 )
-from batchrun.placing import placed, uploads_in
+from batchrun.placing import needs_placing, placed, uploads_in
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
 from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Decision, Tries, after_cut, decide
@@ -158,7 +158,9 @@ async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:
     exchange = Exchange()
     try:
         async with opened_request(call, plan, tools) as (request, opened):
-            ready = await attentive(placed(request, call.profile_id, plan, tools.links, tools.uploader), tools)
+            ready = request
+            if needs_placing(plan):
+                ready = await attentive(placed(request, call.profile_id, plan, tools.links, tools.uploader), tools)
             exchange.note = "; ".join(media.note for media in opened if media.note) or None
             exchange.uploads = uploads_in(ready)
             rule = plan.continuing_of(call.variables)

@@ -35,7 +35,7 @@ from batchrun.store.release import release
 from batchrun.store.sample import Sample, is_open
 from batchrun.store.sharing import share
 from batchrun.store.uploads import UploadKey, find_upload, forget_uploads, keep_upload
-from batchrun.store.workers import Reaped, give_back
+from batchrun.store.workers import Reaped, give_back, is_alone
 from batchrun.tables import Record
 from batchrun.transport import Transport
 from batchrun.uploading import Uploader
@@ -49,8 +49,11 @@ TICK = 0.25
 """Seconds between looks at the clocks of the calls, the stop flag, and for work that has become due."""
 GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
+HOLD = 0.05
+"""Seconds for which results wait for the claim of the places that they left: one transaction instead of two. Not where
+other workers are, which would never find a free place."""
 LOOK = 1.0
-"""Seconds between looks for items that waited for others."""
+"""Seconds between looks for items that waited for others, and for other workers."""
 LOOKING = 0.1
 """The share of the database's time that such looks may take."""
 GRACE = 120.0
@@ -263,6 +266,8 @@ class Worker:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     look_at: float = 0.0
     """When to look next for items that waited for others, by the monotonic clock."""
+    look_around_at: float = 0.0
+    """When to look next for other workers."""
 
     def __post_init__(self) -> None:
         self.uploader = Uploader(
@@ -309,6 +314,9 @@ class Worker:
 
         def work(connection: Connection) -> tuple[float, Claimed]:
             began = time.monotonic()  # beside the database's clock: the commit that follows may take its time
+            if began >= self.look_around_at:
+                self.writer.hold = HOLD if is_alone(connection, self.beat.worker) else 0.0
+                self.look_around_at = began + LOOK
             return began, claim(
                 connection,
                 worker=self.beat.worker,

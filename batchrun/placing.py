@@ -27,13 +27,16 @@ from batchrun.plan import Plan
 from batchrun.uploading import Uploader
 
 
+def needs_placing(plan: Plan) -> bool:
+    """Whether anything is done to the media of the job's requests."""
+    return plan.checked_hosts is not None or plan.uploads is not None
+
+
 async def placed(
     request: ChatRequest, profile_id: int, plan: Plan, links: LinkCheck, uploader: Uploader
 ) -> ChatRequest:
     """The request as it will be sent. Raises MediaError where a medium is of no use, ProviderError where it may be
     later; nothing was billed then."""
-    if plan.checked_hosts is None and plan.uploads is None:
-        return request
     place = Place(profile_id=profile_id, plan=plan, links=links, uploader=uploader)
     return replace(request, messages=tuple([await place.message(message) for message in request.messages]))
 

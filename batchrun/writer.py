@@ -1,8 +1,8 @@
 """The database side of a drain: one thread, one connection, group commit.
 
 Everything that a drain writes goes through here in the order in which it was handed over. What arrives while a
-transaction is being committed goes into the next one together; a commit to disk costs as much for one result as for
-fifty.
+transaction is being committed, or shortly before a claim, goes into one together; a transaction for one result costs
+nearly as much as one for fifty.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Writer:
         self.hurry = hurry
         self.trouble = ""
         """Why nothing is stored at the moment."""
+        self.hold = 0.0
+        """Seconds for which results wait for a claim to be stored with."""
         self.condition = threading.Condition()
         self.results: list[Result] = []
         self.work: list[tuple[Work, Future[object]]] = []
@@ -88,7 +90,8 @@ class Writer:
         """Hand over a result. It is stored before any work that is asked for later."""
         with self.condition:
             self.results.append(result)
-            self.condition.notify()
+            if len(self.results) == 1:
+                self.condition.notify()
 
     async def do(self, work: Callable[[Connection], Returned]) -> Returned:
         """Run `work` in a transaction of its own thread and give back what it returns, once committed."""
@@ -104,6 +107,7 @@ class Writer:
         while True:
             with self.condition:
                 self.condition.wait_for(lambda: self.results or self.work or self.closing)
+                self.condition.wait_for(lambda: self.work or self.closing, self.hold)
                 results, self.results = self.results[:GROUP], self.results[GROUP:]
                 work, self.work = (self.work, []) if not self.results else ([], self.work)
                 work = [(act, future) for act, future in work if future.set_running_or_notify_cancel()]

@@ -4,6 +4,9 @@
     python -m benchmarks --quick                  one short round
     python -m benchmarks --scenario chunks --contender bare --contender batchrun --rounds 5
 
+Others measure something else: `benchmarks.workers` one worker process and two, `benchmarks.rows` loading and reports,
+`benchmarks.pictures` local pictures.
+
 The server has a process of its own, and so has each contender, each time. They take turns; machines are noisy, so the
 figures are medians over the rounds, and each ratio is the median of the ratios within a round, with its range.
 """

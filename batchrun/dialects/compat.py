@@ -97,28 +97,34 @@ _decode_plain_chunk = msgspec.json.Decoder(_PlainChunk).decode
 class _Run:
     """Plain chunks in a row. `decode` gives the same for each at twice the price."""
 
-    __slots__ = ("events", "reasonings", "request_id", "texts")
+    __slots__ = ("reasonings", "request_id", "texts")
 
     def __init__(self) -> None:
-        self.events = 0
         self.texts: list[str] = []
         self.reasonings: list[str] = []
         self.request_id: str | None = None
 
-    def takes(self, data: bytes) -> bool:
-        """Whether this event belongs to the run; nothing is taken of one that doesn't."""
-        try:
-            chunk = _decode_plain_chunk(data)
-        except _UNREADABLE:
-            return False
-        message = chunk.choices[0].delta
-        if message.content:
-            self.texts.append(message.content)
-        if reasoning := message.reasoning_content or message.reasoning:
-            self.reasonings.append(reasoning)
-        self.request_id = chunk.id or self.request_id
-        self.events += 1
-        return True
+    def take(self, events: Iterator[tuple[bytes, bytes]]) -> tuple[bytes, bytes] | None:
+        """Take events up to the first that isn't plain, which is returned; None where all were."""
+        for event, data in events:
+            if event:
+                return event, data
+            try:
+                chunk = _decode_plain_chunk(data)
+            except _UNREADABLE:
+                return event, data
+            message = chunk.choices[0].delta
+            if message.content:
+                self.texts.append(message.content)
+            if reasoning := message.reasoning_content or message.reasoning:
+                self.reasonings.append(reasoning)
+            if chunk.id:
+                self.request_id = chunk.id
+        return None
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.texts or self.reasonings or self.request_id)
 
     def delta(self) -> Delta:
         return Delta(texts=self.texts, reasonings=self.reasonings, request_id=self.request_id)
@@ -176,15 +182,15 @@ class Compat:
         return (self.decode(*events[0]),) if len(events) == 1 else self._decode_runs(events)
 
     def _decode_runs(self, events: Sequence[tuple[bytes, bytes]]) -> Iterator[Delta]:
-        run = _Run()
-        for event, data in events:
-            if event or not run.takes(data):
-                if run.events:
-                    yield run.delta()
-                    run = _Run()
-                yield self.decode(event, data)
-        if run.events:
-            yield run.delta()
+        left = iter(events)
+        while True:
+            run = _Run()
+            other = run.take(left)
+            if not run.is_empty:
+                yield run.delta()
+            if other is None:
+                return
+            yield self.decode(*other)
 
     def decode_plain(self, body: bytes, headers: Mapping[str, str]) -> Delta:
         """The whole answer of a call that wasn't streamed, of status 200.

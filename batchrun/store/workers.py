@@ -81,6 +81,12 @@ def beats(connection: Connection) -> dict[str, Heard]:
     return {row.id: Heard(row.beat, row.lease) for row in rows}
 
 
+def is_alone(connection: Connection, worker: str) -> bool:
+    """Whether no other worker is there."""
+    others = sa.select(workers.c.id).where(workers.c.ended_at.is_(None), workers.c.id != worker).limit(1)
+    return connection.execute(others).first() is None
+
+
 class Pulse:
     """Hears beats, and tells whose have stopped, by the observer's own clock: no two clocks are compared."""
 
