@@ -64,14 +64,12 @@ def body(item: ItemResult) -> str:
         return f"*No answer: {heading(item.error or item.state.value)}*"
     events = events_of(item) if event_list(structured(item.text, item.parsed)) else []
     if events:
-        return "
-".join(
+        return "\n".join(
             f"- {clock_text(event.start)} - {clock_text(event.end)} {heading(flat(event.text))}" for event in events
         )
     text = item.text if item.part_of is None else text_in_video(item.text, None, *span_of(item))
     called = [f"- calls {heading(call)}" for call in calls_text(item.tool_calls)]
-    return "
-".join([*visible_lines(text), *called]).strip()
+    return "\n".join([*visible_lines(text), *called]).strip()
 
 
 def cost_line(items: Sequence[ItemResult]) -> str:
