@@ -6,6 +6,7 @@ over it, field by field; after that, simulators copy what they simulate.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from pydantic_core import PydanticCustomError
 
 from batchrun.catalogue.addresses import check_base_url, is_exposed
@@ -28,19 +30,21 @@ from batchrun.catalogue.merge import (
     pictures_at,
     resolved,
 )
-from batchrun.catalogue.reader import read_catalogue_file, refuse
+from batchrun.catalogue.reader import as_written, read_catalogue_file, refuse
 from batchrun.clips import VideoFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
 from batchrun.limits import Limits
 from batchrun.media.rules import FORMAT_NAMES, PictureRules
 from batchrun.media.videos import VideoRules
-from batchrun.messages import Thinking
+from batchrun.messages import JsonValue, Thinking
 from batchrun.pricing import Price, Tier
 from batchrun.showing import clean, listing
 from batchrun.tokens import PictureFormula
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
+KEPT = BUNDLED.with_suffix(".json")
+"""What stands in `BUNDLED`, checked and with its SHA-256: reading the YAML takes half a second of each start."""
 FEATURES = ("web_search", "partial", "cache")
 FEATURE_FIELDS = {"web_search": ("enable_search",)}
 """Parameters that mean nothing to a model which is known to lack the feature."""
@@ -275,11 +279,20 @@ def load_catalogue(user_file: Path | None = None) -> Catalogue:
 
 @cache
 def _bundled() -> CatalogueFile:
+    written = BUNDLED.read_bytes()
+    kept = msgspec.json.decode(KEPT.read_bytes())
+    if kept["sha256"] == hashlib.sha256(written).hexdigest():
+        return CatalogueFile.model_validate(kept["catalogue"])
+    return read_bundled()[0]
+
+
+def read_bundled() -> tuple[CatalogueFile, JsonValue]:
+    """The catalogue that comes with batchrun, from its YAML; and the plain values that it was made of."""
     file, document = read_catalogue_file(BUNDLED)
     problems = contradictions(file, document, BUNDLED)
     if problems:
         refuse(problems)
-    return file
+    return file, as_written(document)
 
 
 def _build(file: CatalogueFile) -> dict[str, Endpoint]:

@@ -61,7 +61,7 @@ def read_catalogue_file(path: Path) -> tuple[CatalogueFile, Document]:
     if document.problems:
         refuse([_for_catalogue(problem) for problem in document.problems])
     try:
-        return CatalogueFile.model_validate(_as_written(document.value, document, ())), document
+        return CatalogueFile.model_validate(as_written(document)), document
     except ValidationError as error:
         refuse([_problem(detail, document, path) for detail in error.errors(include_url=False)])
 
@@ -99,6 +99,11 @@ def _for_catalogue(problem: Problem) -> Problem:
     """The reader of YAML speaks to the writer of a job file where it says what to write instead."""
     about_jobs = "jobs:" in problem.remedy or "inputs:" in problem.remedy
     return replace(problem, remedy=_SHAPE) if about_jobs else problem
+
+
+def as_written(document: Document) -> JsonValue:
+    """The values of a document, with every number that isn't in plain digits as the text that was written."""
+    return _as_written(document.value, document, ())
 
 
 def _as_written(value: JsonValue, document: Document, where: KeyPath) -> JsonValue:

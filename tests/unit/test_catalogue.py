@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from batchrun.answer import Usage
-from batchrun.catalogue import Catalogue, Endpoint, Model, load_catalogue
-from batchrun.catalogue.file import ALWAYS
+from batchrun.catalogue import KEPT, Catalogue, Endpoint, Model, load_catalogue, read_bundled
+from batchrun.catalogue.file import ALWAYS, CatalogueFile
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import EXIT_USAGE, CatalogueError
 from batchrun.limits import Limits
@@ -24,6 +24,7 @@ from batchrun.media.videos import VideoRules
 from batchrun.messages import Thinking
 from batchrun.pricing import Price, Tier, cost_of
 from batchrun.tokens import PictureFormula
+from tests.unit.kept_catalogue import kept_catalogue
 
 D = Decimal
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -100,6 +101,11 @@ def test_price(bundled: Catalogue, endpoint: str, model: str, tiers: list[tuple[
     assert [(tier.up_to, tier.input, tier.output) for tier in price.tiers] == [
         (end, D(input_rate), D(output_rate)) for end, input_rate, output_rate in tiers
     ]
+
+
+def test_what_is_read_at_each_start_is_what_stands_in_the_catalogue() -> None:
+    assert KEPT.read_text(encoding="utf-8") == kept_catalogue(), "run: python -m tests.unit.kept_catalogue"
+    assert CatalogueFile.model_validate(read_bundled()[1]) == read_bundled()[0]
 
 
 def test_no_other_model_has_a_price(bundled: Catalogue) -> None:
