@@ -27,17 +27,18 @@ from rich.text import Text
 from batchrun.alarms import Sign, Standstill, alarm_of, standstill_text
 from batchrun.brakes import STANDSTILL, Brake, Calls, JobFacts, brake_of, seconds_left, span_of
 from batchrun.database import reading
-from batchrun.drain import Tally
 from batchrun.errors import DatabaseError
-from batchrun.output.visible import first_line, visible
+from batchrun.output.visible import amount_of, first_line, visible
 from batchrun.pace import Pace
 from batchrun.reports.facts import facts
-from batchrun.running import JobEnd
 from batchrun.showing import clean
 from batchrun.store.workers import dead_here
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from batchrun.drain import Tally
+    from batchrun.running import JobEnd
 
 TICK = 1.0
 """Seconds between two looks at the counters."""
@@ -187,6 +188,8 @@ class Progress:
 
 def progress_of(ends: Sequence[JobEnd], *, at_any_time: bool = False) -> Progress:
     """What is known before the calls begin."""
+    from batchrun.drain import Tally  # all that calls need, which who only loads can do without
+
     caps: dict[str, Decimal] = {}
     spent: dict[str, Decimal] = {}
     for job in ends:
@@ -207,12 +210,6 @@ def progress_of(ends: Sequence[JobEnd], *, at_any_time: bool = False) -> Progres
         spent_before=spent,
         at_any_time=at_any_time,
     )
-
-
-def amount_of(cost: tuple[Decimal, Decimal]) -> str:
-    """Money to its last digit, without zeros at the end; both ends where they differ."""
-    low, high = (f"{bound.normalize():f}" for bound in cost)
-    return low if low == high else f"{low}–{high}"
 
 
 @contextmanager

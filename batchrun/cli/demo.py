@@ -57,8 +57,7 @@ def command(
 def print_rest(folder: Path) -> None:
     """A few captions, the simulator's own bill, and where to look next."""
     from batchrun.demonstration import BOOK
-    from batchrun.output.visible import first_line
-    from batchrun.progress import amount_of
+    from batchrun.output.visible import amount_of, first_line
     from batchrun.simulator import read_book
 
     captions = sorted((folder / "captions").rglob("*.txt"))

@@ -19,8 +19,8 @@ from batchrun.errors import EXIT_DONE
 from batchrun.estimating.duration import Duration
 from batchrun.estimating.outcome import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
-from batchrun.output.visible import money_text
-from batchrun.progress import amount_of, reading_rows
+from batchrun.output.visible import amount_of, money_text
+from batchrun.progress import reading_rows
 from batchrun.running import RunEnd
 from batchrun.showing import clean
 

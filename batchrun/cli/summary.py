@@ -14,15 +14,15 @@ from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading import Loaded
 from batchrun.output.sidecar import Sidecars
-from batchrun.output.visible import visible
-from batchrun.progress import amount_of
+from batchrun.output.visible import amount_of, visible
 from batchrun.reports.cost import CostLine, cost_by
-from batchrun.running import JobEnd, RunEnd
 from batchrun.states import OPEN, State
 from batchrun.store.jobs import BY_USER
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from batchrun.running import JobEnd, RunEnd
 
 SHOWN = (
     State.DONE,

@@ -74,6 +74,12 @@ def money_text(amount: Decimal) -> str:
     return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
+def amount_of(cost: tuple[Decimal, Decimal]) -> str:
+    """Money to its last digit, without zeros at the end; both ends where they differ."""
+    low, high = (f"{bound.normalize():f}" for bound in cost)
+    return low if low == high else f"{low}–{high}"
+
+
 def time_text(moment: datetime) -> str:
     """RFC 3339 in UTC, such as `2026-11-23T08:00:00Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
