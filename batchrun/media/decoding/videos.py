@@ -332,8 +332,8 @@ def lasting(frame: VideoFrame) -> float:
 def frames_before(
     container: InputContainer, stream: VideoStream, time: float
 ) -> tuple[Iterator[VideoFrame], VideoFrame | None]:
-    """The first frame from the last key frame at or before `time` on, and those behind it. Where there is no index it may
-    be an earlier one, or the very first."""
+    """The last key frame at or before `time`, and what follows it. Where there is no index it may be an earlier one, or
+    the very first frame."""
     for early in EARLIER:
         container.seek(int((time - early) / float(stream.time_base or 1)), stream=stream, backward=True)
         coming = decoded(container, stream)
