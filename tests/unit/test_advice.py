@@ -45,14 +45,37 @@ def test_more_than_a_model_gives_is_refused(endpoint: str, name: str, asked: Cha
     assert caught.value.remedy.startswith("Write a number from 1 to ")
 
 
+# Contract 8.3.2 and C10.
+@pytest.mark.parametrize(
+    ("name", "asked", "words"),
+    [
+        ("qwen3-vl-plus", request(max_pixels=16_777_217), "takes 65,536 to 16,777,216 pixels as a bound"),
+        ("qwen3-vl-plus", request(min_pixels=65_535), "`min_pixels` is 65,535"),
+        ("qwen-vl-max", request(min_pixels=4_096, max_pixels=4_095), "`max_pixels` is 4,095"),
+        ("qwen3-vl-plus", request(min_pixels=70_000, max_pixels=66_000), "70,000 and `max_pixels` only 66,000"),
+    ],
+    ids=range(4),
+)
+def test_bounds_of_pixels_that_the_vendor_refuses(name: str, asked: ChatRequest, words: str) -> None:
+    with pytest.raises(ProviderError, match=words):
+        check_sizes(asked, model(SIN, name))
+
+
+def test_a_bound_of_pixels_that_has_no_effect_is_told() -> None:
+    params: dict[str, JsonValue] = {"vl_high_resolution_images": True, "max_pixels": 2_621_440}
+    notes = list(advice(model(SIN, "qwen3-vl-plus"), system=False, params=params, thinking=None))
+    assert notes == ["`max_pixels` has no effect while `vl_high_resolution_images` is true"]
+
+
 @pytest.mark.parametrize(
     ("endpoint", "name", "asked"),
     [
+        (SIN, "qwen3-vl-plus", request(min_pixels=65_536, max_pixels=16_777_216)),
         (SIN, "qwen3-vl-plus", request(Thinking(enabled=True, budget=81_920), max_tokens=32_768)),
         (SIN, "qwen3-vl-235b-a22b-thinking", request(Thinking(enabled=True, budget=10**6), max_tokens=10**6)),
         ("acedata", "kimi-k2.5", request(max_tokens=10**6)),
     ],
-    ids=["the most", "not known", "proxy"],
+    ids=["all pixels", "the most", "not known", "proxy"],
 )
 def test_what_fits_or_isn_t_known_is_not_refused(endpoint: str, name: str, asked: ChatRequest) -> None:
     check_sizes(asked, model(endpoint, name))
