@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from batchrun.catalogue import Catalogue, Endpoint, Limits
 from batchrun.database import reading
-from batchrun.estimating.duration import Duration, Load, duration
+from batchrun.estimating.duration import Duration, Hours, Load, duration
 from batchrun.estimating.outcome import BudgetOutlook, Enough, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
@@ -33,6 +33,7 @@ from batchrun.pricing import MONEY_UNIT
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.states import OPEN
 from batchrun.store.jobs import LIMIT_NAMES, count_states, job_named
+from batchrun.windows import stored_window
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -143,7 +144,11 @@ class Estimator:
         else:
             shared.join(load, wished)
         most = limits.concurrency or max(DEFAULT_CONCURRENCY, wished)
-        return duration(load, (limits, own), min(most, wished or most, together or most))
+        return duration(load, (limits, own), min(most, wished or most, together or most), self.hours(job))
+
+    def hours(self, job: JobSpec) -> Hours | None:
+        window = None if job.window is None else stored_window(job.window.model_dump())
+        return None if window is None else Hours(window=window, now=self.now)
 
     def together(self, jobs: Iterable[JobEstimate]) -> Duration:
         """The slowest of all jobs and of all shared limits: jobs run side by side."""
