@@ -24,9 +24,10 @@ from batchrun.estimating.duration import Duration, Hours, Load, duration
 from batchrun.estimating.outcome import BudgetOutlook, Enough, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
+from batchrun.itemising import needs_of
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.loading import needs_of, prepared_all
+from batchrun.loading import prepared_all
 from batchrun.measuring import videos_of
 from batchrun.plan import Plan
 from batchrun.pricing import MONEY_UNIT
