@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
+COUNTED = 1_000
+"""Windows that are looked at one by one; later ones are taken to be like these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,19 @@ class Window:
     def opens_at(self, now: datetime) -> datetime:
         """The next opening after `now`, in UTC."""
         return min(opens for opens, _ in self.around(now) if opens > now)
+
+    def takes(self, now: datetime, seconds: float) -> float:
+        """Seconds from `now` on until the window has been open for so many; for none, until it is open."""
+        moment, left = now, seconds
+        for _ in range(COUNTED):
+            opens, closes = next(span for span in self.around(moment) if span[1] > moment)
+            begins = max(opens, moment)
+            length = (closes - begins).total_seconds()
+            if left <= length:
+                return (begins - now).total_seconds() + left
+            left, moment = left - length, closes
+        passed = (moment - now).total_seconds()
+        return passed + left * passed / (seconds - left)
 
     def around(self, now: datetime) -> list[tuple[datetime, datetime]]:
         """Opening and closing, in UTC, of the windows that begin on the days around `now`; nothing where clocks jump

@@ -16,7 +16,7 @@ from batchrun.cli.render import Screen, count_text, screen, title_text
 from batchrun.cli.summary import print_loaded
 from batchrun.drain import Stop
 from batchrun.errors import EXIT_DONE
-from batchrun.estimating.duration import Duration
+from batchrun.estimating.duration import WINDOW, Duration
 from batchrun.estimating.outcome import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.output.visible import amount_of, money_text
@@ -138,12 +138,18 @@ def time_sentence(time: Duration) -> str:
 def time_phrase(time: Duration) -> str:
     if time.high is None and time.low < 1:
         return "not known"
-    with_brake = "" if time.brake is None else f" {'with' if 'at once' in time.brake else 'at'} {time.brake}"
+    with_brake = "" if time.brake is None else f" {before_brake(time.brake)} {time.brake}"
     if time.high is None:
         return f"at least {span_of(float(time.low))}{with_brake}"
     if time.high <= CLOSE * time.low or time.high < 1:
         return f"about {span_of(float(time.high))}{with_brake}"
     return f"{span_of(float(time.low))} to {span_of(float(time.high))}{with_brake}"
+
+
+def before_brake(brake: str) -> str:
+    if brake.startswith(WINDOW):
+        return "in the"
+    return "with" if "at once" in brake else "at"
 
 
 def rows_of_several(job: JobEstimate) -> Iterator[tuple[str, str]]:

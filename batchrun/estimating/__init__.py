@@ -20,19 +20,21 @@ from typing import TYPE_CHECKING
 
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.database import reading
-from batchrun.estimating.duration import Duration, Load, duration
+from batchrun.estimating.duration import Duration, Hours, Load, duration
 from batchrun.estimating.outcome import BudgetOutlook, Enough, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
+from batchrun.itemising import NO_SOUND, needs_of
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY, Limits
-from batchrun.loading import NO_SOUND, needs_of, prepared_all
+from batchrun.loading import prepared_all
 from batchrun.measuring import videos_of
 from batchrun.plan import Plan
 from batchrun.pricing import MONEY_UNIT
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.states import OPEN
 from batchrun.store.jobs import LIMIT_NAMES, count_states, job_named
+from batchrun.windows import stored_window
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -144,7 +146,11 @@ class Estimator:
         else:
             shared.join(load, wished)
         most = limits.concurrency or max(DEFAULT_CONCURRENCY, wished)
-        return duration(load, (limits, own), min(most, wished or most, together or most))
+        return duration(load, (limits, own), min(most, wished or most, together or most), self.hours(job))
+
+    def hours(self, job: JobSpec) -> Hours | None:
+        window = None if job.window is None else stored_window(job.window.model_dump())
+        return None if window is None else Hours(window=window, now=self.now)
 
     def together(self, jobs: Iterable[JobEstimate]) -> Duration:
         """The slowest of all jobs and of all shared limits: jobs run side by side."""

@@ -1,17 +1,22 @@
-"""How long calls take under limits, and which limit is the brake."""
+"""How long calls take under limits and in the hours of a window, and what is the brake."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 
 from batchrun.estimating.spread import Outlook
 from batchrun.limits import PACE, Limits
+from batchrun.windows import Window
 
 _PACE = Decimal(str(PACE))
 MINUTE = 60
 DAY = 86_400
+MILLISECOND = Decimal("0.001")
+WINDOW = "window"
+"""How the name of that brake begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,8 @@ class Duration:
     low: Decimal
     high: Decimal | None
     brake: str | None
-    """Such as `600 requests/min`; None where nothing is left to do, or nothing is known."""
+    """Such as `600 requests/min`, or `window of 22:00 to 06:00 Asia/Tokyo` where that is closed meanwhile; None where
+    nothing is left to do, or nothing is known."""
     answer: Decimal | None = None
     """Where answers weren't timed yet: seconds that one may take before the number of calls at once is the brake."""
 
@@ -48,14 +54,39 @@ class Bound:
     name: str
     low: Decimal
     high: Decimal | None
+    by_date: bool = False
+    """It is over at midnights, and goes on while a window is closed."""
 
 
-def duration(load: Load, limits: Iterable[Limits], concurrency: int) -> Duration:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """The hours in which calls may start, seen from `now`."""
+
+    window: Window
+    now: datetime
+
+    def bound(self, bound: Bound) -> Bound:
+        """How long the calls take that are held back so while the window is open."""
+        if bound.by_date:
+            return bound
+        low, high = self.takes(bound.low), None if bound.high is None else self.takes(bound.high)
+        waits = low > bound.low or (high is not None and bound.high is not None and high > bound.high)
+        return replace(bound, name=f"{WINDOW} of {self.window}" if waits else bound.name, low=low, high=high)
+
+    def takes(self, seconds: Decimal) -> Decimal:
+        passed = Decimal(self.window.takes(self.now, float(seconds))).quantize(MILLISECOND)
+        return passed if passed > seconds + MILLISECOND else seconds  # what a float can't say is no waiting
+
+
+def duration(load: Load, limits: Iterable[Limits], concurrency: int, hours: Hours | None = None) -> Duration:
     """How long the load takes under all these limits with so many calls at once."""
     if not load.calls:
         return Duration(low=Decimal(0), high=Decimal(0), brake=None)
     timed = load.busy is not None
     bounds = [bound for each in limits for bound in rates(load, each)] + [in_parallel(load, concurrency)]
+    fastest = max(bound.low for bound in bounds)
+    if hours is not None:
+        bounds = [hours.bound(bound) for bound in bounds]
     slowest = max(bounds, key=lambda bound: (bound.high if timed and bound.high else bound.low, bound.low))
     highs = [bound.high for bound in bounds]
     last = load.busy.expected / load.calls if load.busy is not None and load.busy.expected is not None else Decimal(0)
@@ -64,7 +95,7 @@ def duration(load: Load, limits: Iterable[Limits], concurrency: int) -> Duration
         low=low + last,
         high=None if None in highs else max(end for end in highs if end is not None) + last,
         brake=slowest.name if slowest.low else None,
-        answer=None if timed or not low else low * concurrency / load.calls,
+        answer=None if timed or not fastest else fastest * concurrency / load.calls,
     )
 
 
@@ -79,7 +110,7 @@ def rates(load: Load, limits: Limits) -> Iterator[Bound]:
     if limits.tokens_per_day is not None:
         name = f"{limits.tokens_per_day:,} tokens/day"
         high = None if load.tokens.high is None else midnights(load.tokens.high, limits.tokens_per_day)
-        yield Bound(name=name, low=midnights(load.tokens.low, limits.tokens_per_day), high=high)
+        yield Bound(name=name, low=midnights(load.tokens.low, limits.tokens_per_day), high=high, by_date=True)
 
 
 def midnights(tokens: Decimal, per_day: int) -> Decimal:

@@ -13,9 +13,10 @@ from batchrun.database import reading
 from batchrun.errors import TemplateError
 from batchrun.estimating.copies import Copies
 from batchrun.estimating.spread import Quantity, Spread
+from batchrun.itemising import asked, batches, checked_rows, has_video, is_shared, media_of
 from batchrun.jobfile.spec import JobSpec
 from batchrun.limits import Limits
-from batchrun.loading import Earlier, asked, batches, checked_rows, has_video, is_shared, media_of
+from batchrun.loading import Earlier
 from batchrun.measuring import Videos
 from batchrun.messages import JsonValue
 from batchrun.needs import Need, Needs

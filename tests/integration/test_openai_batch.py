@@ -23,8 +23,8 @@ from batchrun.bodies import taken_apart
 from batchrun.catalogue import load_catalogue
 from batchrun.errors import ChangedError, SpecError, UsageError
 from batchrun.estimating import estimate_all
+from batchrun.itemising import batches
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.loading import batches
 from batchrun.needs import Needs
 from batchrun.output.export import ExportSummary, Format, export
 from batchrun.plan import plan_of, prepare

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from batchrun.database import clock, reading, writing
 from batchrun.errors import ChangedError, ErrorKind
+from batchrun.itemising import new_item
 from batchrun.jobfile.spec import JobSpec
-from batchrun.loading import new_item
 from batchrun.output.export import export
 from batchrun.plan import prepare
 from batchrun.reports.cost import cost_by

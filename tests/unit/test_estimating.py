@@ -12,9 +12,10 @@ from random import Random
 import pytest
 
 from batchrun.catalogue import load_catalogue
+from batchrun.cli.estimate import time_phrase
 from batchrun.clips import Clip, VideoFormula, most_tokens, video_tokens
 from batchrun.estimating import covered
-from batchrun.estimating.duration import Duration, Load, duration
+from batchrun.estimating.duration import Duration, Hours, Load, duration
 from batchrun.estimating.spread import Outlook, Quantity, Spread, quantile
 from batchrun.jobfile.spec import JobSpec
 from batchrun.limits import Limits
@@ -23,6 +24,7 @@ from batchrun.needs import Need, Needs, edges
 from batchrun.plan import prepare
 from batchrun.pricing import Price, Tier
 from batchrun.tokens import Between
+from batchrun.windows import window_of
 
 D = Decimal
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -356,6 +358,38 @@ def test_without_a_timed_answer_it_says_how_long_one_may_take() -> None:
 
 def test_without_limits_and_measurements_nothing_is_known() -> None:
     assert duration(load_of(busy=None), [Limits()], 64) == Duration(low=D(0), high=None, brake=None)
+
+
+TOKYO = window_of("22:00", "06:00", "Asia/Tokyo")
+HOUR = 3_600
+
+
+def at_noon(load: Load, limits: Limits, *, hour: int = 12) -> Duration:
+    """In Tokyo, where the window is open from 13:00 to 21:00 UTC."""
+    now = datetime(2026, 11, 25, hour, tzinfo=UTC)
+    return duration(load, [limits], 64, Hours(window=TOKYO, now=now))
+
+
+def test_a_closed_window_is_waited_for_and_named() -> None:
+    found = at_noon(load_of(busy=None), Limits(requests_per_minute=100))
+    assert (round(found.low), found.high, found.brake) == (HOUR + 632, None, "window of 22:00 to 06:00 Asia/Tokyo")
+    assert time_phrase(found) == "at least 71 min in the window of 22:00 to 06:00 Asia/Tokyo"
+    assert at_noon(load_of(busy=None), Limits()).low == HOUR
+
+
+def test_what_fits_into_the_open_window_is_not_held_back_by_it() -> None:
+    found = at_noon(load_of(), Limits(requests_per_minute=100), hour=14)
+    assert found == duration(load_of(), [Limits(requests_per_minute=100)], 64)
+
+
+def test_longer_work_takes_several_nights() -> None:
+    found = at_noon(load_of(100_000), Limits(requests_per_minute=100), hour=14)
+    assert round(found.low / HOUR, 1) == D("49.5")  # 17.5 hours of work in seven, eight and two and a half of them
+
+
+def test_tokens_of_a_day_do_not_wait_for_the_window() -> None:
+    found = at_noon(load_of(), Limits(tokens_per_day=900_000), hour=14)
+    assert (found.low, found.brake) == (D(86_400 + 2), "900,000 tokens/day")
 
 
 def test_no_calls_take_no_time() -> None:

@@ -80,6 +80,27 @@ def test_the_night_on_which_clocks_are_put_back(start: str, end: str, opens: str
     assert open_during(start, end, "2026-10-24T12:00", "2026-10-25T12:00") == [(utc(opens), utc(closes))]
 
 
+@pytest.mark.parametrize(
+    ("now", "work", "passes"),
+    [
+        ("2026-11-25T12:00", 0, 1.0),  # hours
+        ("2026-11-25T13:00", 0, 0.0),
+        ("2026-11-25T12:00", 8, 9.0),
+        ("2026-11-25T14:00", 8, 24.0),
+        ("2026-11-25T13:00", 8 * 10_000, 24 * 9_999 + 8),
+    ],
+)
+def test_work_takes_as_long_as_it_takes_until_the_window_was_open_for_it(now: str, work: int, passes: float) -> None:
+    found = window_of("22:00", "06:00", "Asia/Tokyo").takes(utc(now), work * 3_600) / 3_600
+    assert found == pytest.approx(passes, rel=0.001)
+
+
+def test_the_night_on_which_clocks_are_put_back_has_an_hour_more() -> None:
+    window = window_of("22:00", "06:00", BERLIN)
+    assert window.takes(utc("2026-10-24T20:00"), 9 * 3_600) == 9 * 3_600
+    assert window.takes(utc("2026-10-25T21:00"), 9 * 3_600) == 25 * 3_600
+
+
 TIMES = st.integers(0, 24 * 60 - 1).map(lambda minute: f"{minute // 60:02}:{minute % 60:02}")
 MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds
 
