@@ -8,12 +8,9 @@ from pathlib import Path
 
 from batchrun.media import OpenMedia, open_media
 from batchrun.media.decoder import Decoded, Decoder, nameless
-from batchrun.media.rules import FORMAT_NAMES, LONG_SIDE, SHORT_SIDE, PictureRules, Preparation
+from batchrun.media.rules import DECODED_PIXELS, FORMAT_NAMES, LONG_SIDE, SHORT_SIDE, PictureRules, Preparation
 from batchrun.media.url import data_of, shortened
 from batchrun.messages import JsonValue
-
-DECODED_PIXELS = 100_000_000
-"""More are not decoded at once; of a JPEG that is reduced while it is decoded, only those that are left count."""
 
 
 async def open_prepared(root: Path, relative: str, preparation: Preparation, decoder: Decoder) -> OpenMedia:

@@ -31,7 +31,7 @@ def open_inside(root: Path, relative: str) -> FileIO:
         directory = os.open(real_root, _DIRECTORY)
     except OSError as error:
         raise MediaError(
-            f"The media root {str(root)!r} can't be opened ({error.strerror}).",
+            f"The folder of the job's media, {str(root)!r}, can't be opened ({error.strerror}).",
             code="media-root",
             remedy="Check the folder that the job file names.",
         ) from error
@@ -64,14 +64,16 @@ def unreadable(name: str, error: OSError) -> MediaError:
 
 def _check_words(relative: str) -> None:
     """What can be refused without a look at the disk."""
-    remedy = "Write a path below the media root, such as cats/1.jpg."
+    remedy = "Write a path within the folder of the job's media, such as cats/1.jpg."
     if not relative or "\0" in relative:
         raise MediaError(f"{relative!r} is no path.", code="media-path", remedy=remedy)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", relative):
         raise MediaError(f"{relative!r} is a URL, not a path.", code="media-path", remedy=remedy)
     path = PurePosixPath(relative)
     if path.is_absolute() or ".." in path.parts:
-        raise MediaError(f"{relative!r} leads out of the media root.", code="media-outside", remedy=remedy)
+        raise MediaError(
+            f"{relative!r} leads out of the folder of the job's media.", code="media-outside", remedy=remedy
+        )
 
 
 def _resolve(real_root: str, relative: str) -> PurePosixPath:
@@ -82,9 +84,9 @@ def _resolve(real_root: str, relative: str) -> PurePosixPath:
         raise MediaError(f"{relative!r} is no path.", code="media-path", remedy="Rename the file.") from error
     if not real.is_relative_to(real_root):
         raise MediaError(
-            f"{relative!r} is a link out of the media root.",
+            f"{relative!r} is a link out of the folder of the job's media.",
             code="media-outside",
-            remedy="Put the file itself below the root.",
+            remedy="Copy the file itself into that folder.",
         )
     return real.relative_to(real_root)
 

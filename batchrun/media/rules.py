@@ -21,11 +21,13 @@ FORMAT_NAMES = {
 """All that is recognised, in the order in which messages name them."""
 SENT_FORMATS = frozenset(FORMAT_NAMES) - {"image/gif"}
 LARGE_FORMATS = frozenset({"image/jpeg", "image/png"})
+DECODED_PIXELS = 100_000_000
+"""More are not decoded at once; of a JPEG that is reduced while it is decoded, only those that are left count."""
 SHRINK = "Write `media: {oversize: shrink}` into the job, or shrink it yourself"
 OTHER_MEDIA = {
-    "PDF": "Save its pages as pictures first: models don't read PDF files (pdftoppm -png does it).",
-    "text": "Put the text into a row and name its column in the prompt; a model looks at pictures only.",
-    "sound": "Models don't hear: have it written down first, and put the text into a row.",
+    "PDF": "Save its pages as pictures first: models don't read PDF files (pdftoppm -png does it)",
+    "text": "Put the text into a row and name its column in the prompt; as media, models take pictures and videos only",
+    "sound": "Models don't hear: have it written down first, and put the text into a row",
 }
 """What to do with media that are no pictures (contract 5.2, 5.4)."""
 LONG_SIDE, SHORT_SIDE = 7_680, 4_320
@@ -61,7 +63,7 @@ class PictureRules:
         raise MediaError(
             f"{name} is no picture that can be sent; its content is {found}.",
             code="media-format",
-            remedy=OTHER_MEDIA.get(found) or f"Save it as {self.format_words()}.",
+            remedy=f"{OTHER_MEDIA.get(found) or f'Save it as {self.format_words()}'}.",
         )
 
     def check_amount(self, name: str, size: int, encoded_size: int) -> None:
@@ -95,10 +97,11 @@ class PictureRules:
         """Raises MediaError `media-too-many-pixels` or `media-large-format`."""
         found = f"{name} has {width:,}×{height:,} pixels"
         if self.max_pixels is not None and width * height > self.max_pixels:
+            shrinkable = mime == "image/jpeg" or width * height <= DECODED_PIXELS
             raise MediaError(
                 f"{found}; the limit is {self.max_pixels:,} pixels.",
                 code="media-too-many-pixels",
-                remedy=f"{SHRINK}.",
+                remedy=f"{SHRINK if shrinkable else 'Shrink it with another program'}.",
             )
         if self.large is not None and width * height > self.large[0] * self.large[1] and mime not in self.large_formats:
             names = [name for mime, name in FORMAT_NAMES.items() if mime in self.large_formats]

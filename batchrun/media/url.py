@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from batchrun.errors import MediaError
 from batchrun.media.header import HEAD, Size, name_of, read_size, sniff
 from batchrun.media.rules import PictureRules
-from batchrun.media.video_header import VIDEO_HEAD, container_of, what_it_is
+from batchrun.media.video_header import VIDEO_HEAD, container_of, instead_of_video, what_it_is
 from batchrun.media.whole import check_end
 
 SEEDS = PictureRules()
@@ -54,7 +54,8 @@ def check_video_url(url: str) -> None:
     except (Base64Error, ValueError) as error:
         raise _bad(f"The base64 of {shortened(url)} is broken ({error})", "Encode the file again.") from error
     if container_of(head) is None:  # a container has several names, so which one is written isn't compared
-        raise _bad(f"{shortened(url)} holds {what_it_is(head)}, and no video", "Write the base64 of a video file.")
+        what = what_it_is(head)
+        raise _bad(f"{shortened(url)} holds {what}, and no video", f"{instead_of_video(what)}.")
 
 
 def check_video_amount(name: str, encoded_size: int) -> None:
@@ -75,7 +76,7 @@ def _check_web(url: str) -> None:
         raise MediaError(
             f"{shortened(url)} is no http, https or data URL.",
             code="media-url",
-            remedy="Write the full address; a local file is named by its path below the media root.",
+            remedy="Write the full address; a local file is named by its relative path.",
         )
     if " " in url or not url.isprintable():
         raise MediaError(
@@ -85,18 +86,16 @@ def _check_web(url: str) -> None:
         )
 
 
-def check_data_picture(url: str, rules: PictureRules) -> Size | None:
-    """Width and height of the picture in a data URL; None for a format that isn't known here, which is left to the
-    vendor. Raises MediaError as `check_image_url` does, and what `rules` say of the picture."""
-    data, mime = _content(url, rules)
-    if mime is None:
-        return None
+def check_data_picture(url: str, rules: PictureRules) -> Size:
+    """Width and height of the picture in a data URL. Raises MediaError as `check_image_url` does, and what `rules` say
+    of the picture."""
+    data, found = _content(url, rules)
 
     def read_at(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
 
     name = shortened(url)
-    rules.check_format(name, mime, name_of(data[:HEAD]))
+    mime = rules.check_format(name, found, name_of(data[:HEAD]))
     try:
         width, height = read_size(mime, read_at)
         rules.check_shape(name, width, height)
@@ -136,7 +135,7 @@ def _content(url: str, rules: PictureRules) -> tuple[bytes, str | None]:
         rules.check_amount(shortened(url), encoded_size, encoded_size)
     data = data_of(url)
     found = sniff(data[:HEAD])
-    if match is not None and found is not None and found != match[1].lower():
+    if match is not None and found in rules.formats and found != match[1].lower():
         raise _bad(f"{shortened(url)} holds {found}", f"Write data:{found};base64, before it.")
     return data, found
 

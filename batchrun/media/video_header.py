@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchrun.media.header import name_of, sniff
+from batchrun.media.rules import OTHER_MEDIA
 
 VIDEO_HEAD = 4_096
 """Bytes that `container_of` wants to see."""
@@ -64,6 +65,13 @@ def what_it_is(head: bytes) -> str:
         return "a playlist or another text that names files"
     picture = sniff(head)
     return f"a picture ({picture})" if picture is not None else name_of(head)
+
+
+def instead_of_video(what: str) -> str:
+    """What to do with such a file; `what` as `what_it_is` says it."""
+    if what.startswith("a picture"):
+        return "Name it in a column `image` or `images`, or under `inputs.images`; a GIF can be saved as MP4"
+    return OTHER_MEDIA.get(what) or "Save it as MP4, MOV, MKV, AVI, FLV or WMV"
 
 
 def _iso(head: bytes) -> Container | None:

@@ -19,7 +19,7 @@ from batchrun.errors import MediaError
 from batchrun.media.decoder import Decoded, Decoder
 from batchrun.media.path import open_inside, unreadable
 from batchrun.media.url import VIDEO_ENCODED, check_video_amount
-from batchrun.media.video_header import VIDEO_HEAD, container_of, what_it_is
+from batchrun.media.video_header import VIDEO_HEAD, container_of, instead_of_video, what_it_is
 from batchrun.messages import FramesPart, JsonValue, VideoPart
 
 VideoAs = Literal["auto", "file", "frames"]
@@ -274,7 +274,7 @@ def mime_of(file: FileIO, name: str) -> str:
         raise MediaError(
             f"{name!r} is no video that can be sent; its content is {what_it_is(head)}.",
             code="media-format",
-            remedy="Save it as MP4, MOV, MKV, AVI, FLV or WMV.",
+            remedy=f"{instead_of_video(what_it_is(head))}.",
         )
     return found.mime
 

@@ -111,8 +111,10 @@ def _nothing(job: JobSpec, base: Path) -> tuple[str, str]:
     what = "pictures" if job.inputs.kind == "images" else "videos"
     pattern, remedy = listing.pattern, "Check the spelling, upper and lower case included"
     if listing.whole_folder:
-        taken = ", ".join(sorted(listing.extensions))
-        return f"job `{job.name}`: there are no {what} in {listing.root}", f"Files that end in {taken} are taken"
+        remedy = f"Files that end in {', '.join(sorted(listing.extensions))} are taken"
+        if any(path.suffix.lower() == ".pdf" for path in listing.root.iterdir()):
+            remedy += "; of PDF files, save the pages as pictures first (pdftoppm -png does it)"
+        return f"job `{job.name}`: there are no {what} in {listing.root}", remedy
     if not listing.root.is_dir() or not set("*?[{") & set(pattern):
         missing = pattern if listing.root.is_dir() else listing.root
         return (

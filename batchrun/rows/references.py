@@ -132,11 +132,15 @@ def check_path(text: str) -> str:
     if _CONTROL.search(text):
         raise ReferenceProblem(f"{_named(text)} has a control character", "Write a plain path")
     if "\\" in text:
-        raise ReferenceProblem(f"{_named(text)} has a backslash", "Write the path with `/`, relative to the media root")
+        raise ReferenceProblem(f"{_named(text)} has a backslash", "Write the path with `/`")
     if _SCHEME.match(text):
-        raise ReferenceProblem(f"{_named(text)} has a scheme other than http, https or data", "Write a path")
+        raise ReferenceProblem(
+            f"{_named(text)} has a scheme other than http, https or data", "Copy the file, and write its path"
+        )
     if text.startswith(("/", "~")):
-        remedy = "Write a path relative to the media root" + ("; `./~…` for such a name" if text[0] == "~" else "")
+        remedy = "Write a path relative to the folder of the file in which it stands" + (
+            "; `./~…` for such a name" if text[0] == "~" else ""
+        )
         raise ReferenceProblem(f"{_named(text)} is not relative", remedy)
     if ".." in text.split("/") or ("%" in text and _leaves(text)):
         raise ReferenceProblem(f"{_named(text)} leads out of its folder", "Write a path without `..`")
@@ -187,7 +191,9 @@ def check_data_url(text: str, kind: MediaKind = "image") -> str:
         raise ReferenceProblem(message, "Save it as a file and name its path")
     head = _DATA.match(text)
     if head is None or head[1].lower() != kind:
-        raise ReferenceProblem(f"the data URL doesn't start with `data:{kind}/…;base64,`", "Correct its start")
+        form = "image/jpeg" if kind == "image" else "video/mp4"
+        remedy = f"Begin it like `data:{form};base64,`; no other media are taken"
+        raise ReferenceProblem(f"the data URL doesn't start with `data:{kind}/…;base64,`", remedy)
     if not _BASE64.fullmatch(text, head.end()) or (len(text) - head.end()) % 4:
         raise ReferenceProblem("the data URL is not valid base64", "Encode the picture again")
     return text

@@ -92,7 +92,7 @@ def test_bad_pictures_fail_for_nothing_and_the_rest_goes_on(sqlite_bench: Bench,
     assert {name for name, item in items.items() if item.state == "done"} == set(GOOD)
     assert {item.error_kind for item in items.values() if item.state == "failed"} == {"media"}
     reasons = {name: words for name, (_, words) in BAD.items()}
-    reasons |= {"gone.png": "'gone.png' isn't there", "swapped.png": "is a link out of the media root"}
+    reasons |= {"gone.png": "'gone.png' isn't there", "swapped.png": "is a link out of the folder of the job's media"}
     assert {name: items[name].error for name, words in reasons.items() if words not in items[name].error} == {}
     assert len(sqlite_bench.book()) == len(GOOD)
     assert end.exit_code == 1

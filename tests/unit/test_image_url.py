@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchrun.errors import MediaError
-from batchrun.media.url import check_image_url
+from batchrun.media.url import SEEDS, check_data_picture, check_image_url
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,18 @@ def test_a_data_url_over_the_limit_is_refused_by_its_length() -> None:
         "'data:image/png;base64,!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!…' has 10,485,761 characters as base64; "
         "the limit is 10,485,760."
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("data:image/png;base64,AAAA", "unknown"),
+        ("data:image/png;base64,R0lGODlh", "GIF"),  # not told to call it a GIF, as it wouldn't be taken then either
+        ("data:image/png;base64,JVBERi0xLjc=", "PDF"),
+        ("data:image/heic;base64,aGVsbG8gdGhlcmU=", "text"),
+    ],
+)
+def test_a_data_url_that_holds_no_picture_is_refused_before_its_call(url: str, what: str) -> None:
+    with pytest.raises(MediaError, match=f"is no picture that can be sent; its content is {what}") as caught:
+        check_data_picture(url, SEEDS)
+    assert caught.value.code == "media-format"

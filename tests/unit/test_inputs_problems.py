@@ -36,6 +36,11 @@ def test_nothing_found(tmp_path: Path, pattern: str, expected: str) -> None:
     assert expected.format(os.path.realpath(tmp_path)) in problems(tmp_path, images=pattern.replace("{{", "{"))[0]
 
 
+def test_a_folder_of_pdf_files_is_told_what_to_do_with_them(tmp_path: Path) -> None:
+    written(tmp_path, "scans/a.PDF", "%PDF-1.7")
+    assert problems(tmp_path, images="scans")[0].endswith("save the pages as pictures first (pdftoppm -png does it)")
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("r.jsonl", ""), ("r.jsonl", "\n \n"), ("r.csv", ""), ("r.csv", "id,a\n")]
 )

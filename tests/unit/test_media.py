@@ -16,6 +16,7 @@ import pytest
 from batchrun.errors import MediaError
 from batchrun.media import OpenMedia, open_media
 from batchrun.media.rules import PictureRules, Preparation
+from batchrun.media.video_header import instead_of_video, what_it_is
 from tests.pictures import heic, picture, png
 
 RULES = PictureRules()
@@ -316,3 +317,29 @@ def test_a_file_that_is_replaced_is_sent_as_it_was(tmp_path: Path) -> None:
 def test_it_can_be_closed_twice(tmp_path: Path) -> None:
     with opened(tmp_path, picture("PNG")) as media:
         media.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "of_a_picture", "of_a_video"),
+    [
+        (b"%PDF-1.7", "Save its pages as pictures first", "Save its pages as pictures first"),
+        (b"hello there", "Put the text into a row", "Put the text into a row"),
+        (b"RIFF\0\0\0\0WAVE", "Models don't hear", "Models don't hear"),
+        (b"GIF89a", "Save it as JPEG", "Name it in a column `image`"),
+        (b"\x00", "Save it as JPEG", "Save it as MP4"),
+    ],
+)
+def test_media_that_are_not_taken_come_with_what_to_do_instead(
+    tmp_path: Path, content: bytes, of_a_picture: str, of_a_video: str
+) -> None:
+    with pytest.raises(MediaError) as caught, opened(tmp_path, content):
+        pass
+    assert caught.value.remedy.startswith(of_a_picture)
+    assert instead_of_video(what_it_is(content)).startswith(of_a_video)
+
+
+@pytest.mark.parametrize(("sides", "remedy"), [((9_000, 9_000), "Write `media"), ((20_000, 9_000), "Shrink it with")])
+def test_shrinking_is_advised_only_where_it_is_done(tmp_path: Path, sides: tuple[int, int], remedy: str) -> None:
+    with pytest.raises(MediaError) as caught, opened(tmp_path, png(*sides)):
+        pass
+    assert caught.value.remedy.startswith(remedy)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from batchrun.clips import FASTEST, FRAMES_PER_GRID, SLOWEST
 from batchrun.errors import MediaError
-from batchrun.media.video_header import VIDEO_HEAD, container_of, what_it_is
+from batchrun.media.video_header import VIDEO_HEAD, container_of, instead_of_video, what_it_is
 from batchrun.messages import JsonValue
 from batchrun.tokens import scaled
 
@@ -163,7 +163,7 @@ def opened(source: BinaryIO) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise MediaError(
             f"is no video that can be sent; its content is {what_it_is(head)}",
             code="media-format",
-            remedy="Save it as MP4, MOV, MKV, AVI, FLV or WMV.",
+            remedy=f"{instead_of_video(what_it_is(head))}.",
         )
     av.logging.set_level(None)
     options = {"protocol_whitelist": "none", "format_whitelist": form.demuxer, "max_streams": str(MOST_STREAMS)}
