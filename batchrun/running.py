@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from batchrun.catalogue import Catalogue
 from batchrun.database import clock, lock_loading, reading, writing
@@ -25,7 +25,7 @@ from batchrun.jobfile.spec import stored_spec
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan, prepare
 from batchrun.reports.facts import unfit
-from batchrun.roster import Roster, plan_for_calls
+from batchrun.roster import LOOK_EVERY, Roster, plan_for_calls
 from batchrun.settings import Settings
 from batchrun.spill import restore, spill_folder
 from batchrun.states import OPEN, State
@@ -124,6 +124,17 @@ def run(
     only = frozenset(job_ids)
     stop, tally = stop or Stop(), tally or Tally()
     plans = make_plans(engine, only, catalogue, settings)
+    looked_at = time.monotonic()
+
+    def chosen(connection: Connection, _worker: str) -> frozenset[int]:
+        """The jobs, with another plan where somebody changed the mode of one meanwhile."""
+        nonlocal looked_at
+        if time.monotonic() - looked_at >= LOOK_EVERY:
+            looked_at = time.monotonic()
+            places = store.regions_of(connection, only)
+            if moved := [job_id for job_id, region in places.items() if plans[job_id].region != region]:
+                plans.update(planned(connection, moved, catalogue, settings))
+        return only
 
     def reserve(job_id: int, input_bound: int | None, output_bound: int | None) -> Decimal | None:
         return plans[job_id].most(input_bound, output_bound)
@@ -137,7 +148,7 @@ def run(
             engine,
             plans.__getitem__,
             reserve=reserve,
-            only=lambda _connection, _worker: only,
+            only=chosen,
             lease=settings.lease,
             sample=sample,
             stop=stop,
@@ -187,12 +198,19 @@ def plan_of(job: Record, catalogue: Catalogue) -> Plan:
 
 def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, settings: Settings) -> dict[int, Plan]:
     with writing(engine) as connection:
-        lock_loading(connection)  # two runs at once must not both append a price
-        now = clock(connection)
-        return {
-            job.id: plan_for_calls(connection, job, catalogue, settings, now=now)
-            for job in store.job_rows(connection, job_ids)
-        }
+        return planned(connection, job_ids, catalogue, settings)
+
+
+def planned(
+    connection: Connection, job_ids: Iterable[int], catalogue: Catalogue, settings: Settings
+) -> dict[int, Plan]:
+    """The plans of these jobs as they stand now, by id. Raises as `plan_for_calls` does."""
+    lock_loading(connection)  # two runs at once must not both append a price
+    now = clock(connection)
+    return {
+        job.id: plan_for_calls(connection, job, catalogue, settings, now=now)
+        for job in store.job_rows(connection, job_ids)
+    }
 
 
 def work(
