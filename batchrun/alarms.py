@@ -15,6 +15,10 @@ SHOWN = 2
 """Jobs whose reasons are told."""
 
 
+HELD = timedelta(minutes=65)
+"""How long calls of batch chat may take before somebody should look: what they may take, and a little more."""
+
+
 class Sign(Enum):
     NOTHING = 0
     ALARM = 1
@@ -65,10 +69,16 @@ class Alarm:
     remedy: str
 
 
+def is_patient(job: JobFacts) -> bool:
+    """Whether it is in order that nothing of `job` ends: its calls are held by a service that takes its time."""
+    held = job.batch_chat and job.oldest_call is not None and job.now - job.oldest_call < HELD
+    return held and not job.held_by_dead
+
+
 def alarm_of(job: JobFacts, *, claimed: str | None = None, calls: Calls | None = None) -> Alarm | None:
-    """The likely reason why nothing of `job` ends; None where nothing is left to do."""
+    """The likely reason why nothing of `job` ends; None where nothing is left to do, or that is in order."""
     brake = brake_of(job, claimed=claimed, calls=calls)
-    if brake is None:
+    if brake is None or is_patient(job):
         return None
     if brake.kind in STANDSTILL or brake.kind is BrakeKind.WAITING:
         return held(job, brake)

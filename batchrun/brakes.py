@@ -88,6 +88,8 @@ class JobFacts:
     """Live workers on this database."""
     unable: Sequence[str] = ()
     """Why machines that have workers can't do it, each as `host: reason`."""
+    batch_chat: bool = False
+    """Whether a vendor may take an hour for each of its calls."""
     held_by_dead: int = 0
     """Items whose worker is known to be gone."""
     window: Window | None = None

@@ -192,7 +192,7 @@ async def drain(
     def most(job_id: int, item: Record, prefix: Prefix | None) -> Decimal | None:
         plan = plans(job_id)
         bound = plan.continued_bound(item.input_bound, prefix)
-        return bounded(job_id, bound, plan.output_bound(item.variables))
+        return bounded(job_id, bound, plan.output_bound(item.variables), plan.region)
 
     def note_reaped(reaped: Reaped) -> None:
         tally.reaped += reaped.calls
@@ -227,11 +227,14 @@ async def drain(
 
 def each_minute(
     reserve: Callable[[int, int | None, int | None], Decimal | None],
-) -> Callable[[int, int | None, int | None], Decimal | None]:
-    """The same, remembered for a minute: a price that begins while the job runs counts from then on."""
+) -> Callable[[int, int | None, int | None, str], Decimal | None]:
+    """The same, remembered for a minute: a price that begins while the job runs counts from then on. That of another
+    region, the last argument, counts at once."""
 
     @lru_cache(maxsize=65_536)
-    def remembered(job_id: int, input_bound: int | None, output_bound: int | None, _minute: int) -> Decimal | None:
+    def remembered(
+        job_id: int, input_bound: int | None, output_bound: int | None, _region: str, _minute: int
+    ) -> Decimal | None:
         return reserve(job_id, input_bound, output_bound)
 
     return lambda *bounds: remembered(*bounds, int(time.monotonic() // 60))
@@ -326,6 +329,7 @@ class Worker:
                 sample=self.sample,
                 continuing=self.continuing,
                 merges=self.merges,
+                is_served=self.is_served,
                 at_any_time=self.at_any_time,
             )
 
@@ -345,6 +349,10 @@ class Worker:
 
     def chosen(self, connection: Connection) -> frozenset[int]:
         return self.only(connection, self.beat.worker)
+
+    def is_served(self, job: Record) -> bool:
+        """Whether the plan at hand is for where the job stands: its mode may have changed a moment ago."""
+        return bool(self.plans(job.id).region == job.region)
 
     def merges(self, job_id: int, item: Record) -> bool:
         return self.plans(job_id).merges(item.variables)
@@ -440,7 +448,8 @@ class Worker:
 
     def look_at_calls(self, now: float) -> None:
         """What the progress display tells of the calls in flight."""
-        sent = [live for live in self.live.values() if live.started is not None]
+        # Of an answer that comes as a whole nothing is seen before its end.
+        sent = [live for live in self.live.values() if live.started is not None and live.stream]
         silent = [live.started for live in sent if live.content_at is None and live.started is not None]
         self.tally.silent, self.tally.answering = len(silent), len(sent) - len(silent)
         self.tally.longest_silence = now - min(silent, default=now)

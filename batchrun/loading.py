@@ -110,7 +110,7 @@ def load(
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
         loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, videos=videos)
-        loaded = [loader.load(job, plan, catalogue.endpoint(job.provider)) for job, plan in plans]
+        loaded = [loader.load(job, plan, catalogue.endpoint_for(job.provider, job.mode)) for job, plan in plans]
     for (job, _), made in zip(plans, loaded, strict=True):
         if job.deduplicate:
             made.duplicates += find_duplicates(engine, made.job_id, media_root(job, base))
@@ -271,6 +271,9 @@ class Loader:
             if found.currency is None:
                 values["currency"] = plan.currency
             kept = self.keep_what_was_set(values, found)
+            if found.region != endpoint.region:
+                refuse_in_flight(job, found, store.open_calls(self.connection, found.id))
+                values |= {"region": endpoint.region, "profile_id": self.profile_of(job, plan, endpoint)}
             store.change_job(self.connection, found.id, values)
             now = store.job_named(self.connection, job.name, simulated=endpoint.simulated) or found
             return Loaded(
@@ -282,21 +285,12 @@ class Loader:
                 cap=now.cap,
                 concurrency=now.concurrency,
             )
-        provider, region = endpoint.limited_as
-        profile_id = store.profile(
-            self.connection,
-            provider=provider,
-            region=region,
-            model=job.model,
-            key_env=" ".join(endpoint.key_env),
-            limits=plan.model.limits,
-        )
         job_id = store.add_job(
             self.connection,
             values
             | {
                 "name": job.name,
-                "profile_id": profile_id,
+                "profile_id": self.profile_of(job, plan, endpoint),
                 "provider": endpoint.provider,
                 "region": endpoint.region,
                 "model": job.model,
@@ -314,6 +308,17 @@ class Loader:
             created=True,
             cap=None if job.budget is None else job.budget.max_cost,
             concurrency=job.limits.concurrency,
+        )
+
+    def profile_of(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> int:
+        provider, region = endpoint.limited_as
+        return store.profile(
+            self.connection,
+            provider=provider,
+            region=region,
+            model=job.model,
+            key_env=" ".join(endpoint.key_env),
+            limits=plan.model.limits,
         )
 
     def keep_what_was_set(self, values: dict[str, object], found: Record) -> list[str]:
@@ -414,6 +419,17 @@ def refuse_other_identity(job: JobSpec, found: Record) -> None:
         code="job-changed",
         remedy=f"give the changed job a new name, such as {job.name}-2, or take the change back",
     )
+
+
+def refuse_in_flight(job: JobSpec, found: Record, calls: int) -> None:
+    """A call is booked where its job stands, so a job changes its mode between calls."""
+    if calls:
+        raise ChangedError(
+            f"job {job.name!r} has {calls:,} calls in flight, so its mode can't be changed to {job.mode}",
+            code="mode-in-flight",
+            remedy=f"batchrun pause {job.name}, wait until none is in flight, load, and resume; "
+            "batchrun doctor --mend gives up the calls of a process that died",
+        )
 
 
 def refuse_other_folder(job: JobSpec, found: Record, base: Path, root: Path) -> None:

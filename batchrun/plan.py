@@ -44,6 +44,8 @@ TOOL_TOKENS = 512
 """Room for what a chat template says about tools before it names them."""
 READ = ("tools", "response_format")
 """Parameters whose text the model may read."""
+HELD_MARGIN = timedelta(minutes=5)
+"""Beyond the time for which a server may hold a call: to open the connection, send the request, receive the answer."""
 HEADING_TOKENS = 64
 """Room for the times above an answer that is merged."""
 _NOTHING: Mapping[str, JsonValue] = {}
@@ -79,6 +81,7 @@ class Plan:
     name: str
     provider: str
     """Without its region, as in the catalogue."""
+    region: str
     dialect: Dialect
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -283,8 +286,8 @@ def prepare(
     Raises CatalogueError where the model doesn't exist there, UsageError where the job asks for what the model can't
     do or the key is missing.
     """
-    endpoint = catalogue.endpoint(spec.provider)
-    model = catalogue.model(spec.provider, spec.model)
+    endpoint = catalogue.endpoint_for(spec.provider, spec.mode)
+    model = catalogue.model(endpoint.name, spec.model)
     dialect = DIALECTS[endpoint.dialect](endpoint.error_table)
     thinking = spec.thinking
     said = said_in(spec)
@@ -292,6 +295,7 @@ def prepare(
     plan = Plan(
         name=spec.name,
         provider=endpoint.provider,
+        region=endpoint.region,
         dialect=dialect,
         url=endpoint.base_url + dialect.path(model.rules),
         headers=headers_of(endpoint, dialect, settings, stream=spec.stream),
@@ -301,9 +305,7 @@ def prepare(
         thinking=None if thinking is None else Thinking(enabled=thinking.enabled, budget=thinking.budget),
         stream=spec.stream,
         media_root=media_root,
-        timeouts=Timeouts(
-            first_token=spec.timeouts.first_token, silence=spec.timeouts.silence, total=spec.timeouts.total
-        ),
+        timeouts=timeouts_of(spec, endpoint),
         policy=Policy(
             attempts=spec.retry.attempts,
             max_elapsed=spec.retry.max_elapsed,
@@ -320,7 +322,7 @@ def prepare(
         shape=shape_of(spec),
         merging=merging_of(spec),
         on_invalid=spec.on_invalid,
-        notes=(*asked.notes, *notes_on_media(spec)),
+        notes=(*asked.notes, *notes_on_media(spec), *notes_on_mode(spec, endpoint, model)),
     )
     check_request(spec, plan)
     return plan
@@ -330,6 +332,15 @@ def plan_of(job: Record, catalogue: Catalogue) -> Plan:
     """The plan of a job's row, without a key: good for rendering its requests, not for calls."""
     media_root = None if job.media_root is None else Path(job.media_root)
     return prepare(stored_spec(job.spec), catalogue, media_root=media_root)
+
+
+def timeouts_of(spec: JobSpec, endpoint: Endpoint) -> Timeouts:
+    """The job's, unless the server may hold calls for longer: one that is given up meanwhile may be paid for."""
+    asked = spec.timeouts
+    held = timedelta(0) if endpoint.answers_within is None else endpoint.answers_within + HELD_MARGIN
+    return Timeouts(
+        first_token=max(asked.first_token, held), silence=max(asked.silence, held), total=max(asked.total, held)
+    )
 
 
 def said_in(spec: JobSpec) -> tuple[Said, ...]:
@@ -454,6 +465,23 @@ def notes_on_media(spec: JobSpec) -> list[str]:
     return notes
 
 
+def notes_on_mode(spec: JobSpec, endpoint: Endpoint, model: Model) -> list[str]:
+    """What whoever asks for batch chat should know before it costs money."""
+    if endpoint.answers_within is None:
+        return []
+    minutes = endpoint.answers_within // timedelta(minutes=1)
+    notes = [
+        f"`mode: {spec.mode}`: an answer may take up to {minutes} min, and `timeouts` don't end it sooner; to stop "
+        "without loss, pause the job and wait for its last answers"
+    ]
+    price = model.price_at(datetime.now(UTC))
+    if price is not None and price.checked_on is not None:
+        notes.append(
+            f"the vendor calls this price limited in time; it was last compared on {price.checked_on.isoformat()}"
+        )
+    return notes
+
+
 def check_media(spec: JobSpec, plan: Plan) -> None:
     """The bounds of pixels belong to some models (contract 8.3.2). Raises UsageError."""
     asked = spec.media.sent()
@@ -543,7 +571,7 @@ def headers_of(endpoint: Endpoint, dialect: Dialect, settings: Settings | None, 
 def require_keys(jobs: JobFile, catalogue: Catalogue, settings: Settings) -> None:
     """Raises UsageError where a job's provider has no key in the environment; before anything is written."""
     for job in jobs.jobs:
-        endpoint = catalogue.endpoint(job.provider)
+        endpoint = catalogue.endpoint_for(job.provider, job.mode)
         if endpoint.key_env:
             require_key(endpoint, settings)
 

@@ -24,7 +24,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchrun.alarms import Sign, Standstill, alarm_of, standstill_text
+from batchrun.alarms import Sign, Standstill, alarm_of, is_patient, standstill_text
 from batchrun.brakes import STANDSTILL, Brake, Calls, JobFacts, brake_of, seconds_left, span_of
 from batchrun.database import reading
 from batchrun.errors import DatabaseError
@@ -93,6 +93,12 @@ class Progress:
         """Here and, as far as was read, elsewhere."""
         here = self.ended_before + sum(self.tally.states.values())
         return max(here, sum(job.ended for job in self.jobs.values())) if self.whole else here
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether something is left, and should end before long."""
+        patient = bool(self.jobs) and all(is_patient(job) for job in self.jobs.values() if job.open)
+        return self.ended < self.total and not patient
 
     @property
     def calls(self) -> Calls:
@@ -280,7 +286,7 @@ def ticking(screen: Block | Log, progress: Progress, standstill: Standstill) -> 
     def tick() -> None:
         at = time.monotonic()
         progress.tick(at)
-        sign = standstill.look(at, progress.ended, is_open=progress.ended < progress.total)
+        sign = standstill.look(at, progress.ended, is_open=progress.is_expected)
         if sign is Sign.ALARM:
             progress.alarm = f"ALARM: {progress.standstill(standstill.quiet(at))}"
             screen.say(progress.alarm)

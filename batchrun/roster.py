@@ -103,14 +103,14 @@ def plan_for_calls(
     Expects the lock of loading. Raises CatalogueError, UsageError.
     """
     spec = stored_spec(job.spec)
-    endpoint = catalogue.endpoint(spec.provider)
+    endpoint = catalogue.endpoint_for(spec.provider, spec.mode)
     if endpoint.simulated and not endpoint.base_url:
         raise UsageError(
             f"{spec.provider} has no address here",
             code="no-simulator",
             remedy="start one with `batchrun simulate`, and set BATCHRUN_SIMULATOR_URL to its address",
         )
-    rows = [row for price in catalogue.model(spec.provider, spec.model).prices for row in price.rows()]
+    rows = [row for price in catalogue.model(endpoint.name, spec.model).prices for row in price.rows()]
     ids = store.price_ids(connection, rows, now)
     return prepare(
         spec,

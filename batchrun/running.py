@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from batchrun.catalogue import Catalogue
 from batchrun.database import clock, lock_loading, reading, writing
@@ -23,7 +23,7 @@ from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan
 from batchrun.reports.facts import unfit
-from batchrun.roster import Roster, plan_for_calls
+from batchrun.roster import LOOK_EVERY, Roster, plan_for_calls
 from batchrun.settings import Settings
 from batchrun.spill import restore, spill_folder
 from batchrun.states import OPEN, State
@@ -122,6 +122,17 @@ def run(
     only = frozenset(job_ids)
     stop, tally = stop or Stop(), tally or Tally()
     plans = make_plans(engine, only, catalogue, settings)
+    looked_at = time.monotonic()
+
+    def chosen(connection: Connection, _worker: str) -> frozenset[int]:
+        """The jobs, with another plan where somebody changed the mode of one meanwhile."""
+        nonlocal looked_at
+        if time.monotonic() - looked_at >= LOOK_EVERY:
+            looked_at = time.monotonic()
+            places = store.regions_of(connection, only)
+            if moved := [job_id for job_id, region in places.items() if plans[job_id].region != region]:
+                plans.update(planned(connection, moved, catalogue, settings))
+        return only
 
     def reserve(job_id: int, input_bound: int | None, output_bound: int | None) -> Decimal | None:
         return plans[job_id].most(input_bound, output_bound)
@@ -135,7 +146,7 @@ def run(
             engine,
             plans.__getitem__,
             reserve=reserve,
-            only=lambda _connection, _worker: only,
+            only=chosen,
             lease=settings.lease,
             sample=sample,
             stop=stop,
@@ -179,12 +190,19 @@ def open_files() -> int:
 
 def make_plans(engine: Engine, job_ids: frozenset[int], catalogue: Catalogue, settings: Settings) -> dict[int, Plan]:
     with writing(engine) as connection:
-        lock_loading(connection)  # two runs at once must not both append a price
-        now = clock(connection)
-        return {
-            job.id: plan_for_calls(connection, job, catalogue, settings, now=now)
-            for job in store.job_rows(connection, job_ids)
-        }
+        return planned(connection, job_ids, catalogue, settings)
+
+
+def planned(
+    connection: Connection, job_ids: Iterable[int], catalogue: Catalogue, settings: Settings
+) -> dict[int, Plan]:
+    """The plans of these jobs as they stand now, by id. Raises as `plan_for_calls` does."""
+    lock_loading(connection)  # two runs at once must not both append a price
+    now = clock(connection)
+    return {
+        job.id: plan_for_calls(connection, job, catalogue, settings, now=now)
+        for job in store.job_rows(connection, job_ids)
+    }
 
 
 def work(

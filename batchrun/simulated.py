@@ -10,6 +10,7 @@ from pathlib import Path
 
 from batchrun.catalogue import Catalogue, Endpoint
 from batchrun.errors import UsageError
+from batchrun.jobfile.sections import BATCH_CHAT, ONLINE
 from batchrun.jobfile.spec import JobFile
 from batchrun.settings import Settings
 from batchrun.simulator.faults import FaultSpecError, parse_spec
@@ -34,11 +35,13 @@ def with_simulator(
     Raises UsageError where it doesn't start.
     """
     catalogue = with_address(catalogue, settings.simulator_url)
-    named = {job.provider for job in jobs.jobs}
+    named = {(job.provider, job.mode) for job in jobs.jobs}
     waiting = [
         endpoint
-        for name, endpoint in catalogue.endpoints.items()
-        if name in named and endpoint.simulated and not endpoint.base_url
+        for endpoint in catalogue.endpoints.values()
+        if {(endpoint.name, ONLINE), (endpoint.batch_chat_of, BATCH_CHAT)} & named
+        and endpoint.simulated
+        and not endpoint.base_url
     ]
     if not waiting:
         yield catalogue, settings
@@ -117,10 +120,10 @@ def without_secrets(environment: Mapping[str, str], catalogue: Catalogue) -> dic
 
 
 def address_of(url: str, endpoint: Endpoint) -> str:
-    """`simulator/model-studio-singapore` stands in for the region `singapore`, `simulator/dashscope-singapore` too."""
+    """What simulates `model-studio/singapore` or `dashscope/singapore` stands in for the region `singapore`."""
     if endpoint.simulates == "acedata":
         return url + base_path(ACEDATA, ACEDATA_BASE, "")
     if endpoint.simulates == "moonshot":
         return url + base_path(MOONSHOT, MOONSHOT_BASE, "")
     base = NATIVE_BASE if endpoint.dialect == "native" else COMPAT_BASE
-    return url + base_path(endpoint.name.rpartition("-")[2], base, "")
+    return url + base_path((endpoint.simulates or "").rpartition("/")[2], base, "")

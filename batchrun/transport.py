@@ -25,6 +25,9 @@ from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError
 
 CONNECT_SECONDS = 30.0
+STILL_THERE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 4}
+"""Seconds and number of the probes by which a silent connection is kept: routers forget one after some minutes, and
+batch chat holds calls for an hour. Each system knows some of the names."""
 KEEPALIVE_SECONDS = 20.0
 """Shorter than servers usually keep it: a call on a connection that is just being closed may have been billed."""
 HEADER_BYTES = 65_536
@@ -161,7 +164,7 @@ class Transport:
 
     def connector(self) -> aiohttp.TCPConnector:
         # limit=0: how many connections there are is decided by the claim, not by a pool that makes calls wait
-        return aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+        return aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS, socket_factory=open_socket)
 
     @asynccontextmanager
     async def post(self, url: str, headers: Mapping[str, str], body: Body) -> AsyncIterator[Response]:
@@ -190,6 +193,16 @@ class Transport:
         except FOREIGN as error:
             raise translated(error) from error
         return Response(status=response.status_code, headers=response.headers, response=response)
+
+
+def open_socket(place: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = place
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in STILL_THERE.items():
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
 
 
 class PinnedTransport(Transport):

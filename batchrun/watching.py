@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batchrun.alarms import Sign, Standstill, alarm_of, standstill_text
+from batchrun.alarms import Sign, Standstill, alarm_of, is_patient, standstill_text
 from batchrun.brakes import STANDSTILL, Brake, BrakeKind, seconds_left, span_of
 from batchrun.database import UNREACHABLE, reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE, DatabaseError
@@ -96,7 +96,8 @@ def follow(
     while True:
         began = time.monotonic()
         found = follower.look()
-        sign = standstill.look(began, sum(job.facts.ended for job in found), is_open=goes_on(found))
+        expected = goes_on([job for job in found if not is_patient(job.facts)])
+        sign = standstill.look(began, sum(job.facts.ended for job in found), is_open=expected)
         if sign is Sign.ALARM:
             on_alarm(f"ALARM: {reasons(found, standstill.quiet(began))}")
         elif sign is Sign.GOES_ON:

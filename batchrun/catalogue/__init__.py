@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from batchrun.catalogue.reader import as_written, read_catalogue_file, refuse
 from batchrun.clips import VideoFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
+from batchrun.jobfile.sections import BATCH_CHAT, ONLINE, Mode
 from batchrun.limits import Limits
 from batchrun.media.rules import FORMAT_NAMES, PictureRules
 from batchrun.media.videos import VideoRules
@@ -169,6 +170,12 @@ class Endpoint:
     models_of: str | None
     """The endpoint that serves the same models to the same accounts in another dialect: models, prices and limits
     are that one's. For a simulator, the one that simulates that endpoint."""
+    batch_chat_of: str | None = None
+    """The endpoint whose jobs come here under `mode: batch-chat`; for a simulator, the one that simulates that. Prices
+    and limits are this one's own."""
+    answers_within: timedelta | None = None
+    """How long the server may hold a call's connection until the answer is whole; nothing is streamed then. None where
+    the job's `stream` and `timeouts` hold."""
     error_table: str
     """Whose codes the errors carry: one of `error_tables.TABLES`."""
     models: Mapping[str, Model]
@@ -234,9 +241,10 @@ class Catalogue:
         found = self.endpoints.get(name)
         if found is not None:
             return found
-        real = sorted(name for name, endpoint in self.endpoints.items() if not endpoint.simulated)
+        named = {name: endpoint for name, endpoint in self.endpoints.items() if endpoint.batch_chat_of is None}
+        real = sorted(name for name, endpoint in named.items() if not endpoint.simulated)
         raise CatalogueError(
-            f"no provider `{clean(name)}` in the catalogue{_nearest(name, self.endpoints)}",
+            f"no provider `{clean(name)}` in the catalogue{_nearest(name, named)}",
             code="unknown-provider",
             remedy=f"Known are: {listing(real)}, and simulators. A catalogue file of your own can add another",
         )
@@ -248,6 +256,27 @@ class Catalogue:
             if not endpoint.simulated and (unlisted or model_id in endpoint.models):
                 yield endpoint, self.model(endpoint.name, model_id)
 
+    def endpoint_for(self, provider: str, mode: Mode) -> Endpoint:
+        """Where the calls of a job go that names this provider. Raises CatalogueError."""
+        named = self.endpoint(provider)
+        if named.batch_chat_of is not None:
+            raise CatalogueError(
+                f"jobs don't name {named.name}: it is the batch chat of {named.batch_chat_of}",
+                code="batch-chat",
+                remedy=f"write `provider: {named.batch_chat_of}` and `mode: {BATCH_CHAT}`",
+            )
+        if mode == ONLINE:
+            return named
+        places = {endpoint.batch_chat_of: endpoint for endpoint in self.endpoints.values()}
+        if named.name in places:
+            return places[named.name]
+        others = [other for other in places if other and self.endpoint(other).simulated == named.simulated]
+        raise CatalogueError(
+            f"{named.name} has no batch chat; known is that of {listing(others) or 'no provider'}",
+            code="batch-chat",
+            remedy=f"delete `mode: {BATCH_CHAT}`, or name another provider",
+        )
+
     def model(self, endpoint_name: str, model_id: str) -> Model:
         """Raises CatalogueError, with where the model exists and the nearest ids, where it isn't at that endpoint."""
         endpoint = self.endpoint(endpoint_name)
@@ -256,7 +285,16 @@ class Catalogue:
         if endpoint.open_models:
             unlisted = Model(id=model_id, rules=ModelRules(pictures=endpoint.pictures))
             return endpoint.priced(endpoint.ruled(unlisted))
-        elsewhere = [name for name, other in self.endpoints.items() if model_id in other.models]
+        if endpoint.batch_chat_of is not None:
+            raise CatalogueError(
+                f"the batch chat of {endpoint.batch_chat_of} isn't known to take `{clean(model_id)}`",
+                code="batch-chat",
+                remedy=f"delete `mode: {BATCH_CHAT}` for the ordinary price, choose "
+                f"{listing(sorted(endpoint.models))}, or add the model and its price to {endpoint.name} in a catalogue "
+                "file of your own",
+            )
+        places = self.endpoints.items()
+        elsewhere = [name for name, other in places if model_id in other.models and other.batch_chat_of is None]
         raise CatalogueError(
             f"no model `{clean(model_id)}` at {endpoint.name}"
             + (f"; it exists at {listing(elsewhere)}" if elsewhere else _nearest(model_id, endpoint.models)),
@@ -326,6 +364,8 @@ def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
         simulated=entry.simulates is not None,
         simulates=entry.simulates,
         models_of=entry.models_of,
+        batch_chat_of=entry.batch_chat_of,
+        answers_within=None if entry.answers_within is None else timedelta(seconds=entry.answers_within),
         error_table=entry.error_table if "error_table" in entry.model_fields_set else ERROR_TABLES[entry.dialect],
         models={
             model_id: _model(name, model_id, model, pictures) for model_id, model in _own_models(name, entry, file)
@@ -357,10 +397,12 @@ def _taking(endpoint: Endpoint, file: CatalogueFile, real: Mapping[str, Endpoint
 def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueFile) -> Endpoint:
     """Speaks as `real` does and prices with its very prices; what the entry says of a model goes over that."""
     own = _endpoint(name, entry, file)
-    twins = (other for other, found in file.endpoints.items() if found.simulates == real.models_of)
+    twins = {found.simulates: other for other, found in reversed(file.endpoints.items()) if found.simulates is not None}
     return replace(
         own,
-        models_of=None if real.models_of is None else next(twins, None),
+        models_of=twins.get(real.models_of or ""),
+        batch_chat_of=twins.get(real.batch_chat_of or ""),
+        answers_within=own.answers_within or real.answers_within,
         dialect=entry.dialect if "dialect" in entry.model_fields_set else real.dialect,
         error_table=entry.error_table if "error_table" in entry.model_fields_set else real.error_table,
         open_models=entry.open_models if "open_models" in entry.model_fields_set else real.open_models,

@@ -254,6 +254,8 @@ class EndpointEntry(Entry):
     pictures: PicturesEntry | None = None
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     models_of: str | None = None
+    batch_chat_of: str | None = None
+    answers_within: Annotated[int, Field(ge=1, le=86_400)] | None = None
     simulates: str | None = None
     prices_from: Annotated[str, Field(pattern=r"\Agenai-prices/[a-z0-9_-]+\z")] | None = None
     models: dict[ModelId, ModelEntry] = {}

@@ -21,6 +21,8 @@ class ModelLine:
     """The provider that this one stands in for."""
     models_of: str | None
     """The provider whose models these are, in another dialect."""
+    batch_chat_of: str | None
+    """The provider whose jobs with `mode: batch-chat` have these models; no job names this one itself."""
     key_env: tuple[str, ...]
     """Environment variables that may hold the key, best first."""
     model: str | None
@@ -82,6 +84,7 @@ def lines_of(catalogue: Catalogue, endpoint: Endpoint, now: datetime) -> Iterato
             dialect=endpoint.dialect,
             simulates=endpoint.simulates,
             models_of=endpoint.models_of,
+            batch_chat_of=endpoint.batch_chat_of,
             key_env=endpoint.key_env,
             model=None,
         )
@@ -98,6 +101,7 @@ def line_of(endpoint: Endpoint, model: Model, now: datetime, *, own: bool) -> Mo
         dialect=endpoint.dialect,
         simulates=endpoint.simulates,
         models_of=endpoint.models_of,
+        batch_chat_of=endpoint.batch_chat_of,
         key_env=endpoint.key_env,
         model=model.id,
         thinking=model.rules.thinking,

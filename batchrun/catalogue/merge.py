@@ -38,14 +38,18 @@ def merge_pictures(base: PicturesEntry | None, over: PicturesEntry | None) -> Pi
 def pictures_at(name: str, file: CatalogueFile) -> PicturesEntry | None:
     """What holds for the pictures of all models of an endpoint, with what it takes from another one."""
     entry = file.endpoints[name]
-    other = entry.simulates or entry.models_of
+    other = entry.simulates or entry.models_of or entry.batch_chat_of
     return merge_pictures(None if other is None else pictures_at(other, file), entry.pictures)
 
 
 def models_at(name: str, file: CatalogueFile) -> dict[str, ModelEntry]:
-    """The models of a real endpoint: those of the endpoint that it takes them from, with its own over them."""
+    """The models of a real endpoint: those of the endpoint that it takes them from, with its own over them; for a batch
+    chat without their prices and limits."""
     entry = file.endpoints[name]
-    taken = {} if entry.models_of is None else file.endpoints[entry.models_of].models
+    other = entry.models_of or entry.batch_chat_of
+    taken = {} if other is None else file.endpoints[other].models
+    if entry.batch_chat_of is not None:
+        taken = {key: model.model_copy(update={"prices": [], "limits": None}) for key, model in taken.items()}
     return resolved(merge_models(taken, entry.models))
 
 
@@ -97,12 +101,21 @@ def _overlay(base: EntryT, over: EntryT) -> EntryT:
 def _of_endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterator[tuple[KeyPath, str, str]]:
     where: KeyPath = ("endpoints", name)
     real = {other: found for other, found in file.endpoints.items() if found.simulates is None}
-    owners = [other for other, found in real.items() if found.models_of is None and other != name]
+    owners = [
+        other
+        for other, found in real.items()
+        if found.models_of is None and found.batch_chat_of is None and other != name
+    ]
     if entry.models_of is not None and (entry.models_of not in owners or entry.simulates is not None):
         problem = "is not the name of a real endpoint with models of its own"
         if entry.simulates is not None:
             problem = "is not needed beside `simulates`"
         yield (*where, "models_of"), problem, f"Known are: {', '.join(owners)}"
+    if entry.batch_chat_of is not None and (entry.batch_chat_of not in owners or entry.models_of or entry.simulates):
+        problem = "is not the name of a real endpoint with models of its own"
+        if entry.models_of or entry.simulates:
+            problem = f"can't stand beside `{'models_of' if entry.models_of else 'simulates'}`"
+        yield (*where, "batch_chat_of"), problem, f"Known are: {', '.join(owners)}"
     if entry.simulates is not None:
         if entry.simulates not in real:
             yield (*where, "simulates"), "is not the name of a real endpoint", f"Known are: {', '.join(real)}"
@@ -143,6 +156,6 @@ def _of_models(name: str, entry: EndpointEntry, file: CatalogueFile) -> Iterator
 
 def _all_models(entry: EndpointEntry, file: CatalogueFile) -> dict[str, ModelEntry]:
     """What it lists, and what stands at the endpoints that it takes models from."""
-    owner = file.endpoints.get(entry.simulates or entry.models_of or "", entry)
-    further = file.endpoints.get(owner.models_of or "", entry)
+    owner = file.endpoints.get(entry.simulates or entry.models_of or entry.batch_chat_of or "", entry)
+    further = file.endpoints.get(owner.models_of or owner.batch_chat_of or "", entry)
     return further.models | owner.models | entry.models

@@ -116,6 +116,8 @@ def heading(lines: Sequence[ModelLine]) -> str:
         what = f", simulates {lines[0].simulates}"
     elif lines[0].models_of:
         what = f", the models of {lines[0].models_of} in dialect {lines[0].dialect}"
+    elif lines[0].batch_chat_of:
+        what = f", for jobs at {lines[0].batch_chat_of} with mode: batch-chat"
     return f"{lines[0].provider}{what}{', takes any model id' if lines[-1].model is None else ''}"
 
 
@@ -176,6 +178,7 @@ def provider_record(lines: Sequence[ModelLine]) -> dict[str, object]:
         "dialect": lines[0].dialect,
         "simulates": lines[0].simulates,
         "models_of": lines[0].models_of,
+        "batch_chat_of": lines[0].batch_chat_of,
         "open_models": lines[-1].model is None,
         "key_env": list(lines[0].key_env),
         "models": [model_record(line) for line in lines if line.model is not None],
@@ -187,4 +190,4 @@ def model_record(line: ModelLine) -> dict[str, object]:
     return {"id": line.model} | {name: values[name] for name in values if name not in OF_THE_PROVIDER}
 
 
-OF_THE_PROVIDER = ("provider", "dialect", "simulates", "models_of", "key_env", "model", "own")
+OF_THE_PROVIDER = ("provider", "dialect", "simulates", "models_of", "batch_chat_of", "key_env", "model", "own")

@@ -66,7 +66,7 @@ class Estimator:
     shared: dict[tuple[str, ...], Shared] = field(default_factory=dict)
 
     def estimate(self, job: JobSpec, plan: Plan) -> JobEstimate:
-        endpoint = self.catalogue.endpoint(job.provider)
+        endpoint = self.catalogue.endpoint_for(job.provider, job.mode)
         notes = [*plan.notes]
         known = self.known(job, endpoint, notes)
         videos = videos_of(job, self.base)
@@ -139,7 +139,7 @@ class Estimator:
         limits = plan.model.limits if known is None else known.limits
         own = terms_of(job, known).limits
         wished = own.concurrency or 0
-        key = (*self.catalogue.endpoint(job.provider).limited_as, job.model)
+        key = (*self.catalogue.endpoint_for(job.provider, job.mode).limited_as, job.model)
         shared = self.shared.get(key)
         if shared is None:
             self.shared[key] = Shared(limits=limits, wished=wished, load=load)

@@ -107,6 +107,9 @@ Stops = Annotated[
 ]
 
 
+Mode = Literal["online", "batch-chat"]
+ONLINE: Mode = "online"
+BATCH_CHAT: Mode = "batch-chat"
 ClockTime = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["22:00"])]
 
 

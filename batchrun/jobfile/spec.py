@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
 from batchrun.jobfile.asking import Messages, MessageSpec, OnInvalid, ResponseSchema, ToolChoice, ToolList, tool_names
 from batchrun.jobfile.quantities import refusal
 from batchrun.jobfile.sections import (
+    BATCH_CHAT,
     BudgetSpec,
     InputKind,
     InputsSpec,
     LimitsSpec,
     MediaSpec,
+    Mode,
     OutputSpec,
     ParamsSpec,
     Priority,
@@ -73,13 +75,16 @@ ASKED_LATER = ("messages", "response_schema", "tools", "tool_choice")
 class JobSpec(Section):
     """One job: the same prompt for many items, each of them one call; or a file of whole requests."""
 
-    LATER = frozenset(["mode", "depends_on"])
+    LATER = frozenset(["depends_on"])
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
     """What the other commands call it. Loading a job of the same name again adds what is new to it."""
     provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){0,2}$")]
     """Provider and region of the catalogue; `batchrun models` lists them. The simulator costs nothing."""
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
     """The vendor's name of the model; `batchrun models` lists them."""
+    mode: Mode = "online"
+    """How the calls are made. `batch-chat`: by a vendor's service at half the price that takes up to an hour for each
+    answer and has few models; `provider` stays the same. It may be changed while no call of the job is in flight."""
     inputs: InputsSpec
     system: Text | None = None
     """The system message; a template like the prompt."""
@@ -103,7 +108,8 @@ class JobSpec(Section):
     tool_choice: ToolChoice | None = None
     """Whether it may, must or must not call one: auto, none, required, or a function's name in OpenAI's form."""
     stream: bool = True
-    """Whether answers come in pieces as they are made. Turn it off only for a server that can't."""
+    """Whether answers come in pieces as they are made. Turn it off only for a server that can't; it is off with
+    `mode: batch-chat`."""
     media: MediaSpec = Field(default_factory=MediaSpec)
     merge_prompt: Text | None = None
     """What is asked of the model when all parts of a video have their answers, with `media.split`: a template, in which
@@ -133,6 +139,12 @@ class JobSpec(Section):
     """Words of your own about the job."""
     priority: Priority = 0
     """Jobs of higher priority go first."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _held(cls, said: object) -> object:
+        """`stream` has another default in batch chat."""
+        return {"stream": False, **said} if isinstance(said, dict) and said.get("mode") == BATCH_CHAT else said
 
     @field_validator("system", "prompt")
     @classmethod
@@ -165,6 +177,13 @@ class JobSpec(Section):
         if name == "messages" and value is not None and said.get("system") is not None:
             raise refusal("the job has a system message beside them", "Make it the first message, of `role: system`")
         return value
+
+    @field_validator("stream")
+    @classmethod
+    def _not_held(cls, stream: bool, info: ValidationInfo) -> bool:
+        if stream and info.data.get("mode") == BATCH_CHAT:
+            raise refusal(f"`mode: {BATCH_CHAT}` doesn't stream: an answer comes as a whole", "Delete `stream`")
+        return stream
 
     @field_validator("merge_prompt")
     @classmethod
@@ -220,8 +239,8 @@ class JobSpec(Section):
     def identity(self) -> dict[str, JsonValue]:
         """What makes an answer of this job the answer to this request; all else may change while the job runs.
 
-        Plain JSON values. `stream`, limits, retry, timeouts, budget, window, output, tags and priority aren't part of
-        it, nor what of `media` says how files travel.
+        Plain JSON values. `mode`, `stream`, limits, retry, timeouts, budget, window, output, tags and priority aren't
+        part of it, nor what of `media` says how files travel.
         """
         parts = self.model_dump(mode="json", include={"provider", "model", "system", "prompt", "thinking"})
         parts["media"] = self.media.model_dump(mode="json", exclude_defaults=True, exclude={*HOW_MEDIA_TRAVEL})

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from batchrun.brakes import JobFacts, Rate
 from batchrun.database import clock
+from batchrun.jobfile import sections
 from batchrun.limits import DEFAULT_CONCURRENCY, Bucket
 from batchrun.states import State
 from batchrun.tables import Record, attempts, items, jobs, profiles, workers
@@ -23,6 +24,7 @@ BUCKET = (
 )
 RECENT = timedelta(minutes=2)
 """A worker that can't do anything ends at once, and looks again within half a minute."""
+BATCH_CHAT = jobs.c.spec["mode"].as_string() == sections.BATCH_CHAT
 OF_JOB = (
     *("id", "name", "profile_id", "paused", "pause_message", "cap", "currency", "reserved", "spent", "concurrency"),
     "window",
@@ -31,7 +33,11 @@ OF_JOB = (
 )
 OF_PROFILE = ("paused", "pause_message", "concurrency", "rate_factor", "breaker_until", "breaker_step", *BUCKET)
 SELECT_JOBS = (
-    sa.select(*(jobs.c[name] for name in OF_JOB), *(profiles.c[name].label(f"profile_{name}") for name in OF_PROFILE))
+    sa.select(
+        *(jobs.c[name] for name in OF_JOB),
+        BATCH_CHAT.label("batch_chat"),
+        *(profiles.c[name].label(f"profile_{name}") for name in OF_PROFILE),
+    )
     .join(profiles, profiles.c.id == jobs.c.profile_id)
     .where(jobs.c.id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(jobs.c.id)
@@ -117,6 +123,7 @@ def facts(connection: Connection, ids: Sequence[int], *, dead: Collection[str] =
             workers=holders[row.id].live,
             live_workers=alive,
             unable=unable[row.id],
+            batch_chat=bool(row.batch_chat),
             held_by_dead=holders[row.id].items_of_dead,
             window=stored_window(row.window),
             breaker_until=row.profile_breaker_until,

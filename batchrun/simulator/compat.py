@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from batchrun.simulator.dialect import (
@@ -163,6 +163,17 @@ class Compat:
 
     def padding(self, size: int) -> str:
         return f'{{"choices":[],"usage":null,"padding":"{"x" * size}"}}'
+
+
+class BatchChat(Compat):
+    """The same request, held until there is one complete answer, whatever it says of streaming (8.6.2)."""
+
+    def streams(self, fields: Fields, headers: Mapping[str, str]) -> bool:
+        return False
+
+    def read(self, fields: Fields, headers: Mapping[str, str], model: Model) -> Asked:
+        asked = super().read(fields, headers, model)
+        return asked._replace(parameters=replace(asked.parameters, stream=False))
 
 
 def plain_message(generation: Generation, faults: Faults) -> dict[str, object]:

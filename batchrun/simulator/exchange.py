@@ -156,8 +156,9 @@ class Exchange:
         return self.simulation.memory.select(key, specs[self.spec], self.body_hash)
 
     def admit(self, call: Call) -> None:
-        self.simulation.limits.admit(self.target.region, call.model.name, call.generation.usage.input)
-        self.account.admitted = True
+        if self.target.api.limited:
+            self.simulation.limits.admit(self.target.region, call.model.name, call.generation.usage.input)
+            self.account.admitted = True
 
     async def script(self, call: Call) -> tuple[Script, Pace]:
         pace = Pace.of(self.options, self.faults, call.hash)
@@ -165,8 +166,9 @@ class Exchange:
             return stream_script(self.dialect, call.generation, call.parameters, self.identity, self.faults), pace
         pace = pace.for_plain(call.generation.usage.output)
         partial = "partial" in self.faults
-        if pace.ttft > self.options.plain_timeout:
-            pace, partial = Pace(ttft=self.options.plain_timeout), True
+        longest = self.options.plain_timeout if self.target.api.held is None else self.target.api.held
+        if pace.ttft > longest:
+            pace, partial = Pace(ttft=longest), True
             if not call.model.partial_on_timeout:
                 await self.line.until(asyncio.get_running_loop().time() + pace.ttft)
                 raise timed_out()

@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Final
 
-from batchrun.simulator.models import PLACES
+from batchrun.simulator.models import BATCH_CHAT, PLACES
 
 KEY_VARIABLE: Final = "BATCHRUN_SIMULATOR_KEY"
 """When the environment has it, it is the only accepted key, everywhere."""
@@ -17,7 +17,8 @@ def default_key(region: str) -> str:
 def accepted_keys(environment: Mapping[str, str]) -> dict[str, str]:
     """The accepted key of each region, and of the other providers."""
     only = environment.get(KEY_VARIABLE)
-    return {region: only or default_key(region) for region in PLACES}
+    own = {region: only or default_key(region) for region in PLACES}
+    return {**own, BATCH_CHAT: own["beijing"]}
 
 
 def bearer(headers: Mapping[str, str]) -> str:

@@ -13,7 +13,9 @@ REGIONS: Final = ("singapore", "virginia", "beijing")
 """The regions of Model Studio."""
 ACEDATA: Final = "acedata"
 MOONSHOT: Final = "moonshot"
-PLACES: Final = (*REGIONS, ACEDATA, MOONSHOT)
+BATCH_CHAT: Final = "beijing-batch-chat"
+"""Batch Chat (8.6.2): another host of Model Studio in Beijing."""
+PLACES: Final = (*REGIONS, BATCH_CHAT, ACEDATA, MOONSHOT)
 """All that stands in an address for who answers."""
 EVERYWHERE: Final = frozenset(REGIONS)
 NOT_VIRGINIA: Final = frozenset({"singapore", "beijing"})
@@ -252,6 +254,8 @@ ELSEWHERE: Final = {
         web_search=None,
     ),
     (MOONSHOT, "kimi-k2.5"): MOONSHOT_KIMI,
+    # The one vision model here that both of the vendor's lists of it have.
+    (BATCH_CHAT, "qwen3-vl-plus"): replace(QWEN3_VL, regions=frozenset({BATCH_CHAT})),
     **{
         (MOONSHOT, name): replace(
             MOONSHOT_KIMI,

@@ -52,6 +52,8 @@ def tiers(*prices: tuple[str, str]) -> tuple[Tier, ...]:
 
 PLUS_INTERNATIONAL: Final = tiers(("0.2", "1.6"), ("0.3", "2.4"), ("0.6", "4.8"))
 PLUS_GLOBAL: Final = tiers(("0.143", "1.434"), ("0.215", "2.15"), ("0.43", "4.301"))
+PLUS_BATCH_CHAT: Final = tiers(("0.0715", "0.717"), ("0.1075", "1.075"), ("0.215", "2.1505"))
+"""Half (8.6.2)."""
 FLASH_INTERNATIONAL: Final = tiers(("0.05", "0.40"), ("0.075", "0.60"), ("0.12", "0.96"))
 FLASH_GLOBAL: Final = tiers(("0.022", "0.215"), ("0.043", "0.43"), ("0.086", "0.859"))
 
@@ -59,6 +61,7 @@ PRICES: Final = {
     ("singapore", "qwen3-vl-plus"): PLUS_INTERNATIONAL,
     ("virginia", "qwen3-vl-plus"): PLUS_GLOBAL,
     ("beijing", "qwen3-vl-plus"): PLUS_GLOBAL,
+    ("beijing-batch-chat", "qwen3-vl-plus"): PLUS_BATCH_CHAT,
     ("singapore", "qwen3-vl-flash"): FLASH_INTERNATIONAL,
     ("virginia", "qwen3-vl-flash"): FLASH_GLOBAL,
     ("beijing", "qwen3-vl-flash"): FLASH_GLOBAL,

@@ -3,6 +3,7 @@
 compat    /<region>/compatible-mode/v1/chat/completions
 native    /<region>/api/v1/services/aigc/{text,multimodal}-generation/generation
 AceData   /acedata/kimi/chat/completions
+Batch Chat is compat at another host, which the region stands for: `beijing-batch-chat`.
 """
 
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from batchrun.simulator.acedata import AceData
-from batchrun.simulator.compat import Compat
+from batchrun.simulator.compat import BatchChat, Compat
 from batchrun.simulator.dialect import Dialect
-from batchrun.simulator.models import ACEDATA, MOONSHOT, REGIONS
+from batchrun.simulator.models import ACEDATA, BATCH_CHAT, MOONSHOT, REGIONS
 from batchrun.simulator.moonshot import Moonshot
 from batchrun.simulator.native import Native
 
@@ -25,6 +26,10 @@ class Api:
     path: str
     places: tuple[str, ...]
     dialect: Dialect
+    held: float | None = None
+    """Seconds for which a plain answer may take here; None for the simulator's own option."""
+    limited: bool = True
+    """Whether calls count under the rate limits."""
 
     @property
     def words(self) -> list[str]:
@@ -49,6 +54,14 @@ APIS: Final = (
         path="services/aigc/multimodal-generation/generation",
         places=REGIONS,
         dialect=Native(multimodal=True),
+    ),
+    Api(
+        base=COMPAT_BASE,
+        path="chat/completions",
+        places=(BATCH_CHAT,),
+        dialect=BatchChat(),
+        held=3_600,
+        limited=False,
     ),
     Api(base=ACEDATA_BASE, path="chat/completions", places=(ACEDATA,), dialect=AceData()),
     Api(base=MOONSHOT_BASE, path="chat/completions", places=(MOONSHOT,), dialect=Moonshot()),
@@ -77,8 +90,8 @@ def chat_target(path: str) -> Target | None:
     words = path.removeprefix("/").split("/")
     for api in APIS:
         count = len(api.words)
-        if words[-count:] == api.words:
-            return target_of(api, words[:-count])
+        if words[-count:] == api.words and (target := target_of(api, words[:-count])) is not None:
+            return target
     return None
 
 
@@ -122,7 +135,7 @@ def base_path(place: str, base: str, fault: str = "") -> str:
 def base_paths() -> dict[str, dict[str, str]]:
     """The base path of each protocol and place."""
     return {
-        "compat": {region: base_path(region, COMPAT_BASE) for region in REGIONS},
+        "compat": {region: base_path(region, COMPAT_BASE) for region in (*REGIONS, BATCH_CHAT)},
         "native": {region: base_path(region, NATIVE_BASE) for region in REGIONS},
         "acedata": {ACEDATA: base_path(ACEDATA, ACEDATA_BASE)},
         "moonshot": {MOONSHOT: base_path(MOONSHOT, MOONSHOT_BASE)},

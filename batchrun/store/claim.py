@@ -85,6 +85,10 @@ def nothing_merges(_job_id: int, _item: Record) -> bool:
     return False
 
 
+def every_job(_job: Record) -> bool:
+    return True
+
+
 def nothing_continues(_job_id: int, _item: Record) -> Continuing | None:
     return None
 
@@ -99,16 +103,18 @@ def claim(
     sample: Sample | None = None,
     continuing: Rule = nothing_continues,
     merges: Merges = nothing_merges,
+    is_served: Callable[[Record], bool] = every_job,
     at_any_time: bool = False,
 ) -> Claimed:
     """Claim up to `room` items for `worker`, by priority, then in equal shares.
 
     `only` names the jobs that may be claimed from (None: all), `sample` the items (None: all of these jobs),
-    `continuing` what of an item may be continued; `at_any_time` passes over the windows of the jobs.
+    `continuing` what of an item may be continued, `is_served` the jobs that calls can be made for; `at_any_time` passes
+    over the windows of the jobs.
     """
     now = clock(connection)
     claimed = Claimed(now=now)
-    candidates = runnable(connection, only, now)
+    candidates = [job for job in runnable(connection, only, now) if is_served(job)]
     if not at_any_time:
         candidates = in_their_windows(candidates, claimed)
     if not candidates or room <= 0:

@@ -170,6 +170,18 @@ def change_job(connection: Connection, job_id: int, values: Mapping[str, object]
     connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**values))
 
 
+def open_calls(connection: Connection, job_id: int) -> int:
+    """How many calls of the job were claimed and haven't ended."""
+    wanted = sa.select(sa.func.count()).where(sa.literal_column("outcome = 'open'"), attempts.c.job_id == job_id)
+    return int(connection.execute(wanted.select_from(attempts)).scalar_one())
+
+
+def regions_of(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
+    """Where these jobs stand by now."""
+    rows = connection.execute(sa.select(jobs.c.id, jobs.c.region).where(jobs.c.id.in_(sorted(ids))))
+    return {row.id: row.region for row in rows}
+
+
 def last_item(connection: Connection) -> int:
     """The highest id of an item so far."""
     found: int | None = connection.execute(sa.select(sa.func.max(items.c.id))).scalar()

@@ -52,6 +52,7 @@ PROVOKED_HERE: dict[str, tuple[dict[str, object], bool]] = {
     "request-refused": ({"provider": BEIJING, "model": "kimi-k2-thinking", "thinking": {"enabled": False}}, False),
     "model-without-images": ({"provider": BEIJING, "model": "kimi-k2-thinking", **PICTURES}, False),
     "partial-mode": ({"provider": BEIJING, "model": "kimi-k2.5", "on_incomplete": "continue"}, False),
+    "batch-chat": ({"provider": BEIJING, "model": "qwen3-vl-flash", "mode": "batch-chat"}, False),
     "budget-currency": ({"budget": {"max_cost": "5.00 EUR"}}, False),
     "budget-large": ({"budget": {"max_cost": "900000000000 USD"}}, False),
     "budget-unpriced": ({"provider": "mine", "model": "unpriced", "budget": {"max_cost": "1 USD"}}, True),

@@ -35,6 +35,8 @@ class Asked:
     job: str
     provider: str
     model: str
+    batch_chat_of: str | None
+    """What the job names as its provider instead."""
     stream: bool
     thinking: bool | None
     """What the job says."""
@@ -47,7 +49,8 @@ class Asked:
         rows += [{"id": "image", "text": self.job, "image": PICTURE}] if self.images else []
         document = {
             "name": self.job,
-            "provider": self.provider,
+            "provider": self.batch_chat_of or self.provider,
+            "mode": "batch-chat" if self.batch_chat_of else "online",
             "model": self.model,
             "inputs": {"items": rows},
             "prompt": "{{ text }}",
@@ -77,13 +80,15 @@ class Outcome:
 
 def ways(endpoint: Endpoint, model: Model) -> Iterator[Asked]:
     switchable = model.rules.thinking == "switchable"
-    for stream in (True,) if model.rules.stream_only else (True, False):
+    plain_only = endpoint.batch_chat_of is not None
+    for stream in (True,) if model.rules.stream_only else (False,) if plain_only else (True, False):
         for thinking in (True, False) if switchable else (None,):
             name = f"{endpoint.region or endpoint.provider}.{model.id}{'' if stream else '-plain'}{WAYS[thinking]}"
             yield Asked(
                 job=name,
                 provider=endpoint.name,
                 model=model.id,
+                batch_chat_of=endpoint.batch_chat_of,
                 stream=stream,
                 thinking=thinking,
                 thinks=thinking or model.rules.thinking == "always",

@@ -33,7 +33,8 @@ stale. Prices, sizes and announced ends: `batchrun models --wide`.
   it sees, about a picture, streamed and plain (QVQ only streams), with and
   without thinking if there is a choice. `8/8`: all eight calls were answered,
   and the report of each was what the simulator had booked, to the last digit.
-  Where no price is known, none was reported.
+  Where no price is known, none was reported. Batch chat answers plainly alone,
+  so `4/4` is all.
 """
 LETTERS = {"web_search": "W", "partial": "P", "cache": "C"}
 FORMS = {"json_schema": "S", "json_object": "J", "none": "–"}

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from batchrun.alarms import Alarm, Sign, Standstill, alarm_of, standstill_text
+from batchrun.alarms import Alarm, Sign, Standstill, alarm_of, is_patient, standstill_text
 from batchrun.brakes import BrakeKind, Calls, JobFacts, Rate, brake_of, seconds_left, span_of
 from batchrun.limits import Bucket
 from batchrun.pace import Pace
@@ -183,6 +183,12 @@ def test_an_alarm_gives_the_likely_reason(job: JobFacts, calls: Calls | None, re
     assert alarm is not None
     assert alarm.reason == reason
     assert alarm.remedy
+
+
+@pytest.mark.parametrize(("minutes", "held_by_dead", "calm"), [(59, 0, True), (66, 0, False), (59, 10, False)])
+def test_calls_of_batch_chat_may_take_an_hour(minutes: int, held_by_dead: int, calm: bool) -> None:
+    job = facts(batch_chat=True, oldest_call=NOON - timedelta(minutes=minutes), held_by_dead=held_by_dead)
+    assert (alarm_of(job) is None, is_patient(job)) == (calm, calm)
 
 
 def test_a_job_that_has_ended_gives_no_alarm() -> None:

@@ -19,6 +19,7 @@ from batchrun.catalogue import KEPT, Catalogue, Endpoint, Model, load_catalogue,
 from batchrun.catalogue.file import ALWAYS, CatalogueFile
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import EXIT_USAGE, CatalogueError
+from batchrun.jobfile.sections import Mode
 from batchrun.limits import Limits
 from batchrun.media.videos import VideoRules
 from batchrun.messages import Thinking
@@ -29,6 +30,7 @@ from tests.unit.kept_catalogue import kept_catalogue
 D = Decimal
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SIN, VIR, BEI = "model-studio/singapore", "model-studio/virginia", "model-studio/beijing"
+BATCH = "model-studio/beijing-batch-chat"
 REGIONS = ("singapore", "virginia", "beijing")
 K32, K128, K256 = 32_768, 131_072, 262_144
 
@@ -79,6 +81,8 @@ PRICES = [
     (SIN, "qwen3-vl-plus", [(K32, "0.2", "1.6"), (K128, "0.3", "2.4"), (K256, "0.6", "4.8")]),
     (VIR, "qwen3-vl-plus", [(K32, "0.143", "1.434"), (K128, "0.215", "2.15"), (K256, "0.43", "4.301")]),
     (BEI, "qwen3-vl-plus", [(K32, "0.143", "1.434"), (K128, "0.215", "2.15"), (K256, "0.43", "4.301")]),
+    # Contract 8.6.2: half.
+    (BATCH, "qwen3-vl-plus", [(K32, "0.0715", "0.717"), (K128, "0.1075", "1.075"), (K256, "0.215", "2.1505")]),
     (SIN, "qwen3-vl-flash", [(K32, "0.05", "0.40"), (K128, "0.075", "0.60"), (K256, "0.12", "0.96")]),
     (VIR, "qwen3-vl-flash", [(K32, "0.022", "0.215"), (K128, "0.043", "0.43"), (K256, "0.086", "0.859")]),
     (BEI, "qwen3-vl-flash", [(K32, "0.022", "0.215"), (K128, "0.043", "0.43"), (K256, "0.086", "0.859")]),
@@ -117,10 +121,11 @@ def test_no_other_model_has_a_price(bundled: Catalogue) -> None:
         if model.prices
     }
     listed = {(endpoint, model) for endpoint, model, _ in PRICES}
-    assert priced == listed | {(endpoint.replace("model-studio", "dashscope"), model) for endpoint, model in listed}
+    native = {(endpoint.replace("model-studio", "dashscope"), model) for endpoint, model in listed if endpoint != BATCH}
+    assert priced == listed | native
 
 
-QWEN = [row[:2] for row in PRICES if "qwen" in row[1]]
+QWEN = [row[:2] for row in PRICES if "qwen" in row[1] and row[0] != BATCH]
 KIMI = [row[:2] for row in PRICES if "imi" in row[1] and row[0] == BEI]
 
 
@@ -242,6 +247,7 @@ PLACES = [
             *OLD,
         },
     ),
+    (BATCH, {"qwen3-vl-plus"}),
     ("acedata", {"kimi-k2.5"}),
     ("moonshot", {"kimi-k2.5", "kimi-k2-thinking", "kimi-k2-thinking-turbo"}),
     ("moonshot/china", {"kimi-k2.5"}),
@@ -257,8 +263,8 @@ def test_catalogue_has_these_endpoints(bundled: Catalogue) -> None:
     native = {f"dashscope/{region}" for region in REGIONS}
     simulators = {f"simulator/{service}-{region}" for service in ("model-studio", "dashscope") for region in REGIONS}
     others = {"acedata", "moonshot"}
-    simulators |= {f"simulator/{other}" for other in others}
-    assert set(bundled.endpoints) == {SIN, VIR, BEI, *others, "moonshot/china", *OPEN, *native, *simulators}
+    simulators |= {f"simulator/{other}" for other in (*others, "model-studio-beijing-batch-chat")}
+    assert set(bundled.endpoints) == {SIN, VIR, BEI, BATCH, *others, "moonshot/china", *OPEN, *native, *simulators}
 
 
 OPEN = {
@@ -492,6 +498,74 @@ def test_task_of_a_model_in_the_native_form(bundled: Catalogue, model: str, task
 def test_native_endpoint_has_the_models_of_the_compatible_one(bundled: Catalogue, region: str) -> None:
     native, compat = bundled.endpoint(f"dashscope/{region}"), bundled.endpoint(f"model-studio/{region}")
     assert (native.dialect, native.error_table, native.models) == ("native", "model-studio", compat.models)
+
+
+def test_batch_chat_is_where_jobs_of_beijing_go_in_that_mode(bundled: Catalogue) -> None:
+    ordinary, batch = bundled.endpoint_for(BEI, "online"), bundled.endpoint_for(BEI, "batch-chat")
+    assert (ordinary.name, batch.name) == (BEI, BATCH)
+    assert batch.base_url == "https://batch.dashscope.aliyuncs.com/compatible-mode/v1"
+    assert (batch.key_env, batch.error_table, batch.dialect) == (ordinary.key_env, "model-studio", "compat")
+    assert batch.limited_as == ("model-studio", "beijing-batch-chat")
+    assert bundled.endpoint_for("simulator/model-studio-beijing", "batch-chat").simulates == BATCH
+
+
+def test_a_model_in_batch_chat_differs_in_price_limits_and_cache_alone(bundled: Catalogue) -> None:
+    ordinary, batch = (bundled.model(name, "qwen3-vl-plus") for name in (BEI, BATCH))
+    names = ("prices", "limits", "features", "lacks", "source")
+    assert replace(batch, **{name: getattr(ordinary, name) for name in names}) == ordinary
+    assert (batch.limits, set(batch.features), set(batch.lacks)) == (Limits(), {"partial"}, {"cache"})
+
+
+@pytest.mark.parametrize("tiers", range(3))
+def test_batch_chat_costs_half(bundled: Catalogue, tiers: int) -> None:
+    ordinary, batch = (price_of(bundled, name, "qwen3-vl-plus").tiers[tiers] for name in (BEI, BATCH))
+    assert (batch.up_to, 2 * batch.input, 2 * batch.output) == (ordinary.up_to, ordinary.input, ordinary.output)
+    assert (batch.cached_input, batch.cache_write) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("provider", "mode", "message", "remedy"),
+    [
+        (SIN, "batch-chat", f"{SIN} has no batch chat; known is that of {BEI}", "delete `mode: batch-chat`"),
+        ("dashscope/beijing", "batch-chat", "dashscope/beijing has no batch chat; known is that of", "delete"),
+        (
+            "simulator/moonshot",
+            "batch-chat",
+            "simulator/moonshot has no batch chat; known is that of simulator/model-studio-beijing",
+            "delete",
+        ),
+        (
+            BATCH,
+            "online",
+            f"jobs don't name {BATCH}: it is the batch chat of {BEI}",
+            f"write `provider: {BEI}` and `mode",
+        ),
+    ],
+)
+def test_where_there_is_no_batch_chat(bundled: Catalogue, provider: str, mode: Mode, message: str, remedy: str) -> None:
+    with pytest.raises(CatalogueError) as raised:
+        bundled.endpoint_for(provider, mode)
+    assert raised.value.code == "batch-chat"
+    assert raised.value.message.startswith(message)
+    assert raised.value.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("model", ["qwen3-vl-flash", "kimi-k2.5"])
+def test_a_model_that_batch_chat_is_not_known_to_take(bundled: Catalogue, model: str) -> None:
+    with pytest.raises(CatalogueError, match=f"the batch chat of {BEI} isn't known to take `{model}`") as raised:
+        bundled.model(BATCH, model)
+    assert raised.value.remedy == (
+        "delete `mode: batch-chat` for the ordinary price, choose qwen3-vl-plus, or add the model and its price to "
+        f"{BATCH} in a catalogue file of your own"
+    )
+
+
+def test_a_model_that_is_added_to_batch_chat_has_no_price_before_one_is_written(load: Load) -> None:
+    added = load(f"endpoints: {{{BATCH}: {{models: {{qwen3-vl-flash: {{}}}}}}}}")
+    model = added.model(BATCH, "qwen3-vl-flash")
+    assert (model.context, model.prices, model.limits) == (262_144, (), Limits())
+    assert model.replaced_by == "qwen3.6-flash"
+    assert "qwen3-vl-flash" in added.endpoint("simulator/model-studio-beijing-batch-chat").models
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -1165,6 +1239,12 @@ WRONG = [
     ("endpoints: {a: {base_url: https://h, models_of: a}}", "with models of its own"),
     ("endpoints: {a: {base_url: https://h, models_of: simulator/model-studio-beijing}}", "with models of its own"),
     ("endpoints: {a: {simulates: acedata, models_of: acedata}}", ".models_of: is not needed beside `simulates`"),
+    ("endpoints: {a: {base_url: https://h, batch_chat_of: dashscope/beijing}}", "with models of its own"),
+    (
+        "endpoints: {a: {base_url: https://h, models_of: acedata, batch_chat_of: acedata}}",
+        ".batch_chat_of: can't stand beside `models_of`",
+    ),
+    ("endpoints: {a: {base_url: https://h, answers_within: 0}}", ".answers_within"),
     ("endpoints:\n  a: {open_models: true}", 'own.yaml:2:6: endpoints["a"]: has no `base_url`'),
     ("endpoints:\n  a: null", 'own.yaml:2:6: endpoints["a"]: must be a mapping'),
     (

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from batchrun.call import Live
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.errors import CatalogueError, TemplateError, UsageError
 from batchrun.jobfile.spec import JobSpec
@@ -103,6 +104,35 @@ def test_the_clocks_and_tries_are_those_of_the_job(catalogue: Catalogue) -> None
     made = plan(catalogue, job(timeouts={"silence": "9s"}, retry={"attempts": 2, "max_elapsed": "1h"}))
     assert made.timeouts.silence == timedelta(seconds=9)
     assert (made.policy.attempts, made.policy.max_elapsed) == (2, timedelta(hours=1))
+
+
+def batch_chat(**fields: JsonValue) -> JobSpec:
+    return job("model-studio/beijing", "qwen3-vl-plus", mode="batch-chat", **fields)
+
+
+@pytest.mark.parametrize(("asked", "total"), [({}, 3_900), ({"total": "10m"}, 3_900), ({"total": "2h"}, 7_200)])
+def test_batch_chat_is_waited_for_longer_than_it_may_take(catalogue: Catalogue, asked: JsonValue, total: int) -> None:
+    made = plan(catalogue, batch_chat(timeouts=asked))
+    live = Live(timeouts=made.timeouts, stream=made.stream, started=0)
+    assert [live.overdue(3_899), bool(live.overdue(3_901))] == ["", True]
+    assert made.timeouts.total == timedelta(seconds=total)
+
+
+def test_the_most_that_a_call_can_cost_is_half_in_batch_chat(catalogue: Catalogue) -> None:
+    ordinary, batch = (plan(catalogue, spec).most(1_000, 100) for spec in (job("model-studio/beijing"), batch_chat()))
+    # 1,000 tokens that are written into a cache, 125 % of input, and 100 of output
+    assert (ordinary, batch) == (Decimal("0.00032215"), Decimal("0.0001432"))
+
+
+def test_batch_chat_says_what_it_means(catalogue: Catalogue) -> None:
+    held, price = plan(catalogue, batch_chat()).notes
+    assert held.startswith("`mode: batch-chat`: an answer may take up to 60 min, and `timeouts` don't end it sooner")
+    assert price == "the vendor calls this price limited in time; it was last compared on 2026-11-22"
+
+
+def test_files_are_not_uploaded_for_batch_chat(catalogue: Catalogue) -> None:
+    with pytest.raises(UsageError, match="model-studio/beijing-batch-chat has none"):
+        plan(catalogue, batch_chat(media={"upload": "large"}))
 
 
 # What is refused before any call

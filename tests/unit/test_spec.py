@@ -36,6 +36,18 @@ def test_the_defaults() -> None:
     assert found.limits.concurrency is None
 
 
+def test_batch_chat_does_not_stream() -> None:
+    found = job(mode="batch-chat")
+    assert (found.mode, found.stream, job().mode) == ("batch-chat", False, "online")
+    assert JobSpec.model_validate(found.snapshot()) == found
+    with pytest.raises(ValidationError, match="`mode: batch-chat` doesn't stream"):
+        job(mode="batch-chat", stream=True)
+
+
+def test_the_same_request_in_another_mode_is_the_same_request() -> None:
+    assert job(mode="batch-chat").identity() == job().identity()
+
+
 def test_known_and_extra_params_are_sent_together() -> None:
     found = job(params={"max_tokens": 200, "temperature": 1, "stop": "END", "extra": {"guided": {"a": None}}})
     assert found.params == {"max_tokens": 200, "temperature": 1.0, "stop": ["END"], "guided": {"a": None}}
