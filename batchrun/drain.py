@@ -46,14 +46,14 @@ Found = TypeVar("Found")
 STREAMS = 1_000
 """Calls in flight in one process at most; limits of profiles and jobs are usually below."""
 TICK = 0.25
-"""Seconds between looks at the clocks of the calls, the stop flag, and for work that has become due."""
+"""Seconds between looks at the clocks of the calls, the stop flag, for work that has become due and other workers."""
 GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
 HOLD = 0.05
 """Seconds for which results wait for the claim of the places that they left: one transaction instead of two. Not where
 other workers are, which would never find a free place."""
 LOOK = 1.0
-"""Seconds between looks for items that waited for others, and for other workers."""
+"""Seconds between looks for items that waited for others."""
 LOOKING = 0.1
 """The share of the database's time that such looks may take."""
 GRACE = 120.0
@@ -319,7 +319,7 @@ class Worker:
             began = time.monotonic()  # beside the database's clock: the commit that follows may take its time
             if began >= self.look_around_at:
                 self.writer.hold = HOLD if is_alone(connection, self.beat.worker) else 0.0
-                self.look_around_at = began + LOOK
+                self.look_around_at = began + TICK
             return began, claim(
                 connection,
                 worker=self.beat.worker,

@@ -45,6 +45,7 @@ def configured(settings: Settings) -> Celery:
         task_default_queue=QUEUE,
         task_acks_late=False,
         worker_prefetch_multiplier=1,
+        worker_disable_prefetch=is_redis(broker),  # a busy worker must not take the hints that idle ones need
         worker_enable_prefetch_count_reduction=False,
         # Concerns late acknowledgement alone, which isn't used here; False would be warned about.
         worker_cancel_long_running_tasks_on_connection_loss=True,
@@ -65,9 +66,13 @@ def is_rabbitmq(broker: str) -> bool:
     return urlsplit(broker).scheme.startswith(("amqp", "pyamqp"))
 
 
+def is_redis(broker: str) -> bool:
+    return urlsplit(broker).scheme.startswith(("redis", "rediss", "unix", "socket"))
+
+
 def transport_options(broker: str) -> dict[str, object]:
     """Redis: a dead connection must be noticed, and a key prefix keeps other users of the database apart."""
-    if not urlsplit(broker).scheme.startswith(("redis", "rediss", "unix", "socket")):
+    if not is_redis(broker):
         return {}
     return {
         "visibility_timeout": 3_600,

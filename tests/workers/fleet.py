@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -51,6 +52,19 @@ jobs:
     params: {{max_tokens: 300}}
     limits: {{{limits}}}
 """
+
+
+NAMED = ["unshare", "--uts", "sh", "-c", 'hostname "$1" && shift && exec "$@"', "machine"]
+"""Starts a command under a host name of its own, which comes first."""
+
+
+@cache
+def hosts_can_be_named() -> bool:
+    """Root may, where the system has namespaces and the container lets it."""
+    if shutil.which("unshare") is None:
+        return False
+    done = subprocess.run([*NAMED, "other", "hostname"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "other"
 
 
 def free_port() -> int:
@@ -149,10 +163,12 @@ class Fleet:
             return int(connection.execute(sa.select(jobs.c.id).where(jobs.c.name == name)).scalar_one())
 
     def worker(self, name: str, processes: int = 2, **environment: str) -> subprocess.Popen[str]:
-        """Another machine, as far as Celery can tell: a process group and a host name of its own."""
+        """Another machine, as far as it can tell: a process group and, where the system allows it, a host name of its
+        own."""
+        host = [*NAMED, name] if hosts_can_be_named() else []
         log = (self.folder / f"{name}.log").open("w")
         process = subprocess.Popen(
-            [*BATCHRUN, "worker", "-c", str(processes), "-n", f"{name}@{name}", "--grace", "10"],
+            [*host, *BATCHRUN, "worker", "-c", str(processes), "-n", f"{name}@{name}", "--grace", "10"],
             cwd=self.folder, env={**self.environment, **environment}, stdout=log, stderr=log, text=True,
             start_new_session=True,
         )  # fmt: skip

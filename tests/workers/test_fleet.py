@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -14,11 +16,12 @@ import pytest
 import redis
 import sqlalchemy as sa
 from celery import Celery
+from PIL import Image
 
 from batchrun.database import reading
 from batchrun.tables import attempts, items, workers
 from tests.both_databases import OLDER_KIND
-from tests.workers.fleet import KEY, Broker, Fleet, fleet, flower, genuine_redis
+from tests.workers.fleet import KEY, Broker, Fleet, fleet, flower, genuine_redis, hosts_can_be_named
 
 pytestmark = pytest.mark.timeout(180)
 MANY = 10_000
@@ -87,6 +90,7 @@ def test_a_worker_that_is_killed_and_one_that_freezes_lose_nothing(
 ) -> None:
     with fleet(tmp_path, postgres_url, broker.url, ttft=1.0) as ships:
         killed, frozen, _ = (ships.worker(name, 1) for name in ("killed", "frozen", "third"))
+        ships.wait_for(lambda: all("ready" in ships.log(name) for name in ("killed", "frozen", "third")))
         job = ships.submit(240, limits="concurrency: 30")
         ships.wait_for(lambda: held_by(ships, 3))
         os.killpg(killed.pid, signal.SIGKILL)
@@ -237,6 +241,37 @@ def test_a_job_that_a_machine_has_no_key_for_is_left_to_others_and_status_says_s
     assert ships.states(job) == {"pending": 5}
     ships.worker("rich", 1)
     ships.wait_until_done(job, 5)
+
+
+PICTURES = """
+version: 1
+jobs:
+  - name: pictures
+    provider: simulator/model-studio-singapore
+    model: qwen3-vl-plus
+    inputs: {images: photos/*.png}
+    prompt: What is it?
+    limits: {concurrency: 4, requests_per_minute: 600}
+"""
+
+
+def test_machines_have_names_and_folders_of_their_own(ships: Fleet) -> None:
+    photos = ships.folder / "photos"
+    photos.mkdir()
+    for shade in range(40):
+        Image.new("RGB", (32, 32), (shade, 0, 0)).save(photos / f"{shade}.png")
+    (ships.folder / "jobs.yaml").write_text(PICTURES, encoding="utf-8")
+    submitted = ships.type_in("submit", "jobs.yaml")
+    assert submitted.returncode == 0, submitted.stderr
+    shutil.copytree(photos, ships.folder / "disk-of-one")
+    photos.rename(ships.folder / "disk-of-two")
+    for name in ("one", "two"):
+        ships.worker(name, 1, BATCHRUN_MEDIA_ROOT=f"{photos}={ships.folder / f'disk-of-{name}'}")
+    ships.wait_until_done(1, 40)
+    assert ships.calls() == {1: 40}
+    with reading(ships.engine) as connection:
+        hosts = connection.execute(sa.select(workers.c.host).join(attempts, attempts.c.worker_id == workers.c.id))
+        assert set(hosts.scalars()) == ({"one", "two"} if hosts_can_be_named() else {socket.gethostname()})
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite", OLDER_KIND], indirect=True)
