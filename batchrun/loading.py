@@ -456,6 +456,14 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
         raise bad_row(row, NO_MEDIA_URLS.format(model=job.model).removesuffix("."), MEDIA_AS_FILES)
     pictures, lengths = sum(reference.kind == "image" for reference in row.media), lengths_of_videos(row)
     bound = plan.merged_bound(row.variables) if row.merges else plan.input_bound(texts, pictures, lengths)
+    if bound is not None and bound == plan.input_limit and not row.merges and not plan.written:
+        least = plan.least_input(texts, pictures, lengths)
+        if least > bound:
+            raise bad_row(
+                row,
+                f"its input has at least {least:,} tokens, and {job.model} takes {bound:,}",
+                "shorten its text, send fewer or smaller pictures, or choose a model that takes more",
+            )
     if bound is None and capped:
         raise bad_row(
             row,
