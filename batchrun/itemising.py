@@ -92,6 +92,15 @@ def asked(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> tuple[list[str
     if row.media:
         check_media(job, plan, row)
     bound = input_bound(plan, row, texts)
+    if bound is not None and bound == plan.input_limit and not row.merges and not plan.written:
+        pictures = sum(reference.kind == "image" for reference in row.media)
+        least = plan.least_input(texts, pictures, lengths_of_videos(row))
+        if least > bound:
+            raise bad_row(
+                row,
+                f"its input has at least {least:,} tokens, and {job.model} takes {bound:,}",
+                "shorten its text, send fewer or smaller pictures, or choose a model that takes more",
+            )
     if bound is None and capped:
         raise bad_row(
             row,

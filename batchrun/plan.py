@@ -33,6 +33,7 @@ from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
 from batchrun.settings import Settings
 from batchrun.tables import Record
+from batchrun.tokens import prompt_tokens
 from batchrun.upload_form import UploadRules, account_of
 
 if TYPE_CHECKING:
@@ -229,6 +230,17 @@ class Plan:
             return limit
         bound = words + sum(tokens for tokens in media if tokens is not None)
         return bound if limit is None else min(bound, limit)
+
+    def least_input(self, texts: list[str], images: int, videos: Sequence[int | None] = ()) -> int:
+        """Fewest input tokens of a request, as `input_bound` counts its parts: pictures and videos of unknown size are
+        the smallest that the model makes of any."""
+        tokens = prompt_tokens(texts).low
+        if self.model.picture_tokens is not None:
+            tokens += images * self.model.picture_tokens.asked(self.params).tokens(None).low
+        if self.model.video_tokens is not None:
+            formula = self.model.video_tokens.asked(self.params)
+            tokens += sum((formula.any_video() if n is None else formula.any_frames(n)).low for n in videos)
+        return tokens
 
     def merged_bound(self, variables: Mapping[str, JsonValue]) -> int | None:
         """Most input tokens of an item that merges: of its prompt, and for each part a heading and the longest answer

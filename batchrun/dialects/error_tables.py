@@ -150,6 +150,8 @@ MODEL_STUDIO_REMEDIES = {
     "insufficient_quota": _TOKENS,
     "throttling.burstrate": _RAMP,
     "limit_burst_rate": _RAMP,
+    "invalidurl": "Look whether the picture or video can be fetched from its address; or name a local file.",
+    "badrequest.toolarge": "Send fewer or smaller pictures and videos in one call.",
     "requesttimeout": "Stream the answer, or ask for less in one call.",
 }
 
@@ -195,6 +197,13 @@ def table_named(name: str) -> ErrorTable:
         )
     return TABLES[name]
 
+
+NEVER_HEALS: dict[str, str] = {
+    "content-length": "The server that has the picture or video must tell Content-Length and Content-Type: put the "
+    "file elsewhere, or name a local one.",
+    "last message": "Let `messages` end with a message of the user.",
+}
+"""Words of server errors that come from the request and will come again (contract 8.1.2, `InternalError.Algo`)."""
 
 REMEDIES: dict[ErrorKind, str] = {
     K.RATE_LIMITED: "Calls are slowed down and tried again; if it goes on, lower `limits`, or ask the vendor for more.",

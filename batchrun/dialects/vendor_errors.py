@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from batchrun.dialects.error_tables import REMEDIES, ErrorTable
+from batchrun.dialects.error_tables import NEVER_HEALS, REMEDIES, ErrorTable
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.messages import JsonValue
 from batchrun.sse import ERROR, Splitter
@@ -18,9 +18,6 @@ from batchrun.sse import ERROR, Splitter
 MAX_MESSAGE = 2048
 """Bytes of a vendor's message that are kept."""
 
-_NEVER_HEALS = re.compile(r"content-length|last message", re.IGNORECASE)
-"""Messages of server errors that come from the request: a media server without Content-Length, a last message that
-isn't the user's (contract 8.1.2, `InternalError.Algo`)."""
 _EMBEDDED_CODE = re.compile(r"<[0-9]{3}> ([A-Za-z.]{1,100}):")
 _SECRET = re.compile(r"\b(sk-|Bearer +)[\w.\-]{6,}")
 _WAIT_IN_WORDS = re.compile(
@@ -73,7 +70,7 @@ def as_provider_error(
         request_id=clean(words.request_id or _any_header(headers, "x-request-id", "x-trace-id"), 200) or None,
         retry_after=_retry_after(headers, words.message if kind is ErrorKind.RATE_LIMITED else ""),
         should_retry=should_retry,
-        remedy=table.remedies.get(code.lower()) or REMEDIES.get(kind, ""),
+        remedy=_remedy(table, code.lower(), kind, message),
     )
 
 
@@ -168,9 +165,22 @@ def _kind(table: ErrorTable, words: VendorError, status: int) -> tuple[str, Erro
 
 def _server_kind(table: ErrorTable, name: str, message: str, status: int) -> ErrorKind:
     """A code that only says "our fault" is read by its status; `InternalError` also by its message."""
-    if name.startswith("internal") and _NEVER_HEALS.search(message):
+    if name.startswith("internal") and _cause(message):
         return ErrorKind.INVALID
     return table.statuses.get(status, ErrorKind.SERVER)
+
+
+def _remedy(table: ErrorTable, code: str, kind: ErrorKind, message: str) -> str:
+    """That of the cause which the message of a server error names, else of the code, of its family, of the kind."""
+    if kind is ErrorKind.INVALID and code.startswith("internal") and (cause := _cause(message)):
+        return cause
+    found = (table.remedies[name] for name in _families(code) if name in table.remedies)
+    return next(found, REMEDIES.get(kind, ""))
+
+
+def _cause(message: str) -> str:
+    """What to do about a server error that comes from the request; empty for any other."""
+    return next((remedy for words, remedy in NEVER_HEALS.items() if words in message.lower()), "")
 
 
 def _families(code: str) -> Iterator[str]:

@@ -588,6 +588,13 @@ def test_all_that_is_wrong_with_the_jobs_is_told_at_once(desk: Desk) -> None:
     assert desk.contents() == []
 
 
+def test_a_row_that_is_too_long_for_its_model_is_refused(desk: Desk) -> None:
+    desk.write([{"id": "a", "x": "word " * 400}, {"id": "b", "x": "word " * 2_000}])
+    error = desk.refused(PRICED)
+    assert "rows.jsonl:2: its input has at least 1,2" in error.message
+    assert "tokens, and known takes 1,000" in error.message
+
+
 def test_a_picture_for_a_model_that_takes_none_is_refused(desk: Desk) -> None:
     desk.write([{"id": "a", "x": "x", "image": "https://example.org/cat.jpg"}])
     error = desk.refused(FREE | {"model": "blind"})

@@ -288,12 +288,29 @@ REMEDIES = [
     (COMPAT, 429, "limit_burst_rate", "Calls began too quickly"),
     (NATIVE, 403, "Model.AccessDenied", "Give the key's workspace access"),
     (NATIVE, 500, "RequestTimeOut", "Stream the answer"),
+    (COMPAT, 400, "InvalidURL.ConnectionRefused", "Look whether the picture or video can be fetched"),
+    (NATIVE, 400, "BadRequest.TooLarge", "Send fewer or smaller"),
     (COMPAT, 404, "model_not_found", "Check the model's name, whether it is offered in this region"),
     (ACEDATA, 403, "used_up", "Add credit"),
     (ACEDATA, 403, "any_code", "The vendor's moderation refused"),
     (MOONSHOT, 401, "incorrect_api_key_error", "Keys of api.moonshot.ai and api.moonshot.cn are not interchangeable"),
     (MOONSHOT, 429, "exceeded_current_quota_error", "Recharge the account"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ("missing Content-Length of multimodal url", "The server that has"),
+        ("Last message must be user", "Let `messages`"),
+    ],
+)
+def test_a_server_error_of_the_request_says_what_is_wrong_with_it(message: str, remedy: str) -> None:
+    for endpoint, body in (
+        (NATIVE, {"code": "InternalError.Algo", "message": message}),
+        (COMPAT, {"error": {"message": f"<500> InternalError.Algo: {message}", "code": "internal_error"}}),
+    ):
+        assert read(endpoint, 500, body).remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize(("endpoint", "status", "code", "remedy"), REMEDIES)
