@@ -17,7 +17,7 @@ from batchrun.estimating.spread import Quantity, Spread
 from batchrun.itemising import asked, batches, checked_rows, is_shared, media_of
 from batchrun.jobfile.spec import JobSpec
 from batchrun.loading import Earlier
-from batchrun.measuring import Videos
+from batchrun.measuring import Watched
 from batchrun.messages import JsonValue
 from batchrun.needs import Need, Needs
 from batchrun.reports.measured import Measured, limits_of, measured, open_items
@@ -140,7 +140,7 @@ def survey(
     job: JobSpec,
     needs: Needs,
     base: Path,
-    videos: Videos,
+    source: Watched,
     known: Known | None,
     *,
     capped: bool,
@@ -155,7 +155,7 @@ def survey(
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
     with Copies(needs.root) as copies:
-        for batch in batches(checked_rows(job, needs.plan, base, videos, capped=capped)):
+        for batch in batches(checked_rows(job, needs.plan, base, source, capped=capped)):
             items = {} if known is None else known.measured([row.custom_id for row in batch])
             for row in batch:
                 texts, bound = asked(job, needs.plan, row, capped=capped)
