@@ -18,7 +18,7 @@ from batchrun.clips import DEFAULT_FPS
 from batchrun.dialects.writing import FILES_THEMSELVES, MEDIA_AS_FILES, NO_FILE_IDS, NO_MEDIA_URLS, is_web
 from batchrun.errors import MediaError, Problem, ProviderError, SpecError, TemplateError
 from batchrun.jobfile.spec import JobSpec
-from batchrun.measuring import Videos, clip_of
+from batchrun.measuring import Videos, Watched, clip_of
 from batchrun.media.url import is_file_id
 from batchrun.media.videos import linked_video
 from batchrun.messages import FramesPart, ImagePart, JsonValue, MediaPart, Uploaded, VideoPart
@@ -52,10 +52,12 @@ def needs_of(job: JobSpec, plan: Plan, base: Path, now: datetime, videos: Videos
     return Needs(plan, media_root(job, base), now, clip_of=partial(clip_of, videos), fps=fps)
 
 
-def checked_rows(job: JobSpec, plan: Plan, base: Path, videos: Videos, *, capped: bool) -> Iterator[Row]:
+def checked_rows(job: JobSpec, plan: Plan, base: Path, source: Watched, *, capped: bool) -> Iterator[Row]:
     """The rows of the source, long videos as their parts. Raises SpecError where one of them can't be asked."""
-    rows = read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
-    return rows if job.media.split is None else split_rows(rows, job.media.split, videos)
+    if source.rows is None:
+        return read_rows(job, base, checking(job, plan, capped=capped) if plan.written else no_check)
+    rows = iter(source.rows)
+    return rows if job.media.split is None else split_rows(rows, job.media.split, source.videos)
 
 
 def split_rows(rows: Iterator[Row], split: timedelta, videos: Videos) -> Iterator[Row]:

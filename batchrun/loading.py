@@ -44,7 +44,7 @@ from batchrun.itemising import (
 )
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.measuring import Videos, videos_of
+from batchrun.measuring import Watched, watched
 from batchrun.messages import JsonValue
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
@@ -105,11 +105,11 @@ def load(
     Raises SpecError, CatalogueError, UsageError, ChangedError; then nothing was written.
     """
     plans = prepared_all(job_file, catalogue)
-    videos = {job.name: videos_of(job, base) for job, _ in plans}  # before anybody has to wait for this transaction
+    sources = {job.name: watched(job, base) for job, _ in plans}  # before anybody has to wait for this transaction
     with writing(engine) as connection:
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
-        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, videos=videos)
+        loader = Loader(connection=connection, now=clock(connection), base=base, on_rows=on_rows, sources=sources)
         loaded = [loader.load(job, plan, catalogue.endpoint_for(job.provider, job.mode)) for job, plan in plans]
     for (job, _), made in zip(plans, loaded, strict=True):
         if job.deduplicate:
@@ -201,8 +201,8 @@ class Loader:
     now: datetime
     base: Path
     on_rows: Callable[[int], None]
-    videos: Mapping[str, Videos]
-    """Of local videos that are to be split, in seconds, by job and path."""
+    sources: Mapping[str, Watched]
+    """By job."""
     rows: int = 0
 
     def load(self, job: JobSpec, plan: Plan, endpoint: Endpoint) -> Loaded:
@@ -213,11 +213,11 @@ class Loader:
         replaced: list[int] = []
         most: Decimal | None = Decimal(0)
         capped = loaded.cap is not None
-        videos = self.videos[job.name]
-        needs = needs_of(job, plan, self.base, self.now, videos)
+        source = self.sources[job.name]
+        needs = needs_of(job, plan, self.base, self.now, source.videos)
         new = Foreseeing(needs)
         videos_seen = False
-        for batch in batches(checked_rows(job, plan, self.base, videos, capped=capped)):
+        for batch in batches(checked_rows(job, plan, self.base, source, capped=capped)):
             made = [new_item(job, plan, row, capped=capped) for row in batch]
             for item in self.add(loaded, made, batch, earlier, changed, replaced):
                 new.add(item.variables, item.media, item.input_bound)

@@ -4,8 +4,9 @@ processes."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchrun.clips import Clip
@@ -20,12 +21,22 @@ Videos = Mapping[str, VideoFacts]
 """By their paths below the media root."""
 
 
-def videos_of(job: JobSpec, base: Path) -> Videos:
-    """The local videos of a job whose items they are, or that splits them. Those that can't be read are left out: their
-    items fail and say why. Raises SpecError for rows that can't be read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """The source of a job with its videos. Looking into a video takes longer than keeping its row."""
+
+    rows: Sequence[Row] | None = None
+    """All of them, as they were read; None where no video had to be looked at, and they are read as they are needed."""
+    videos: Videos = field(default_factory=dict)
+
+
+def watched(job: JobSpec, base: Path) -> Watched:
+    """With the local videos of a job whose items they are, or that splits them. Those that can't be read are left out:
+    their items fail and say why. Raises SpecError for rows that can't be read."""
     if job.media.split is None and job.inputs.kind != "videos":
-        return {}
-    return measured(sorted(set(local_videos(read_rows(job, base)))), media_root(job, base))
+        return Watched()
+    rows = list(read_rows(job, base))
+    return Watched(rows=rows, videos=measured(sorted(set(local_videos(rows))), media_root(job, base)))
 
 
 def local_videos(rows: Iterable[Row]) -> Iterable[str]:

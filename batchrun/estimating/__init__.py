@@ -28,7 +28,7 @@ from batchrun.itemising import NO_SOUND, needs_of
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY, Limits
 from batchrun.loading import prepared_all
-from batchrun.measuring import videos_of
+from batchrun.measuring import watched
 from batchrun.plan import Plan
 from batchrun.pricing import MONEY_UNIT
 from batchrun.reports.cost import CostLine, cost_by
@@ -69,10 +69,10 @@ class Estimator:
         endpoint = self.catalogue.endpoint_for(job.provider, job.mode)
         notes = [*plan.notes]
         known = self.known(job, endpoint, notes)
-        videos = videos_of(job, self.base)
-        needs = needs_of(job, plan, self.base, self.now, videos)
+        source = watched(job, self.base)
+        needs = needs_of(job, plan, self.base, self.now, source.videos)
         terms = terms_of(job, known)
-        found = survey(job, needs, self.base, videos, known, capped=terms.cap is not None, on_rows=self.count_rows)
+        found = survey(job, needs, self.base, source, known, capped=terms.cap is not None, on_rows=self.count_rows)
         notes += [NO_SOUND] if found.videos else []
         spent = self.spent(known, needs.currency, notes)
         calls = Decimal(found.calls) / found.charged if found.charged else Decimal(1)

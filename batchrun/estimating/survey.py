@@ -17,7 +17,7 @@ from batchrun.itemising import asked, batches, checked_rows, has_video, is_share
 from batchrun.jobfile.spec import JobSpec
 from batchrun.limits import Limits
 from batchrun.loading import Earlier
-from batchrun.measuring import Videos
+from batchrun.measuring import Watched
 from batchrun.messages import JsonValue
 from batchrun.needs import Need, Needs
 from batchrun.reports.measured import Measured, limits_of, measured, open_items
@@ -142,7 +142,7 @@ def survey(
     job: JobSpec,
     needs: Needs,
     base: Path,
-    videos: Videos,
+    source: Watched,
     known: Known | None,
     *,
     capped: bool,
@@ -157,7 +157,7 @@ def survey(
     earlier = Earlier(last=last, named=bytearray(last // 8 + 1))
     still_open = 0
     with Copies(needs.root) as copies:
-        for batch in batches(checked_rows(job, needs.plan, base, videos, capped=capped)):
+        for batch in batches(checked_rows(job, needs.plan, base, source, capped=capped)):
             items = {} if known is None else known.measured([row.custom_id for row in batch])
             found.videos = found.videos or any(map(has_video, batch))
             for row in batch:
