@@ -164,7 +164,8 @@ def opened(source: BinaryIO) -> Iterator[tuple[InputContainer, VideoStream]]:
         with av.open(source, "r", format=form.demuxer, options=options, metadata_errors="ignore") as container:
             yield container, moving_picture(container)
     except (av.FFmpegError, ValueError, EOFError) as error:
-        words = " ".join(str(error).split())[:200]
+        said = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+        words = " ".join((said or type(error).__name__).split())[:200]
         raise MediaError(
             f"is broken: {words}", code="media-broken", remedy="Copy or download the file again."
         ) from error
