@@ -267,21 +267,27 @@ def _long_enough(split: timedelta) -> timedelta:
 
 
 class MediaSpec(Section):
-    """How media are prepared and sent. Files are never changed themselves. Pictures that are named by http(s) addresses
-    are fetched by the vendor, so nothing is done to them."""
+    """How pictures and videos are prepared and sent. Your files are never changed: what has to be made smaller or
+    cleaned is made anew for each call. What http(s) addresses name is fetched by the vendor, so nothing is done to it.
+    Which formats, sizes and lengths a model takes is decided by the content of a file, whatever its name ends in; media
+    that it doesn't take fail their own item, before any call, with the rule and the limit in the error."""
 
     LATER = frozenset(["detail"])
     oversize: Literal["fail", "shrink"] = "fail"
-    """What becomes of a picture that is too large for the vendor, in bytes or pixels: `fail` refuses it before any
-    call; `shrink` sends a smaller one of the same ratio, within 7680×4320, as JPEG, or as PNG where it has
-    transparent parts, and `results` says so."""
+    """What becomes of a picture that is too large for the vendor: with most of them more than 10 MB as base64 (7.8 MB
+    of file), or above 3840×2160 and neither JPEG nor PNG. `fail` refuses it before any call; `shrink` sends a smaller
+    one of the same ratio, within 7680×4320, as JPEG, or as PNG where it has transparent parts, and `results --full`
+    says which."""
     strip: bool = False
-    """Whether metadata are left out, such as place, camera and comments; the orientation stays. JPEG, PNG, WEBP and BMP
-    keep their pixels as they are, other formats are written anew as JPEG or PNG."""
+    """Whether metadata of local pictures are left out, such as place, camera and comments; the orientation stays. JPEG,
+    PNG, WEBP and BMP keep their pixels as they are, TIFF and HEIC are sent as a new JPEG or PNG."""
     max_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """The vendor scales larger pictures down to so many pixels; fewer cost less. Only for models that take it."""
+    """The vendor scales a picture of more pixels (width × height) down to about so many before the model looks at it.
+    Fewer cost fewer tokens, but small print gets lost. Only for models that take it; without it, the model's own
+    bound. `params.vl_high_resolution_images` makes it ineffective."""
     min_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """The vendor scales smaller pictures up to so many pixels. Only for models that take it."""
+    """The vendor scales a picture of fewer pixels up to about so many, for more tokens. Only for models that take
+    it."""
 
     check_urls: bool = False
     """Whether this machine asks the server of each URL, before a call is paid for, if a picture or video of the right
@@ -292,8 +298,9 @@ class MediaSpec(Section):
     request, `always` all of them, but for the pictures that are taken out of a video. The same file is uploaded once
     for many items. Pictures may have 10 MB then, videos 100 MB. DashScope's native protocol alone."""
     fps: Annotated[float, Field(strict=False, ge=0.1, le=10)] | None = None
-    """Pictures per second that are looked at in a video; without it, the vendor's 2. More for fast motion, fewer for
-    long or still videos. Of a list of `frames` it says how many of them make a second."""
+    """How many pictures of each second of a video are looked at; without it, the vendor's 2. More for fast motion,
+    fewer for long or still videos: 0.2 is one in five seconds. Of a list of `frames` it says how many of them make a
+    second."""
     max_frames: Annotated[int, Field(ge=4, le=2_000)] | None = None
     """How many pictures of a video are looked at at most; they are spread evenly then. Where batchrun takes them out of
     the video it holds for every model; a vendor can be told so in DashScope's native protocol alone."""
@@ -303,9 +310,9 @@ class MediaSpec(Section):
     more than 24 MiB of them; `auto` the file where it is small enough, else pictures."""
 
     split: Annotated[Duration, AfterValidator(_long_enough)] | None = None
-    """A local video that is longer is asked for in parts of this length, each of them an item, and one more item merges
-    their answers by `merge_prompt`. The prompt may then use `start`, `end`, `part` and `parts`. A rest that is short is
-    joined to the part before it."""
+    """A local video that is longer than this is asked for in parts of this length, each of them an item, and one more
+    item merges their answers by `merge_prompt`. The prompt may then use `start`, `end`, `part` and `parts`. A rest that
+    is short is joined to the part before it."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

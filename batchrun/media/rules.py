@@ -27,6 +27,8 @@ SHRINK = "Write `media: {oversize: shrink}` into the job, or shrink it yourself"
 OTHER_MEDIA = {
     "PDF": "Save its pages as pictures first: models don't read PDF files (pdftoppm -png does it)",
     "text": "Put the text into a row and name its column in the prompt; as media, models take pictures and videos only",
+    "a video or another ISO media file": "Name a video in a column `video` or `videos`, or under `inputs.videos`",
+    "Matroska video": "Name it in a column `video` or `videos`, or under `inputs.videos`",
     "sound": "Models don't hear: have it written down first, and put the text into a row",
 }
 """What to do with media that are no pictures (contract 5.2, 5.4)."""

@@ -69,8 +69,10 @@ def what_it_is(head: bytes) -> str:
 
 def instead_of_video(what: str) -> str:
     """What to do with such a file; `what` as `what_it_is` says it."""
+    if what == "a picture (image/gif)":
+        return "Save it as MP4"
     if what.startswith("a picture"):
-        return "Name it in a column `image` or `images`, or under `inputs.images`; a GIF can be saved as MP4"
+        return "Name it in a column `image` or `images`, or under `inputs.images`"
     return OTHER_MEDIA.get(what) or "Save it as MP4, MOV, MKV, AVI, FLV or WMV"
 
 

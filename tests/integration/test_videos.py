@@ -74,7 +74,7 @@ def test_a_video_is_answered_and_its_cost_is_that_of_the_book(either: Bench, cli
             "is a playlist or another text that names files",
         ),
         ("picture.mp4", b"\x89PNG\r\n\x1a\n" + bytes(64), "is a picture (image/png)"),
-        ("half.mp4", clip(seconds=3)[:2_000], "'half.mp4' is broken"),
+        ("half.mp4", clip(seconds=3)[:2_000], "'half.mp4' is broken: Invalid data found when processing input. Copy"),
         ("half.mkv", clip("mkv", seconds=3)[:3_000], "'half.mkv' is cut: it ends at"),
         ("short.mp4", clip(seconds=0.2), "lasts 0.2 s; 4 pictures, the fewest that the model takes"),
     ],

@@ -325,7 +325,7 @@ def test_it_can_be_closed_twice(tmp_path: Path) -> None:
         (b"%PDF-1.7", "Save its pages as pictures first", "Save its pages as pictures first"),
         (b"hello there", "Put the text into a row", "Put the text into a row"),
         (b"RIFF\0\0\0\0WAVE", "Models don't hear", "Models don't hear"),
-        (b"GIF89a", "Save it as JPEG", "Name it in a column `image`"),
+        (b"GIF89a", "Save it as JPEG", "Save it as MP4"),
         (b"\x00", "Save it as JPEG", "Save it as MP4"),
     ],
 )
@@ -336,6 +336,13 @@ def test_media_that_are_not_taken_come_with_what_to_do_instead(
         pass
     assert caught.value.remedy.startswith(of_a_picture)
     assert instead_of_video(what_it_is(content)).startswith(of_a_video)
+
+
+def test_a_picture_and_a_video_in_each_others_place_are_told_theirs(tmp_path: Path) -> None:
+    with pytest.raises(MediaError) as caught, opened(tmp_path, ftyp(b"isom", b"mp41")):
+        pass
+    assert caught.value.remedy.startswith("Name a video in a column `video`")
+    assert instead_of_video(what_it_is(picture("JPEG"))).startswith("Name it in a column `image`")
 
 
 @pytest.mark.parametrize(("sides", "remedy"), [((9_000, 9_000), "Write `media"), ((20_000, 9_000), "Shrink it with")])

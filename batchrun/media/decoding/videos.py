@@ -171,7 +171,8 @@ def opened(source: BinaryIO) -> Iterator[tuple[InputContainer, VideoStream]]:
         with av.open(source, "r", format=form.demuxer, options=options, metadata_errors="ignore") as container:
             yield container, moving_picture(container)
     except (av.FFmpegError, ValueError, EOFError) as error:
-        words = " ".join(str(error).split())[:200]
+        said = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+        words = " ".join((said or type(error).__name__).split())[:200]
         if isinstance(error, MemoryError):
             words = f"it has more than {MOST_STREAMS} streams, or needs too much memory"
         raise MediaError(
