@@ -189,8 +189,9 @@ class Fold:
             (self._text.add_whole if delta.whole else self._text.add)(delta.text)
         if delta.reasoning:
             (self._reasoning.add_whole if delta.whole else self._reasoning.add)(delta.reasoning)
-        for part in delta.tool_calls:
-            self._tools.add(part)
+        if not (delta.whole and self._tools.size):  # else the whole message says again what came in pieces
+            for part in delta.tool_calls:
+                self._tools.add(part)
         self._check_length()
 
     def _add_run(self, delta: Delta) -> None:

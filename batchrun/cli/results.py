@@ -104,5 +104,7 @@ def print_item(item: ItemResult) -> None:
         lines += ["  reasoning:", *(f"    {line}" for line in visible_lines(item.reasoning)), "  answer:"]
     if item.text is not None:
         lines += [f"  {line}" for line in visible_lines(item.text)]
+    elif (came := next((one.text for one in reversed(item.attempts) if one.text), None)) is not None:
+        lines += ["  came:", *(f"    {line}" for line in visible_lines(came))]
     lines += [f"  calls {line}" for call in calls_text(item.tool_calls) for line in visible_lines(call)]
     sys.stdout.write("\n".join(line.rstrip() for line in lines) + "\n\n")

@@ -128,7 +128,7 @@ def cost_line(line: CostLine) -> str:
     else:
         cost = f"{amount_of((line.cost_low, line.cost_high))} {line.currency}"
         cost += f" and {line.unknown_cost:,} calls without a known price" if line.unknown_cost else ""
-    return f"{tokens} · {cost} for {line.calls:,} calls" + (" (simulated money)" if line.simulated else "")
+    return f"{tokens} · {cost} for {counted(line.calls, 'call')}" + (" (simulated money)" if line.simulated else "")
 
 
 def estimate_lines(line: CostLine) -> list[str]:

@@ -162,10 +162,10 @@ class Compat:
             error = self._reported(data, {})
         choice = _first_choice(chunk.choices)
         message = choice.delta or _NO_MESSAGE
+        whole = choice.message is not None and not (_text(message) or message.reasoning_content or message.reasoning)
+        if choice.message is not None and whole and not message.tool_calls:
+            message = choice.message
         text, reasoning = _text(message), message.reasoning_content or message.reasoning or ""
-        whole = choice.message is not None and not text and not reasoning
-        if choice.message is not None and whole:
-            text, reasoning = _text(choice.message), choice.message.reasoning_content or choice.message.reasoning or ""
         return Delta(
             text=text,
             reasoning=reasoning,
@@ -246,7 +246,7 @@ def _first_choice(choices: Sequence[_Choice] | None) -> _Choice:
 
 def _text(message: _Message) -> str:
     """The answer's text, or the refusal that stands in its place."""
-    return message.refusal or "" if message.content is None else text_of(message.content)
+    return text_of(message.content) or message.refusal or ""
 
 
 def _usage(chunk: _Chunk, choice: _Choice) -> Usage | None:

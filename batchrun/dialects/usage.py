@@ -50,7 +50,7 @@ def _cached(usage: Mapping[str, JsonValue], given: Mapping[str, JsonValue]) -> i
 def _details(usage: Mapping[str, JsonValue], compat: str, native: str) -> Mapping[str, JsonValue]:
     """The members of both names in one; native usage may carry one of each."""
     one, other = _member(usage, compat), _member(usage, native)
-    return {**other, **one} if one and other else one or other
+    return {**other, **{name: count for name, count in one.items() if count is not None}}
 
 
 def _first(members: Mapping[str, JsonValue], *names: str, otherwise: int | None = None) -> int | None:

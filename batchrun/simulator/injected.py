@@ -34,16 +34,23 @@ def refusal(status: int, code: str, message: str, kind: str, *, inside: str = ""
 
 REFUSALS: Final[Mapping[str, Refusal]] = {
     "400": invalid("Refused by a fault."),
+    "400-download": invalid("Failed to download multimodal content: the media could not be fetched in time."),
     "moderation": moderated(),
     "arrearage": refusal(400, "Arrearage", "Access denied: the account is overdue.", "Arrearage"),
     "401": wrong_key(),
     "403": refusal(403, "access_denied", "Access denied.", "access_denied"),
+    "403-unpurchased": refusal(403, "AccessDenied.Unpurchased", "The service is not activated.", "access_denied"),
+    "403-free-tier": refusal(
+        403, "AllocationQuota.FreeTierOnly", "The free tier of the model is used up.", "AllocationQuota.FreeTierOnly"
+    ),
     "404": no_such_model("of a fault"),
+    "404-region": refusal(404, "model_not_supported", "The model is not supported here.", "invalid_request_error"),
     "429": too_many_requests(),
     "429-burst": refusal(429, "limit_burst_rate", "The request rate grew too fast.", "limit_burst_rate"),
     "429-quota": too_many_tokens(),
     "429-billing": refusal(429, "PostpaidBillOverdue", "The postpaid bill is overdue.", "PostpaidBillOverdue"),
     "500": refusal(500, "internal_error", "An internal error has occurred.", "internal_error"),
+    "500-system": refusal(500, "SystemError", "The system is busy.", "internal_error"),
     "500-algo": refusal(
         500,
         "internal_error",
@@ -53,6 +60,7 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
     ),
     "500-timeout": timed_out(),
     "503": refusal(503, "ModelUnavailable", "The model is unavailable, try again later.", "internal_error"),
+    "503-serving": refusal(503, "ModelServingError", "Too many requests in route.", "internal_error"),
     "529": refusal(529, "overloaded", "The service is overloaded.", "internal_error"),
 }
 

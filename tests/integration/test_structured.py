@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.catalogue import Structured, load_catalogue
+from batchrun.cli.results import print_item
 from batchrun.database import connect, reading
 from batchrun.errors import ChangedError
 from batchrun.jobfile.spec import JobFile, JobSpec
@@ -214,6 +215,14 @@ def test_a_value_with_what_no_database_can_keep_is_kept(database_url: str, tmp_p
     answers = [message("here/compat", '{"caption": "apple \\u0000 \\ud83d"}')]
     with went(database_url, tmp_path, answers, provider="here/compat", response_schema=APPLES) as (_, [item]):
         assert item.parsed == {"caption": "apple � �"}
+
+
+def test_an_answer_that_does_not_fit_can_be_read(sqlite_bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    sqlite_bench.go(fruits("read", on_invalid="fail"))
+    for item in items_of(sqlite_bench, "read"):
+        print_item(item)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index("  came:") + 1].startswith('    {"caption": "You wrote about this: read pear')
 
 
 CALL = {"id": "call-1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}

@@ -26,6 +26,12 @@ ERRORS = [
     ("500-algo", 500, "InternalError.Algo"),
     ("500-timeout", 500, "RequestTimeOut"),
     ("503", 503, "ModelUnavailable"),
+    ("400-download", 400, "InvalidParameter"),
+    ("403-unpurchased", 403, "AccessDenied.Unpurchased"),
+    ("403-free-tier", 403, "AllocationQuota.FreeTierOnly"),
+    ("404-region", 404, "model_not_supported"),
+    ("500-system", 500, "SystemError"),
+    ("503-serving", 503, "ModelServingError"),
     ("200-error", 200, "InternalError"),
     ("200-code", 200, "InternalError"),
 ]

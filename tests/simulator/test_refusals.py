@@ -22,6 +22,12 @@ JSON_ERRORS = [
     ("500-algo", 500, "internal_error"),
     ("500-timeout", 500, "RequestTimeOut"),
     ("503", 503, "ModelUnavailable"),
+    ("400-download", 400, "invalid_parameter_error"),
+    ("403-unpurchased", 403, "AccessDenied.Unpurchased"),
+    ("403-free-tier", 403, "AllocationQuota.FreeTierOnly"),
+    ("404-region", 404, "model_not_supported"),
+    ("500-system", 500, "SystemError"),
+    ("503-serving", 503, "ModelServingError"),
     ("529", 529, "overloaded"),
 ]
 

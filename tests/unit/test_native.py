@@ -160,6 +160,15 @@ def test_calls_to_tools_are_put_together_from_their_pieces() -> None:
             {"input_tokens": 9, "image_tokens": 6, "cached_tokens": 4},
         ),
         ({"input_tokens": 9, "output_tokens": 8, "cached_tokens": 4}, {"cached_tokens": 4}),
+        (
+            {
+                "input_tokens": 9,
+                "output_tokens": 8,
+                "input_tokens_details": {"image_tokens": 6},
+                "prompt_tokens_details": {"image_tokens": None, "cached_tokens": 4},
+            },
+            {"image_tokens": 6, "cached_tokens": 4},
+        ),
         ({"input_tokens": 9, "output_tokens": 8, "input_tokens_details": {"cached_tokens": 4}}, {"cached_tokens": 4}),
         ({"input_tokens": 9, "output_tokens": None}, {"input_tokens": 9, "output_tokens": None}),
         ({"input_tokens": -1, "output_tokens": 2.0}, {"input_tokens": None, "output_tokens": 2}),
