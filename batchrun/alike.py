@@ -82,4 +82,4 @@ def _without_place(reference: Reference) -> JsonValue:
     frames = reference.get("frames")
     if isinstance(frames, list):
         return [_without_place(frame) for frame in frames if isinstance(frame, Mapping)]
-    return {key: value for key, value in reference.items() if key not in ("path", "mtime")}
+    return {key: value for key, value in reference.items() if key not in ("path", "mtime", "facts")}

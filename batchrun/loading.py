@@ -11,15 +11,16 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from batchrun.catalogue import Catalogue, Endpoint
-from batchrun.database import clock, lock_loading, writing
+from batchrun.database import clock, lock_loading, reading, writing
 from batchrun.duplicates import TAKES, find_duplicates
 from batchrun.errors import (
     CatalogueError,
@@ -44,7 +45,7 @@ from batchrun.itemising import (
 )
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.measuring import Watched, watched
+from batchrun.measuring import FACTS, Videos, Watched, kept_facts, watched, with_facts
 from batchrun.messages import JsonValue
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
@@ -105,7 +106,10 @@ def load(
     Raises SpecError, CatalogueError, UsageError, ChangedError; then nothing was written.
     """
     plans = prepared_all(job_file, catalogue)
-    sources = {job.name: watched(job, base) for job, _ in plans}  # before anybody has to wait for this transaction
+    sources = {  # before anybody has to wait for this transaction
+        job.name: watched(job, base, partial(videos_of, engine, job, catalogue.endpoint(job.provider)))
+        for job, _ in plans
+    }
     with writing(engine) as connection:
         lock_loading(connection)
         store.lock_named(connection, {job.name for job, _ in plans})
@@ -115,6 +119,14 @@ def load(
         if job.deduplicate:
             made.duplicates += find_duplicates(engine, made.job_id, media_root(job, base))
     return loaded
+
+
+def videos_of(engine: Engine, job: JobSpec, endpoint: Endpoint) -> Videos:
+    """What is known of the local videos of a job since it was loaded."""
+    with reading(engine) as connection:
+        found = store.job_named(connection, job.name, simulated=endpoint.simulated)
+        rows = () if found is None else store.media_with(connection, found.id, FACTS)
+        return dict(facts for media in rows for facts in kept_facts(media))
 
 
 def prepared_all(job_file: JobFile, catalogue: Catalogue) -> list[tuple[JobSpec, Plan]]:
@@ -218,7 +230,7 @@ class Loader:
         new = Foreseeing(needs)
         videos_seen = False
         for batch in batches(checked_rows(job, plan, self.base, source, capped=capped)):
-            made = [new_item(job, plan, row, capped=capped) for row in batch]
+            made = [remembering(new_item(job, plan, row, capped=capped), source.videos) for row in batch]
             for item in self.add(loaded, made, batch, earlier, changed, replaced):
                 new.add(item.variables, item.media, item.input_bound)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
@@ -383,6 +395,11 @@ class Loader:
         return list(new.values())
 
 
+def remembering(item: NewItem, videos: Videos) -> NewItem:
+    """With what was seen of its videos; a part has that of the whole at the item that merges it."""
+    return item if item.part_of is not None or not videos else replace(item, media=with_facts(item.media, videos))
+
+
 def kept_notes(job: Record, kept: Mapping[str, tuple[object, object]]) -> list[str]:
     """What stands and what the file says, by column: a sentence for each, and how to follow the file."""
     if not kept:
@@ -481,7 +498,7 @@ def changed_settings(job: JobSpec, found: Record) -> list[str]:
 
 
 def difference(before: Record, item: NewItem) -> str:
-    old_media, new_media = without_times(before.media), [dict(reference) for reference in item.media]
+    old_media, new_media = as_written(before.media), as_written(item.media)
     if old_media != new_media:
         return change("its picture", old_media, new_media)
     old, new = before.variables, item.variables
@@ -489,9 +506,9 @@ def difference(before: Record, item: NewItem) -> str:
     return "; ".join(change(clean(name), old.get(name), new.get(name)) for name in names[:3])
 
 
-def without_times(media: Sequence[Mapping[str, JsonValue]]) -> list[dict[str, JsonValue]]:
-    """The references as rows make them; times are added where files were compared."""
-    return [{key: value for key, value in reference.items() if key != "mtime"} for reference in media]
+def as_written(media: Sequence[Mapping[str, JsonValue]]) -> list[dict[str, JsonValue]]:
+    """The references as rows make them; what was seen of files stands beside that."""
+    return [{key: value for key, value in reference.items() if key not in ("mtime", FACTS)} for reference in media]
 
 
 def change(name: str, old: JsonValue, new: JsonValue) -> str:
@@ -506,7 +523,7 @@ def only_readable(before: Record, item: NewItem) -> bool:
     """Whether a row differs only in that its picture could not be read, then or now: its size wasn't known."""
     if dict(before.variables) != dict(item.variables) or len(before.media) != len(item.media):
         return False
-    pairs = list(zip(without_times(before.media), item.media, strict=True))
+    pairs = list(zip(as_written(before.media), as_written(item.media), strict=True))
     return all(old.get("size") == new.get("size") or "size" not in old or "size" not in new for old, new in pairs) and (
         [{**old, "size": 0} for old, _ in pairs] == [{**new, "size": 0} for _, new in pairs]
     )

@@ -4,19 +4,24 @@ processes."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from batchrun.clips import Clip
 from batchrun.errors import MediaError
 from batchrun.jobfile.spec import JobSpec
+from batchrun.media.content import is_as_it_was
 from batchrun.media.decoder import Decoder
 from batchrun.media.videos import VideoFacts, probe_now
 from batchrun.messages import JsonValue
 from batchrun.rows.inputs import Row, media_root, read_rows
 
+FACTS = "facts"
+"""Of a stored media reference: what was seen of the video, which is no part of what a row says."""
 Videos = Mapping[str, VideoFacts]
 """By their paths below the media root."""
 
@@ -30,13 +35,20 @@ class Watched:
     videos: Videos = field(default_factory=dict)
 
 
-def watched(job: JobSpec, base: Path) -> Watched:
+def watched(job: JobSpec, base: Path, known: Callable[[], Videos]) -> Watched:
     """With the local videos of a job whose items they are, or that splits them. Those that can't be read are left out:
-    their items fail and say why. Raises SpecError for rows that can't be read."""
+    their items fail and say why. `known` tells what was seen of videos before: they are looked into again only if they
+    have changed since. Raises SpecError for rows that can't be read."""
     if job.media.split is None and job.inputs.kind != "videos":
         return Watched()
-    rows = list(read_rows(job, base))
-    return Watched(rows=rows, videos=measured(sorted(set(local_videos(rows))), media_root(job, base)))
+    rows, root = list(read_rows(job, base)), media_root(job, base)
+    paths, before = sorted(set(local_videos(rows))), known()
+    kept = {
+        path: before[path]
+        for path in paths
+        if path in before and is_as_it_was(root, path, size=before[path].size, mtime=before[path].mtime)
+    }
+    return Watched(rows=rows, videos={**kept, **measured([path for path in paths if path not in kept], root)})
 
 
 def local_videos(rows: Iterable[Row]) -> Iterable[str]:
@@ -58,6 +70,21 @@ def looked_at(root: Path, path: str, decoder: Decoder) -> VideoFacts | None:
         return probe_now(root, path, decoder)
     except MediaError:  # told again, as the item's own error, when its call would be made
         return None
+
+
+def with_facts(media: Sequence[Mapping[str, JsonValue]], videos: Videos) -> list[Mapping[str, JsonValue]]:
+    """The references, those to local videos with what was seen of them, as `kept_facts` finds it again."""
+    return [
+        reference if (facts := videos.get(str(reference.get("path")))) is None else {**reference, FACTS: asdict(facts)}
+        for reference in media
+    ]
+
+
+def kept_facts(media: Iterable[Mapping[str, JsonValue]]) -> Iterator[tuple[str, VideoFacts]]:
+    """Paths and facts of the local videos among these references."""
+    for reference in media:
+        if isinstance(facts := reference.get(FACTS), Mapping):
+            yield str(reference["path"]), msgspec.convert(facts, VideoFacts)
 
 
 def clip_of(videos: Videos, reference: Mapping[str, JsonValue]) -> Clip | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +27,8 @@ from batchrun.estimating.survey import Known, Survey, survey
 from batchrun.itemising import NO_SOUND, needs_of
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
 from batchrun.limits import DEFAULT_CONCURRENCY, Limits
-from batchrun.loading import prepared_all
-from batchrun.measuring import watched
+from batchrun.loading import prepared_all, videos_of
+from batchrun.measuring import Videos, watched
 from batchrun.plan import Plan
 from batchrun.pricing import MONEY_UNIT
 from batchrun.reports.cost import CostLine, cost_by
@@ -69,7 +69,7 @@ class Estimator:
         endpoint = self.catalogue.endpoint_for(job.provider, job.mode)
         notes = [*plan.notes]
         known = self.known(job, endpoint, notes)
-        source = watched(job, self.base)
+        source = watched(job, self.base, partial(self.videos, job, endpoint, known))
         needs = needs_of(job, plan, self.base, self.now, source.videos)
         terms = terms_of(job, known)
         found = survey(job, needs, self.base, source, known, capped=terms.cap is not None, on_rows=self.count_rows)
@@ -103,6 +103,9 @@ class Estimator:
             notes=notes,
         )
         return replace(made, budget=budget_of(terms, made, found, known))
+
+    def videos(self, job: JobSpec, endpoint: Endpoint, known: Known | None) -> Videos:
+        return {} if known is None else videos_of(known.engine, job, endpoint)
 
     def count_rows(self, number: int) -> None:
         self.rows += number

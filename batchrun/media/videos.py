@@ -132,6 +132,10 @@ class VideoFacts:
     height: int
     """Upright, with square pixels."""
     audio: bool
+    size: int
+    """Bytes of the file."""
+    mtime: int
+    """Of the file when it was looked into, in nanoseconds."""
 
 
 def encoded(size: int) -> int:
@@ -244,23 +248,27 @@ def linked_video(url: str, sampling: Sampling) -> VideoPart:
 
 async def probe(file: FileIO, name: str, decoder: Decoder) -> VideoFacts:
     """Raises MediaError."""
-    return facts_of((await decoder.answer("probe", file, {}, name=name, seconds=PROBE_SECONDS)).values)
+    status = os.fstat(file.fileno())
+    return facts_of((await decoder.answer("probe", file, {}, name=name, seconds=PROBE_SECONDS)).values, status)
 
 
 def probe_now(root: Path, relative: str, decoder: Decoder) -> VideoFacts:
     """The same of the video at `relative` below `root`, for who may wait. Raises MediaError."""
     with open_inside(root, relative) as file:
         mime_of(file, relative)
-        return facts_of(decoder.ask("probe", file, {}, name=relative, seconds=PROBE_SECONDS).values)
+        status = os.fstat(file.fileno())
+        return facts_of(decoder.ask("probe", file, {}, name=relative, seconds=PROBE_SECONDS).values, status)
 
 
-def facts_of(values: Mapping[str, JsonValue]) -> VideoFacts:
+def facts_of(values: Mapping[str, JsonValue], status: os.stat_result) -> VideoFacts:
     return VideoFacts(
         seconds=float(str(values["seconds"])),
         frames=int(str(values["frames"])),
         width=int(str(values["width"])),
         height=int(str(values["height"])),
         audio=values["audio"] is True,
+        size=status.st_size,
+        mtime=status.st_mtime_ns,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -217,6 +217,12 @@ ADD = insert(
         "part_of",
     ),
 )
+
+
+def media_with(connection: Connection, job_id: int, key: str) -> Iterator[Sequence[Mapping[str, JsonValue]]]:
+    """The media of the items of this job that have a mapping of this name in one of their references."""
+    named = sa.cast(items.c.media, sa.Text).contains(f'"{key}":{{', autoescape=True)
+    yield from connection.execute(sa.select(items.c.media).where(items.c.job_id == job_id, named)).scalars()
 
 
 def add_items(connection: Connection, job_id: int, new: Sequence[NewItem]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from decimal import Decimal
@@ -74,6 +75,21 @@ def test_loading_again_changes_nothing(bench: Bench) -> None:
     bench.load(made)
     (again,) = bench.loaded(made)
     assert (again.added, again.updated, again.unchanged) == (0, 0, 11)
+
+
+def test_a_video_is_looked_into_again_only_if_it_has_changed(bench: Bench) -> None:
+    """Where it were looked into, what stands there now would be no video, and no longer split."""
+    made = lectures(bench, "remembered", take="tides.mp4")
+    (job_id,) = bench.load(made)
+    path = bench.folder / "lectures" / "tides.mp4"
+    status = path.stat()
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (again,) = bench.loaded(made)
+    assert (again.updated, again.unchanged) == (0, 4)
+    os.utime(path)
+    (again,) = bench.loaded(made)
+    assert (again.updated, len(bench.items_of(job_id))) == (1, 1)
 
 
 @pytest.mark.parametrize(("before", "after", "left"), [("tides", "bridges", 3), ("bridges", "tides", 4)])
