@@ -45,7 +45,7 @@ from batchrun.messages import ImagePart, JsonValue
 from batchrun.needs import Needs
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
-from batchrun.rows.inputs import Row, media_root, no_check, read_rows
+from batchrun.rows.inputs import Row, media_root, no_check, pdf_files, read_rows
 from batchrun.rows.references import ReferenceProblem
 from batchrun.showing import clean
 from batchrun.splitting import split_row
@@ -246,6 +246,7 @@ class Loader:
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
+        note_pdf_files(loaded, job, self.base)
         loaded.notes += plan.notes
         loaded.notes += plan.advice
         return loaded
@@ -679,6 +680,14 @@ def note_window(loaded: Loaded, job: JobSpec, now: datetime) -> None:
     if window is not None and not window.is_open(now):
         opens = window.opens_at(now).astimezone(window.zone)
         loaded.notes.append(f"its window of {window} is closed until {opens:%Y-%m-%d %H:%M}; `run --now` doesn't wait")
+
+
+def note_pdf_files(loaded: Loaded, job: JobSpec, base: Path) -> None:
+    number = pdf_files(job, base)
+    if number:
+        left_out = "1 PDF file is" if number == 1 else f"{number:,} PDF files are"
+        remedy = "save their pages as pictures first (pdftoppm -png does it)"
+        loaded.notes.append(f"{left_out} left out: models don't read them; {remedy}")
 
 
 def note_retirement(loaded: Loaded, plan: Plan, now: datetime) -> None:
