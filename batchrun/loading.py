@@ -49,7 +49,7 @@ from batchrun.measuring import FACTS, Videos, Watched, kept_facts, watched, with
 from batchrun.messages import JsonValue
 from batchrun.output.visible import money_text
 from batchrun.plan import Plan, prepare
-from batchrun.rows.inputs import Row, media_root
+from batchrun.rows.inputs import Row, media_root, pdf_files
 from batchrun.showing import clean
 from batchrun.store import jobs as store
 from batchrun.store import sharing
@@ -248,6 +248,7 @@ class Loader:
         note_cap(loaded, job, plan, most)
         note_retirement(loaded, plan, self.now)
         note_window(loaded, job, self.now)
+        note_pdf_files(loaded, job, self.base)
         loaded.notes += plan.notes
         loaded.notes += [NO_SOUND] if videos_seen else []
         loaded.notes += plan.advice
@@ -566,6 +567,14 @@ def note_window(loaded: Loaded, job: JobSpec, now: datetime) -> None:
     if window is not None and not window.is_open(now):
         opens = window.opens_at(now).astimezone(window.zone)
         loaded.notes.append(f"its window of {window} is closed until {opens:%Y-%m-%d %H:%M}; `run --now` doesn't wait")
+
+
+def note_pdf_files(loaded: Loaded, job: JobSpec, base: Path) -> None:
+    number = pdf_files(job, base)
+    if number:
+        left_out = "1 PDF file is" if number == 1 else f"{number:,} PDF files are"
+        remedy = "save their pages as pictures first (pdftoppm -png does it)"
+        loaded.notes.append(f"{left_out} left out: models don't read them; {remedy}")
 
 
 def note_retirement(loaded: Loaded, plan: Plan, now: datetime) -> None:

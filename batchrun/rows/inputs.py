@@ -104,6 +104,14 @@ def _file(job: JobSpec, base: Path) -> Path:
     return Path(os.path.abspath(base)) / os.path.expanduser(job.inputs.source)
 
 
+def pdf_files(job: JobSpec, base: Path) -> int:
+    """How many there are in the folder that the job names; their pages would have to be pictures (contract 5.4)."""
+    if job.inputs.kind != "images":
+        return 0
+    listing = find_listing(job.inputs.source, base, frozenset({"pdf"}))
+    return sum(1 for _ in list_files(listing, Complaints(file=None, key=""))) if listing.whole_folder else 0
+
+
 def _nothing(job: JobSpec, base: Path) -> tuple[str, str]:
     if job.inputs.kind not in EXTENSIONS:
         return f"job `{job.name}`: there are no rows in it", "Add rows, or take the job out"
@@ -112,7 +120,7 @@ def _nothing(job: JobSpec, base: Path) -> tuple[str, str]:
     pattern, remedy = listing.pattern, "Check the spelling, upper and lower case included"
     if listing.whole_folder:
         remedy = f"Files that end in {', '.join(sorted(listing.extensions))} are taken"
-        if any(path.suffix.lower() == ".pdf" for path in listing.root.iterdir()):
+        if pdf_files(job, base):
             remedy += "; of PDF files, save the pages as pictures first (pdftoppm -png does it)"
         return f"job `{job.name}`: there are no {what} in {listing.root}", remedy
     if not listing.root.is_dir() or not set("*?[{") & set(pattern):

@@ -424,6 +424,14 @@ def test_nine_equal_errors_do_not_pause(engine: Engine, together: bool) -> None:
     assert streak(engine, [ErrorKind.INVALID] * 9, together=together).paused is None
 
 
+@pytest.mark.parametrize(("before", "paused"), [(0, None), (89, None), (90, "errors")])
+def test_a_hundred_media_that_cannot_be_sent_pause_and_not_ten(engine: Engine, before: int, paused: str | None) -> None:
+    calls = calls_of(engine, 10)
+    change_job(engine, calls[0].job_id, errors_in_row=before, error_in_row=ErrorKind.MEDIA)
+    store_results(engine, *(broken(call, ErrorKind.MEDIA, state=State.FAILED) for call in calls))
+    assert job_of(engine, calls[0].job_id).paused == paused
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_errors_of_several_kinds_do_not_pause(engine: Engine, together: bool) -> None:
     kinds = [ErrorKind.INVALID if number % 5 else ErrorKind.MODERATED for number in range(20)]

@@ -699,3 +699,14 @@ def test_a_price_that_became_known_gives_the_job_its_currency(desk: Desk) -> Non
     change_job(desk.engine, job, currency=None)
     desk.load(PRICED)
     assert job_of(desk.engine, job).currency == "EUR"
+
+
+def test_pdf_files_in_a_folder_of_pictures_are_told(desk: Desk) -> None:
+    (desk.folder / "p" / "old").mkdir(parents=True)
+    for name in ("a.jpg", "b.pdf", "old/c.PDF", "a.txt"):
+        (desk.folder / "p" / name).write_bytes(b"x")
+    (loaded,) = desk.load({**FREE, "inputs": {"images": "p"}, "prompt": "x"})
+    assert loaded.added == 1
+    assert loaded.notes == [
+        "2 PDF files are left out: models don't read them; save their pages as pictures first (pdftoppm -png does it)"
+    ]
