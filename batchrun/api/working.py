@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from batchrun.api.inputs import Jobs
 from batchrun.api.loading import load
@@ -14,6 +15,8 @@ from batchrun.database import connect
 from batchrun.errors import UsageError
 from batchrun.loading import Loaded
 from batchrun.settings import Settings
+
+BROKER_SCHEMES = frozenset({"redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +89,19 @@ def require_broker(settings: Settings) -> None:
             remedy="set CELERY_BROKER_URL, such as redis://host:6379/0; on one machine `batchrun run JOBS.yaml "
             "--workers 4` needs none",
         )
+    if not all(is_broker(address) for address in settings.broker_url.split(";")):
+        raise UsageError(
+            "CELERY_BROKER_URL or REDIS_URL is no address of a broker",  # not repeated here: it may hold a password
+            code="broker-url",
+            remedy="write redis://host:6379/0, rediss://… with TLS, redis+socket:///path, "
+            "amqp://user:password@host// or amqps://…; with ; between several",
+        )
+
+
+def is_broker(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:  # a port that is none
+        return False
+    return parts.scheme in BROKER_SCHEMES

