@@ -117,7 +117,7 @@ def heading(lines: Sequence[ModelLine]) -> str:
     elif lines[0].models_of:
         what = f", the models of {lines[0].models_of} in dialect {lines[0].dialect}"
     elif lines[0].batch_chat_of:
-        what = f", for jobs at {lines[0].batch_chat_of} with mode: batch-chat"
+        what = f", mode: batch-chat of {lines[0].batch_chat_of}"
     return f"{lines[0].provider}{what}{', takes any model id' if lines[-1].model is None else ''}"
 
 

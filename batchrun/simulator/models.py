@@ -13,7 +13,7 @@ REGIONS: Final = ("singapore", "virginia", "beijing")
 """The regions of Model Studio."""
 ACEDATA: Final = "acedata"
 MOONSHOT: Final = "moonshot"
-BATCH_CHAT: Final = "beijing-batch-chat"
+BATCH_CHAT: Final = "beijing-batch"
 """Batch Chat (8.6.2): another host of Model Studio in Beijing."""
 PLACES: Final = (*REGIONS, BATCH_CHAT, ACEDATA, MOONSHOT)
 """All that stands in an address for who answers."""

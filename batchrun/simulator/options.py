@@ -124,7 +124,7 @@ addresses as one line of JSON.
 EPILOG: Final = f"""\
 base URLs, with singapore, virginia or beijing as the region:
   /<region>/compatible-mode/v1    compat     POST .../chat/completions
-  /beijing-batch-chat/compatible-mode/v1     the same at half the price, held, as a whole
+  /beijing-batch/compatible-mode/v1          Batch Chat: held, plain, half the price
   /<region>/api/v1                native     POST .../services/aigc/text-generation/generation
                                                   .../services/aigc/multimodal-generation/generation
   /acedata/kimi                   AceData    POST .../chat/completions

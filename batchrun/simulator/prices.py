@@ -61,7 +61,7 @@ PRICES: Final = {
     ("singapore", "qwen3-vl-plus"): PLUS_INTERNATIONAL,
     ("virginia", "qwen3-vl-plus"): PLUS_GLOBAL,
     ("beijing", "qwen3-vl-plus"): PLUS_GLOBAL,
-    ("beijing-batch-chat", "qwen3-vl-plus"): PLUS_BATCH_CHAT,
+    ("beijing-batch", "qwen3-vl-plus"): PLUS_BATCH_CHAT,
     ("singapore", "qwen3-vl-flash"): FLASH_INTERNATIONAL,
     ("virginia", "qwen3-vl-flash"): FLASH_GLOBAL,
     ("beijing", "qwen3-vl-flash"): FLASH_GLOBAL,

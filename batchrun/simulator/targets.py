@@ -3,7 +3,7 @@
 compat    /<region>/compatible-mode/v1/chat/completions
 native    /<region>/api/v1/services/aigc/{text,multimodal}-generation/generation
 AceData   /acedata/kimi/chat/completions
-Batch Chat is compat at another host, which the region stands for: `beijing-batch-chat`.
+Batch Chat is compat at another host, which the region stands for: `beijing-batch`.
 """
 
 from dataclasses import dataclass

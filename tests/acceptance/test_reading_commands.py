@@ -333,7 +333,8 @@ def test_a_day_that_is_none_is_refused(folder: Path, day: str) -> None:
 
 def test_models_of_a_provider_are_listed_by_region(empty: Path) -> None:
     names = [provider["name"] for provider in rows(document(empty, "models", "model-studio"), "providers")]
-    assert names == ["model-studio/singapore", "model-studio/virginia", "model-studio/beijing"]
+    regions = ("singapore", "virginia", "beijing", "beijing-batch")
+    assert names == [f"model-studio/{region}" for region in regions]
 
 
 def test_models_show_price_and_successor(empty: Path) -> None:

@@ -21,8 +21,8 @@ from batchrun.tables import jobs, prices, usage
 from tests.integration.running import Bench, check_reservations, job, wait_until
 
 SIMULATED = "simulator/model-studio-beijing"
-BATCH = f"{SIMULATED}-batch-chat"
-REGIONS = {"beijing": SIMULATED, "beijing-batch-chat": BATCH}
+BATCH = f"{SIMULATED}-batch"
+REGIONS = {"beijing": SIMULATED, "beijing-batch": BATCH}
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_a_call_is_booked_with_a_price_row_of_its_own(bench: Bench) -> None:
     paid = {row.id: row for row in bench.rows(prices)}
     assert {row.region: paid[row.price_id].output for row in bench.rows(usage)} == {
         "model-studio-beijing": Decimal("1.434"),
-        "model-studio-beijing-batch-chat": Decimal("0.717"),
+        "model-studio-beijing-batch": Decimal("0.717"),
     }
 
 
@@ -88,7 +88,7 @@ def test_a_job_changes_its_mode_between_calls(bench: Bench) -> None:
     [loaded] = bench.loaded(batch_job("captions", rows, mode="online"))
     by_day = bench.job_row(job_id)
     assert (loaded.added, loaded.unchanged, loaded.changed) == (2, 3, ["mode", "stream"])
-    assert (by_night.region, by_day.region) == ("model-studio-beijing-batch-chat", "model-studio-beijing")
+    assert (by_night.region, by_day.region) == ("model-studio-beijing-batch", "model-studio-beijing")
     assert by_night.profile_id != by_day.profile_id
     bench.run([job_id])
     assert bench.states(job_id) == Counter(done=5)
@@ -107,13 +107,13 @@ def test_a_job_with_calls_in_flight_keeps_its_mode(bench: Bench) -> None:
         bench.load(spec.model_copy(update={"mode": "online", "stream": True}))
     assert raised.value.code == "mode-in-flight"
     assert raised.value.message == "job 'captions' has 2 calls in flight, so its mode can't be changed to online"
-    assert bench.job_row(job_id).region == "model-studio-beijing-batch-chat"
+    assert bench.job_row(job_id).region == "model-studio-beijing-batch"
     with reading(bench.engine) as connection:
         assert facts(connection, [job_id])[job_id].batch_chat
     with writing(bench.engine) as connection:
         workers.reap(connection, [worker])
     bench.load(spec.model_copy(update={"mode": "online", "stream": True}))
-    assert [row.region for row in bench.rows(usage)] == ["model-studio-beijing-batch-chat"] * 2
+    assert [row.region for row in bench.rows(usage)] == ["model-studio-beijing-batch"] * 2
     with reading(bench.engine) as connection:
         assert not facts(connection, [job_id])[job_id].batch_chat
 

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -128,6 +128,32 @@ def closed_port() -> int:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+def test_a_connection_on_which_nothing_comes_is_kept_alive() -> None:
+    """Routers forget it otherwise, and batch chat holds calls for an hour."""
+
+    async def scenario() -> list[int]:
+        async with (
+            Server(HELLO, stays=True).running() as url,
+            Transport() as transport,
+            transport.post(url, HEADERS, body()),
+        ):
+            return list(keeps_alive(int(url.split(":")[2].removesuffix("/v1"))))
+
+    assert asyncio.run(scenario()) == [1]
+
+
+def keeps_alive(port: int) -> Iterator[int]:
+    """Of each connection of this process to the port, whether it is kept alive."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # most files are no sockets
+            found = socket.socket(fileno=int(name))
+            try:
+                if found.family == socket.AF_INET and found.getpeername()[1] == port:
+                    yield found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            finally:
+                found.detach()
 
 
 # Nothing has left this machine.

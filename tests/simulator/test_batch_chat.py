@@ -9,7 +9,7 @@ from batchrun.simulator import Options, start
 
 from .raw import Client, tokens
 
-PLACE = "beijing-batch-chat"
+PLACE = "beijing-batch"
 
 
 @pytest.mark.parametrize("changes", [{}, {"stream": True, "stream_options": {"include_usage": True}}])

@@ -40,7 +40,7 @@ def test_the_line_names_the_base_url_of_each_protocol_and_place() -> None:
         process.communicate(timeout=10)
     bases, url = told["base_urls"], told["url"]
     assert {api: sorted(places) for api, places in bases.items()} == {
-        "compat": ["beijing", "beijing-batch-chat", "singapore", "virginia"],
+        "compat": ["beijing", "beijing-batch", "singapore", "virginia"],
         "native": ["beijing", "singapore", "virginia"],
         "acedata": ["acedata"],
         "moonshot": ["moonshot"],

@@ -30,7 +30,7 @@ from tests.unit.kept_catalogue import kept_catalogue
 D = Decimal
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SIN, VIR, BEI = "model-studio/singapore", "model-studio/virginia", "model-studio/beijing"
-BATCH = "model-studio/beijing-batch-chat"
+BATCH = "model-studio/beijing-batch"
 REGIONS = ("singapore", "virginia", "beijing")
 K32, K128, K256 = 32_768, 131_072, 262_144
 
@@ -263,7 +263,7 @@ def test_catalogue_has_these_endpoints(bundled: Catalogue) -> None:
     native = {f"dashscope/{region}" for region in REGIONS}
     simulators = {f"simulator/{service}-{region}" for service in ("model-studio", "dashscope") for region in REGIONS}
     others = {"acedata", "moonshot"}
-    simulators |= {f"simulator/{other}" for other in (*others, "model-studio-beijing-batch-chat")}
+    simulators |= {f"simulator/{other}" for other in (*others, "model-studio-beijing-batch")}
     assert set(bundled.endpoints) == {SIN, VIR, BEI, BATCH, *others, "moonshot/china", *OPEN, *native, *simulators}
 
 
@@ -505,7 +505,7 @@ def test_batch_chat_is_where_jobs_of_beijing_go_in_that_mode(bundled: Catalogue)
     assert (ordinary.name, batch.name) == (BEI, BATCH)
     assert batch.base_url == "https://batch.dashscope.aliyuncs.com/compatible-mode/v1"
     assert (batch.key_env, batch.error_table, batch.dialect) == (ordinary.key_env, "model-studio", "compat")
-    assert batch.limited_as == ("model-studio", "beijing-batch-chat")
+    assert batch.limited_as == ("model-studio", "beijing-batch")
     assert bundled.endpoint_for("simulator/model-studio-beijing", "batch-chat").simulates == BATCH
 
 
@@ -565,7 +565,7 @@ def test_a_model_that_is_added_to_batch_chat_has_no_price_before_one_is_written(
     model = added.model(BATCH, "qwen3-vl-flash")
     assert (model.context, model.prices, model.limits) == (262_144, (), Limits())
     assert model.replaced_by == "qwen3.6-flash"
-    assert "qwen3-vl-flash" in added.endpoint("simulator/model-studio-beijing-batch-chat").models
+    assert "qwen3-vl-flash" in added.endpoint("simulator/model-studio-beijing-batch").models
 
 
 @pytest.mark.parametrize("region", REGIONS)

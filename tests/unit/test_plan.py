@@ -131,7 +131,7 @@ def test_batch_chat_says_what_it_means(catalogue: Catalogue) -> None:
 
 
 def test_files_are_not_uploaded_for_batch_chat(catalogue: Catalogue) -> None:
-    with pytest.raises(UsageError, match="model-studio/beijing-batch-chat has none"):
+    with pytest.raises(UsageError, match="model-studio/beijing-batch has none"):
         plan(catalogue, batch_chat(media={"upload": "large"}))
 
 
