@@ -41,7 +41,7 @@ def test_values_come_back_as_they_were_and_columns_without_one_get_their_default
     with writing(engine) as connection:
         ADD.run(connection, [row("a")])
         found = connection.execute(sa.select(workers)).one()._asdict()
-    assert found == row("a") | {"beat": 0, "ended_at": None, "unable": None}
+    assert found == row("a") | {"beat": 0, "ended_at": None, "unable": None, "lease": 60.0}
 
 
 def test_an_update_gives_each_row_its_own_values(engine: Engine) -> None:

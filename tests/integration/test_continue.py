@@ -130,11 +130,11 @@ def test_a_plain_answer_that_a_clock_of_the_vendor_stopped_is_continued(sqlite_u
         assert [row.outcome for row in bench.attempts_of(limited)] == ["failed", "complete"]
 
 
-@pytest.mark.parametrize(("most", "continued"), [(200, [True]), (40, [True, False]), (6, [False])])
+@pytest.mark.parametrize(("most", "continued"), [(200, [True]), (30, [True, False]), (6, [False])])
 def test_max_tokens_bounds_the_whole_answer_and_never_cuts_it_short(
     sqlite_bench: Bench, most: int, continued: list[bool]
 ) -> None:
-    """Nobody has counted what broke off. Of 6 tokens it may be all, so it is asked for anew; of 40 the rest is cut by
+    """Nobody has counted what broke off. Of 6 tokens it may be all, so it is asked for anew; of 30 the rest is cut by
     what was left for certain, and the answer is asked for anew then."""
     sqlite_bench.at(fault := fresh("truncate=4-first=1"))
     limit = {"on_incomplete": "continue", "params": {"max_tokens": most}}
