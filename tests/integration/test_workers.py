@@ -75,6 +75,17 @@ def worker_of(engine: Engine, worker: str) -> Record:
         return connection.execute(sa.select(worker_rows).where(worker_rows.c.id == worker)).one()
 
 
+def test_a_worker_is_alone_until_another_one_starts_and_after_it_has_ended(engine: Engine, worker: str) -> None:
+    seen = []
+    with writing(engine) as connection:
+        seen.append(workers.is_alone(connection, worker))
+        other = workers.register(connection)
+        seen.append(workers.is_alone(connection, worker))
+        workers.end(connection, other)
+        seen.append(workers.is_alone(connection, worker))
+    assert seen == [True, False, True]
+
+
 def change_worker(engine: Engine, worker: str, **values: object) -> None:
     with writing(engine) as connection:
         connection.execute(sa.update(worker_rows).where(worker_rows.c.id == worker).values(**values))
