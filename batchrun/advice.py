@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from batchrun.catalogue import FEATURE_FIELDS, Model
-from batchrun.continuing import LENGTHS
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.messages import ChatRequest, JsonValue, Thinking
+from batchrun.stream.continuing import LENGTHS
 
 PIXELS = ("min_pixels", "max_pixels")
 

@@ -20,18 +20,14 @@ import msgspec
 from batchrun import transport
 from batchrun.alike import digest as digest_of
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
-from batchrun.continuing import Continuing, Prefix, Stopped, cut_early, lengths_left, may_continue
 from batchrun.dialects.base import Body
 from batchrun.dialects.writing import is_data, is_web
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
-from batchrun.fold import Fold, storable
-from batchrun.linkcheck import LinkCheck
 from batchrun.media import OpenMedia
 from batchrun.media.decoder import Decoder
 from batchrun.media.making import open_prepared, open_prepared_data
 from batchrun.media.url import check_data_picture
 from batchrun.media.videos import OpenVideo, linked_video, open_video
-from batchrun.merging import ANSWERS, answers_text
 from batchrun.messages import (
     ChatRequest,
     FramesPart,
@@ -47,14 +43,18 @@ from batchrun.placing import needs_placing, placed, uploads_in
 from batchrun.plan import Plan, Timeouts
 from batchrun.pricing import cost_of
 from batchrun.retries import MONEY_IS_GONE, PROFILE_IS_REFUSED, Decision, Tries, after_cut, decide
+from batchrun.segments.merging import ANSWERS, answers_text
 from batchrun.settings import masked
-from batchrun.sse import Splitter, looks_plain
 from batchrun.states import State
 from batchrun.store.claim import Call
 from batchrun.store.finish import Charge, Outcome, Result
+from batchrun.stream.continuing import Continuing, Prefix, Stopped, cut_early, lengths_left, may_continue
+from batchrun.stream.fold import Fold, storable
+from batchrun.stream.sse import Splitter, looks_plain
 from batchrun.tables import EPOCH, MOST_MONEY
 from batchrun.transport import Transport
-from batchrun.uploading import RESOLVE, Uploader
+from batchrun.uploads.linkcheck import LinkCheck
+from batchrun.uploads.uploading import RESOLVE, Uploader
 
 if TYPE_CHECKING:
     from batchrun.shape import Shape

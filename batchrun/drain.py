@@ -21,10 +21,8 @@ from sqlalchemy import Connection, Engine
 
 from batchrun.beat import Beat
 from batchrun.call import Live, Tools, broken, given_back, run_item
-from batchrun.continuing import Continuing, Prefix
-from batchrun.duplicates import as_it_was
 from batchrun.errors import DatabaseError
-from batchrun.linkcheck import LinkCheck
+from batchrun.loading.duplicates import as_it_was
 from batchrun.media.decoder import Decoder
 from batchrun.plan import Plan
 from batchrun.states import State
@@ -36,9 +34,11 @@ from batchrun.store.sample import Sample, is_open
 from batchrun.store.sharing import share
 from batchrun.store.uploads import UploadKey, find_upload, forget_uploads, keep_upload
 from batchrun.store.workers import Reaped, give_back, is_alone
+from batchrun.stream.continuing import Continuing, Prefix
 from batchrun.tables import Record
 from batchrun.transport import Transport
-from batchrun.uploading import Uploader
+from batchrun.uploads.linkcheck import LinkCheck
+from batchrun.uploads.uploading import Uploader
 from batchrun.writer import Writer
 
 Found = TypeVar("Found")

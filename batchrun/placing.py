@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from batchrun.dialects.writing import is_web
-from batchrun.linkcheck import PICTURE, LinkCheck
 from batchrun.media import OpenMedia
 from batchrun.media.public import Wanted
 from batchrun.media.url import VIDEO_ENCODED
@@ -24,7 +23,8 @@ from batchrun.messages import (
     WrittenMessage,
 )
 from batchrun.plan import Plan
-from batchrun.uploading import Uploader
+from batchrun.uploads.linkcheck import PICTURE, LinkCheck
+from batchrun.uploads.uploading import Uploader
 
 
 def needs_placing(plan: Plan) -> bool:

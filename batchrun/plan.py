@@ -17,7 +17,7 @@ from batchrun.advice import advice, check_sizes
 from batchrun.asked import asked_of
 from batchrun.bodies import last_role, written_messages, written_params, written_texts, written_thinking
 from batchrun.catalogue import Catalogue, Endpoint, Model
-from batchrun.continuing import LENGTHS, Continuing, Prefix, limit_in
+from batchrun.counting.tokens import prompt_tokens
 from batchrun.dialects import DIALECTS
 from batchrun.dialects.base import Dialect
 from batchrun.errors import ProviderError, UsageError
@@ -27,14 +27,14 @@ from batchrun.jobfile.template import Template
 from batchrun.media import RAW_LIMIT
 from batchrun.media.rules import Preparation
 from batchrun.media.videos import Sampling
-from batchrun.merging import ANSWERS, is_merged
 from batchrun.messages import ChatRequest, JsonValue, MediaPart, Message, Role, TextPart, Thinking, WrittenMessage
 from batchrun.pricing import upper_bound
 from batchrun.retries import Policy
+from batchrun.segments.merging import ANSWERS, is_merged
 from batchrun.settings import Settings
+from batchrun.stream.continuing import LENGTHS, Continuing, Prefix, limit_in
 from batchrun.tables import Record
-from batchrun.tokens import prompt_tokens
-from batchrun.upload_form import UploadRules, account_of
+from batchrun.uploads.upload_form import UploadRules, account_of
 
 if TYPE_CHECKING:
     from batchrun.shape import Shape

@@ -24,12 +24,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchrun.alarms import Sign, Standstill, alarm_of, is_patient, standstill_text
-from batchrun.brakes import STANDSTILL, Brake, Calls, JobFacts, brake_of, seconds_left, span_of
 from batchrun.database import reading
 from batchrun.errors import DatabaseError
 from batchrun.output.visible import amount_of, first_line, visible
-from batchrun.pace import Pace
+from batchrun.pacing.alarms import Sign, Standstill, alarm_of, is_patient, standstill_text
+from batchrun.pacing.brakes import STANDSTILL, Brake, Calls, JobFacts, brake_of, seconds_left, span_of
+from batchrun.pacing.pace import Pace
 from batchrun.reports.facts import facts
 from batchrun.showing import clean
 from batchrun.store.workers import dead_here

@@ -25,9 +25,9 @@ from referencing.jsonschema import DRAFT202012
 
 from batchrun.answer import Fit
 from batchrun.errors import UsageError
-from batchrun.fold import storable
 from batchrun.messages import JsonValue
 from batchrun.showing import clean
+from batchrun.stream.fold import storable
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SCHEMA = 100_000

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batchrun.alarms import Sign, Standstill, alarm_of, is_patient, standstill_text
-from batchrun.brakes import STANDSTILL, Brake, BrakeKind, seconds_left, span_of
 from batchrun.database import UNREACHABLE, reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE, DatabaseError
-from batchrun.pace import HOLE, Pace
+from batchrun.pacing.alarms import Sign, Standstill, alarm_of, is_patient, standstill_text
+from batchrun.pacing.brakes import STANDSTILL, Brake, BrakeKind, seconds_left, span_of
+from batchrun.pacing.pace import HOLE, Pace
 from batchrun.reports.status import JobStatus, status
 from batchrun.states import OPEN, State
 from batchrun.store.workers import Pulse, beats, dead_here

@@ -174,7 +174,7 @@ def batchrun(scenario: Scenario, url: str, calls: int, folder: Path) -> Work:
     from batchrun.catalogue import load_catalogue
     from batchrun.database import connect
     from batchrun.jobfile.reader import read_job_file
-    from batchrun.loading import load
+    from batchrun.loading.loader import load
     from batchrun.running import run
     from batchrun.settings import read_settings
 

@@ -27,7 +27,7 @@ from PIL import Image
 from batchrun.catalogue import load_catalogue
 from batchrun.database import connect
 from batchrun.jobfile.reader import read_job_file
-from batchrun.loading import load
+from batchrun.loading.loader import load
 from batchrun.running import run
 from batchrun.settings import read_settings
 from benchmarks.contenders import CATALOGUE

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from batchrun.catalogue import load_catalogue
 from batchrun.database import connect, reading, writing
 from batchrun.jobfile.reader import read_job_file
-from batchrun.loading import load
+from batchrun.loading.loader import load
 from batchrun.reports.cost import cost_by
 from batchrun.settings import read_settings
 from benchmarks.contenders import CATALOGUE, JOB

@@ -22,8 +22,8 @@ from batchrun.errors import UsageError
 from batchrun.estimating import estimate_all
 from batchrun.estimating.outcome import Estimate
 from batchrun.jobfile.spec import JobFile
-from batchrun.loading import Loaded, prepared_all
-from batchrun.loading import load as load_jobs
+from batchrun.loading.loader import Loaded, prepared_all
+from batchrun.loading.loader import load as load_jobs
 from batchrun.output.export import export as export_job
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import require_keys

@@ -8,8 +8,8 @@ from pathlib import Path
 from batchrun.api.inputs import Jobs, catalogue_for, read_jobs
 from batchrun.api.opening import Place, settings_for
 from batchrun.database import connect
-from batchrun.loading import Loaded, prepared_all
-from batchrun.loading import load as load_jobs
+from batchrun.loading.loader import Loaded, prepared_all
+from batchrun.loading.loader import load as load_jobs
 
 
 def load(

@@ -13,7 +13,7 @@ from batchrun.api.loading import load
 from batchrun.api.opening import Place, settings_for
 from batchrun.database import connect
 from batchrun.errors import UsageError
-from batchrun.loading import Loaded
+from batchrun.loading.loader import Loaded
 from batchrun.settings import Settings
 
 BROKER_SCHEMES = frozenset({"redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp"})

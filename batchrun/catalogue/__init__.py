@@ -31,17 +31,17 @@ from batchrun.catalogue.merge import (
     resolved,
 )
 from batchrun.catalogue.reader import as_written, read_catalogue_file, refuse
-from batchrun.clips import VideoFormula
+from batchrun.counting.clips import VideoFormula
+from batchrun.counting.tokens import PictureFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import CatalogueError
 from batchrun.jobfile.sections import BATCH_CHAT, ONLINE, Mode
-from batchrun.limits import Limits
 from batchrun.media.rules import FORMAT_NAMES, PictureRules
 from batchrun.media.videos import VideoRules
 from batchrun.messages import JsonValue, Thinking
+from batchrun.pacing.limits import Limits
 from batchrun.pricing import Price, Tier
 from batchrun.showing import clean, listing
-from batchrun.tokens import PictureFormula
 
 BUNDLED = Path(__file__).with_name("catalogue.yaml")
 KEPT = BUNDLED.with_suffix(".json")

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from batchrun import api
-from batchrun.brakes import span_of
 from batchrun.cli.options import AsJson, CatalogueFile, Database, JobFilePath
 from batchrun.cli.render import Screen, count_text, screen, title_text
 from batchrun.cli.summary import print_loaded
@@ -20,6 +19,7 @@ from batchrun.estimating.duration import WINDOW, Duration
 from batchrun.estimating.outcome import BudgetOutlook, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.output.visible import amount_of, money_text
+from batchrun.pacing.brakes import span_of
 from batchrun.progress import reading_rows
 from batchrun.running import RunEnd
 from batchrun.showing import clean

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import typer
     from rich.console import Console
 
-    from batchrun.foreseen import Foreseen
+    from batchrun.counting.foreseen import Foreseen
     from batchrun.reports.cost import CostLine
 
 

@@ -14,7 +14,7 @@ from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, CatalogueFile, Datab
 from batchrun.cli.render import screen
 
 if TYPE_CHECKING:
-    from batchrun.loading import Loaded
+    from batchrun.loading.loader import Loaded
 
 CatalogueOption = CatalogueFile
 DatabaseOption = Database

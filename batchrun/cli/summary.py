@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from batchrun.brakes import span_of
 from batchrun.cli.render import command_text, estimate_text, foreseen_document, foreseen_tokens_text, shared_text
 from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
-from batchrun.loading import Loaded
+from batchrun.loading.loader import Loaded
 from batchrun.output.sidecar import Sidecars
 from batchrun.output.visible import amount_of, visible
+from batchrun.pacing.brakes import span_of
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.states import OPEN, State
 from batchrun.store.jobs import BY_USER

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchrun import api
-from batchrun.brakes import span_of
 from batchrun.cli.options import DEFAULT_ALARM, AlarmAfter, Database, Interval, JobsOrAll, alarm_after, duration
 from batchrun.cli.render import Screen, cost_text, count_text, screen, title_text
 from batchrun.cli.status import as_record, kinds_text
 from batchrun.output.visible import json_text, money_text, visible
+from batchrun.pacing.brakes import span_of
 from batchrun.reports.status import JobState, JobStatus
 from batchrun.states import State
 from batchrun.watching import exit_code

@@ -29,7 +29,7 @@ from batchrun.dialects.usage import read_usage
 from batchrun.dialects.vendor_errors import as_provider_error, error_event, error_in, read_error
 from batchrun.errors import ProviderError
 from batchrun.messages import ChatRequest, JsonValue
-from batchrun.sse import ERROR
+from batchrun.stream.sse import ERROR
 
 END_MARKER = b"[DONE]"
 _END = Delta(end=True)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 
 from batchrun.answer import Usage
-from batchrun.fold import storable
 from batchrun.messages import JsonValue
+from batchrun.stream.fold import storable
 
 MAX_COUNT = 2**53
 """Above this a count is no count: it wouldn't survive a JSON reader, nor a price."""

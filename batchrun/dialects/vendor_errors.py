@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from batchrun.dialects.error_tables import NEVER_HEALS, REMEDIES, ErrorTable
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.messages import JsonValue
-from batchrun.sse import ERROR, Splitter
+from batchrun.stream.sse import ERROR, Splitter
 
 MAX_MESSAGE = 2048
 """Bytes of a vendor's message that are kept."""

@@ -24,17 +24,17 @@ from batchrun.estimating.duration import Duration, Hours, Load, duration
 from batchrun.estimating.outcome import BudgetOutlook, Enough, Estimate, JobEstimate
 from batchrun.estimating.spread import ENOUGH, Outlook
 from batchrun.estimating.survey import Known, Survey, survey
-from batchrun.itemising import NO_SOUND, needs_of
 from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
-from batchrun.limits import DEFAULT_CONCURRENCY, Limits
-from batchrun.loading import prepared_all, videos_of
-from batchrun.measuring import Videos, watched
+from batchrun.loading.itemising import NO_SOUND, needs_of
+from batchrun.loading.loader import prepared_all, videos_of
+from batchrun.loading.measuring import Videos, watched
+from batchrun.pacing.limits import DEFAULT_CONCURRENCY, Limits
+from batchrun.pacing.windows import stored_window
 from batchrun.plan import Plan
 from batchrun.pricing import MONEY_UNIT
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.states import OPEN
 from batchrun.store.jobs import LIMIT_NAMES, count_states, job_named
-from batchrun.windows import stored_window
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from batchrun.alike import KEY_LENGTH, READ, UNREAD, Reference
-from batchrun.duplicates import name_by_content
+from batchrun.loading.duplicates import name_by_content
 
 _TABLES = """
 PRAGMA journal_mode = OFF;

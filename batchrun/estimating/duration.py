@@ -8,8 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from batchrun.estimating.spread import Outlook
-from batchrun.limits import PACE, Limits
-from batchrun.windows import Window
+from batchrun.pacing.limits import PACE, Limits
+from batchrun.pacing.windows import Window
 
 _PACE = Decimal(str(PACE))
 MINUTE = 60

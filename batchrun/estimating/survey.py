@@ -13,13 +13,13 @@ from batchrun.database import reading
 from batchrun.errors import TemplateError
 from batchrun.estimating.copies import Copies
 from batchrun.estimating.spread import Quantity, Spread
-from batchrun.itemising import asked, batches, checked_rows, has_video, is_shared, media_of
 from batchrun.jobfile.spec import JobSpec
-from batchrun.limits import Limits
-from batchrun.loading import Earlier
-from batchrun.measuring import Watched
+from batchrun.loading.itemising import asked, batches, checked_rows, has_video, is_shared, media_of
+from batchrun.loading.loader import Earlier
+from batchrun.loading.measuring import Watched
+from batchrun.loading.needs import Need, Needs
 from batchrun.messages import JsonValue
-from batchrun.needs import Need, Needs
+from batchrun.pacing.limits import Limits
 from batchrun.reports.measured import Measured, limits_of, measured, open_items
 from batchrun.rows.inputs import Row
 from batchrun.states import OPEN, State

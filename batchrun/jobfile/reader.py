@@ -23,9 +23,9 @@ from batchrun.jobfile.sections import IMAGE_VARIABLES, URL_VARIABLES
 from batchrun.jobfile.spec import JobFile, JobsDocument
 from batchrun.jobfile.template import Template
 from batchrun.jobfile.wording import missing_key, unknown_key, wrong_value
-from batchrun.merging import MERGED, OF_PARTS
 from batchrun.messages import JsonValue
 from batchrun.opening import open_regular
+from batchrun.segments.merging import MERGED, OF_PARTS
 from batchrun.showing import SECRET, clean
 
 MAX_BYTES = 5_000_000

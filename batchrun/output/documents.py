@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import PurePosixPath
 
-from batchrun.clocktime import clock_text
 from batchrun.output.sidecar import Form, NameProblem
 from batchrun.output.visible import calls_text, money_text, visible, visible_lines
 from batchrun.reports.results import ItemResult
-from batchrun.timeline import Event, event_list, events_in, flat, moved, srt, structured, text_in_video
+from batchrun.segments.clocktime import clock_text
+from batchrun.segments.timeline import Event, event_list, events_in, flat, moved, srt, structured, text_in_video
 
 NO_EVENTS = "no answer about it has times, such as `events` with start and end, or lines like 00:01:00 - 00:02:30 text"
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, Connection
 
-from batchrun.foreseen import Foreseen, stored_foreseen
+from batchrun.counting.foreseen import Foreseen, stored_foreseen
 from batchrun.states import State
 from batchrun.tables import EPOCH, MONEY_DIGITS, Record, answers, attempts, items, jobs, usage
 

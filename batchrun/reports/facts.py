@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from batchrun.brakes import JobFacts, Rate
 from batchrun.database import clock
 from batchrun.jobfile import sections
-from batchrun.limits import DEFAULT_CONCURRENCY, Bucket
+from batchrun.pacing.brakes import JobFacts, Rate
+from batchrun.pacing.limits import DEFAULT_CONCURRENCY, Bucket
+from batchrun.pacing.windows import stored_window
 from batchrun.states import State
 from batchrun.tables import Record, attempts, items, jobs, profiles, workers
-from batchrun.windows import stored_window
 
 BUCKET = (
     *("requests_per_minute", "tokens_per_minute", "tokens_per_day"),

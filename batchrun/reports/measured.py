@@ -9,7 +9,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Connection
 
-from batchrun.limits import Limits
+from batchrun.pacing.limits import Limits
 from batchrun.states import OPEN, State
 from batchrun.tables import MONEY_DIGITS, Record, attempts, items, jobs, profiles, usage
 

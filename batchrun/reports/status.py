@@ -11,7 +11,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from batchrun.brakes import Brake, JobFacts, brake_of
+from batchrun.pacing.brakes import Brake, JobFacts, brake_of
 from batchrun.reports.facts import error_kinds, facts, unfit
 from batchrun.reports.jobs import find_jobs
 from batchrun.states import OPEN, State

@@ -15,7 +15,7 @@ from batchrun.errors import UsageError
 from batchrun.jobfile.changes import JobChanges, ProfileChanges, Value, checked
 from batchrun.jobfile.quantities import Money
 from batchrun.jobfile.spec import JobSpec, stored_spec
-from batchrun.loading import check_budget, refuse_other_currency
+from batchrun.loading.loader import check_budget, refuse_other_currency
 from batchrun.output.visible import money_text
 from batchrun.plan import prepare
 from batchrun.reports.jobs import one_job

@@ -12,7 +12,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from batchrun.limits import LONGEST_DEBT
+from batchrun.pacing.limits import LONGEST_DEBT
 from batchrun.states import OPEN
 from batchrun.tables import Record, items, jobs, profiles
 

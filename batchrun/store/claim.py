@@ -12,18 +12,18 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 
-from batchrun.continuing import Continuing, Prefix
 from batchrun.database import clock
-from batchrun.limits import DEFAULT_CONCURRENCY, LOOKAHEAD, Bucket, Health, breaker_allows, grant
-from batchrun.merging import Part
 from batchrun.messages import JsonValue
+from batchrun.pacing.limits import DEFAULT_CONCURRENCY, LOOKAHEAD, Bucket, Health, breaker_allows, grant
+from batchrun.pacing.windows import stored_window
+from batchrun.segments.merging import Part
 from batchrun.states import State
 from batchrun.store.bulk import insert
 from batchrun.store.parts import Merges, parts_of
 from batchrun.store.prefixes import Rule, prefixes_of
 from batchrun.store.sample import NAMED, Sample, pages
+from batchrun.stream.continuing import Continuing, Prefix
 from batchrun.tables import Record, attempts, items, jobs, profiles
-from batchrun.windows import stored_window
 
 BUCKET_COLUMNS = ("next_slot_at", "tokens_at", "day", "day_tokens")
 LIMIT_COLUMNS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")

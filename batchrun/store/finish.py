@@ -21,7 +21,7 @@ from batchrun.alike import KEY_LENGTH, READ
 from batchrun.answer import Answer, Usage
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
-from batchrun.limits import REFUSALS, Bucket, Health, Seen, observe
+from batchrun.pacing.limits import REFUSALS, Bucket, Health, Seen, observe
 from batchrun.retries import DOWN, PROFILE_IS_REFUSED
 from batchrun.states import State, sources
 from batchrun.store.bulk import Bulk, Given, insert

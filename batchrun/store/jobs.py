@@ -9,17 +9,17 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from batchrun.counting.foreseen import Foreseen, stored_foreseen
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
-from batchrun.foreseen import Foreseen, stored_foreseen
-from batchrun.limits import Limits
-from batchrun.merging import is_merged
 from batchrun.messages import JsonValue
+from batchrun.pacing.limits import Limits
+from batchrun.pacing.windows import stored_window
 from batchrun.pricing import PriceRow
+from batchrun.segments.merging import is_merged
 from batchrun.states import State
 from batchrun.store.bulk import insert
 from batchrun.tables import EPOCH, Record, attempts, audit, items, jobs, prices, profiles
-from batchrun.windows import stored_window
 
 LIMIT_NAMES = ("requests_per_minute", "tokens_per_minute", "tokens_per_day", "concurrency")
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from batchrun.merging import Part
+from batchrun.segments.merging import Part
 from batchrun.states import State
 from batchrun.tables import Record, answers, items, usage
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from batchrun.continuing import Continuing, Prefix, Stopped, may_continue
+from batchrun.stream.continuing import Continuing, Prefix, Stopped, may_continue
 from batchrun.tables import Record, answers, attempts
 
 Rule: TypeAlias = Callable[[int, Record], Continuing | None]

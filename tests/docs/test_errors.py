@@ -11,7 +11,7 @@ import pytest
 from batchrun.catalogue import load_catalogue
 from batchrun.errors import BatchrunError
 from batchrun.jobfile.spec import JobSpec
-from batchrun.loading import check_budget
+from batchrun.loading.loader import check_budget
 from batchrun.plan import prepare
 from tests.docs.codes import ROOT, codes, kinds
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from batchrun.catalogue import Catalogue, Endpoint, Model, load_catalogue
 from batchrun.database import connect, reading
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.limits import Limits
-from batchrun.loading import load
+from batchrun.loading.loader import load
+from batchrun.pacing.limits import Limits
 from batchrun.reports.cost import CostLine, cost_by
 from batchrun.running import run
 from batchrun.settings import Settings

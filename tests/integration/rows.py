@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from batchrun.answer import Answer, Usage
 from batchrun.database import connect, reading, writing
 from batchrun.errors import ErrorKind
-from batchrun.limits import Limits
+from batchrun.pacing.limits import Limits
 from batchrun.states import State
 from batchrun.store import jobs as store
 from batchrun.store import workers

@@ -35,9 +35,9 @@ from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect, parse_url, reading, sqlite_path
 from batchrun.drain import GRACE, Stop
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.limits import Limits
-from batchrun.loading import Loaded, load
+from batchrun.loading.loader import Loaded, load
 from batchrun.messages import JsonValue
+from batchrun.pacing.limits import Limits
 from batchrun.running import RunEnd, run, signals
 from batchrun.settings import Settings
 from batchrun.simulator import BookRow, Options, Running

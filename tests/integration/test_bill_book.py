@@ -267,7 +267,7 @@ def test_what_was_simulated_is_marked_so(night: Night) -> None:
 def test_the_interval_holds_whoever_pays_for_broken_calls(
     sqlite_url: str, tmp_path: Path, bill: Bill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchrun.limits.BREAKER_FIRST", timedelta(milliseconds=100))
+    monkeypatch.setattr("batchrun.pacing.limits.BREAKER_FIRST", timedelta(milliseconds=100))
     fault = "+".join(
         [
             "500-pct=7-once",

@@ -14,13 +14,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Engine
 
-from batchrun.continuing import Prefix
 from batchrun.database import clock, reading, writing
 from batchrun.errors import ErrorKind
 from batchrun.states import State
 from batchrun.store.claim import SELECT_DUE, SELECT_RUNNABLE, Claimed
 from batchrun.store.jobs import add_items
 from batchrun.store.workers import OPEN
+from batchrun.stream.continuing import Prefix
 from batchrun.tables import Record, attempts, items
 from tests.both_databases import on_every_database
 from tests.integration.rows import (

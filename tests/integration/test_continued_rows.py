@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine
 
-from batchrun.continuing import Continuing, Prefix
 from batchrun.database import reading, writing
 from batchrun.errors import ErrorKind
 from batchrun.reports.cost import cost_by, totals
@@ -22,6 +21,7 @@ from batchrun.states import State
 from batchrun.store import operate
 from batchrun.store.claim import Call, Claimed, claim
 from batchrun.store.finish import Result
+from batchrun.stream.continuing import Continuing, Prefix
 from batchrun.tables import answers
 from tests.integration.rows import (
     MOST,

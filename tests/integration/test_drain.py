@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from batchrun import limits
 from batchrun.drain import Stop
+from batchrun.pacing import limits
 from batchrun.running import RunEnd
 from batchrun.tables import answers, attempts, items, profiles, usage, workers
 from tests.both_databases import on_every_database

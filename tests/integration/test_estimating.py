@@ -13,8 +13,8 @@ from batchrun.database import connect_to_tables, reading, writing
 from batchrun.drain import Stop
 from batchrun.estimating import estimate_all
 from batchrun.estimating.outcome import JobEstimate
-from batchrun.foreseeing import LOOKED_INTO
 from batchrun.jobfile.spec import JobFile, JobSpec
+from batchrun.loading.foreseeing import LOOKED_INTO
 from batchrun.reports.cost import cost_by
 from batchrun.running import run
 from batchrun.store.jobs import estimate_of, job_named

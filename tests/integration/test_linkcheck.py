@@ -11,10 +11,10 @@ import pytest
 
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.jobfile.spec import JobSpec
-from batchrun.linkcheck import LinkCheck, look
 from batchrun.running import RunEnd, run
 from batchrun.tables import Record
 from batchrun.transport import PinnedTransport
+from batchrun.uploads.linkcheck import LinkCheck, look
 from tests.integration.running import KEY, MODEL, Bench, faulty
 from tests.media_server import Answer, MediaServer, media_server
 

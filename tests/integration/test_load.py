@@ -18,9 +18,9 @@ from sqlalchemy import Engine
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import reading
 from batchrun.errors import ChangedError, SpecError
-from batchrun.itemising import BATCH
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.loading import Loaded, load
+from batchrun.loading.itemising import BATCH
+from batchrun.loading.loader import Loaded, load
 from batchrun.steering.operating import cancel
 from batchrun.steering.setting import set_values
 from batchrun.tables import Record, items, jobs, profiles

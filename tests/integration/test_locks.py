@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from batchrun.beat import Beat
 from batchrun.database import writing
 from batchrun.jobfile.spec import JobFile
-from batchrun.loading import load
+from batchrun.loading.loader import load
 from batchrun.store.claim import Claimed, claim
 from batchrun.store.jobs import lift_pauses
 from batchrun.tables import jobs, workers

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.database import connect, reading
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.loading import load
+from batchrun.loading.loader import load
 from batchrun.running import RunEnd, run
 from batchrun.settings import Settings
 from batchrun.tables import Record, answers, attempts, items, prices, profiles, usage

@@ -17,7 +17,7 @@ from PIL import Image
 from batchrun.errors import MediaError
 from batchrun.estimating import estimate_all
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.measuring import clip_of, measured
+from batchrun.loading.measuring import clip_of, measured
 from batchrun.media.decoder import Decoder
 from batchrun.media.videos import FilePart, Sampling, VideoFacts, open_video, probe_now
 from batchrun.messages import FramesPart, JsonValue, Source

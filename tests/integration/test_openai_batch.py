@@ -21,11 +21,12 @@ from pydantic import JsonValue
 
 from batchrun.bodies import taken_apart
 from batchrun.catalogue import load_catalogue
+from batchrun.counting.tokens import Between
 from batchrun.errors import ChangedError, SpecError, UsageError
 from batchrun.estimating import estimate_all
-from batchrun.itemising import batches
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.needs import Needs
+from batchrun.loading.itemising import batches
+from batchrun.loading.needs import Needs
 from batchrun.output.export import ExportSummary, Format, export
 from batchrun.plan import plan_of, prepare
 from batchrun.rows.inputs import Row
@@ -34,7 +35,6 @@ from batchrun.running import RunEnd
 from batchrun.simulator import Running
 from batchrun.states import State
 from batchrun.tables import answers, jobs, usage
-from batchrun.tokens import Between
 from tests.clips import write_clip
 from tests.integration.recording import recording, stream
 from tests.integration.running import (

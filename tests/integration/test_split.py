@@ -12,15 +12,15 @@ import sqlalchemy as sa
 
 from batchrun.database import clock, reading, writing
 from batchrun.errors import ChangedError, ErrorKind
-from batchrun.itemising import new_item
 from batchrun.jobfile.spec import JobSpec
+from batchrun.loading.itemising import new_item
 from batchrun.output.export import export
 from batchrun.plan import prepare
 from batchrun.reports.cost import cost_by
 from batchrun.rows.inputs import Row
 from batchrun.rows.references import MediaRef
 from batchrun.running import run
-from batchrun.splitting import split_row
+from batchrun.segments.splitting import split_row
 from batchrun.states import State
 from batchrun.store import jobs as store
 from batchrun.store import operate

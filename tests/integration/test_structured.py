@@ -18,7 +18,7 @@ from batchrun.cli.results import print_item
 from batchrun.database import connect, reading
 from batchrun.errors import ChangedError
 from batchrun.jobfile.spec import JobFile, JobSpec
-from batchrun.loading import load
+from batchrun.loading.loader import load
 from batchrun.output.documents import document
 from batchrun.output.export import COLUMNS, record
 from batchrun.output.sidecar import words

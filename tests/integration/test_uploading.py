@@ -25,7 +25,7 @@ from batchrun.plan import prepare
 from batchrun.running import run
 from batchrun.simulator import Running
 from batchrun.tables import Record, uploads, usage
-from batchrun.upload_form import account_of
+from batchrun.uploads.upload_form import account_of
 from tests.clips import clip, padded
 from tests.integration.running import (
     KEY,

@@ -15,8 +15,8 @@ import pytest
 from batchrun.catalogue import load_catalogue
 from batchrun.errors import MediaError, SpecError, UsageError
 from batchrun.estimating import estimate_all
-from batchrun.itemising import NO_SOUND
 from batchrun.jobfile.spec import JobFile, JobSpec
+from batchrun.loading.itemising import NO_SOUND
 from batchrun.media.decoder import Decoder
 from batchrun.media.videos import Sampling, VideoRules, linked_video, open_video
 from batchrun.messages import FramesPart

@@ -79,7 +79,7 @@ def test_a_worker_is_alone_until_another_one_starts_and_after_it_has_ended(engin
     seen = []
     with writing(engine) as connection:
         seen.append(workers.is_alone(connection, worker))
-        other = workers.register(connection)
+        other = workers.register(connection, lease=60.0)
         seen.append(workers.is_alone(connection, worker))
         workers.end(connection, other)
         seen.append(workers.is_alone(connection, worker))

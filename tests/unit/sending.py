@@ -13,7 +13,6 @@ from batchrun.call import Tools, opened_request
 from batchrun.catalogue import Catalogue
 from batchrun.dialects.base import Body
 from batchrun.jobfile.spec import JobSpec
-from batchrun.linkcheck import LinkCheck
 from batchrun.media.decoder import Decoder
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan, prepare
@@ -21,7 +20,8 @@ from batchrun.store.claim import Call
 from batchrun.store.uploads import UploadKey
 from batchrun.tables import EPOCH
 from batchrun.transport import Transport
-from batchrun.uploading import Uploader
+from batchrun.uploads.linkcheck import LinkCheck
+from batchrun.uploads.uploading import Uploader
 
 
 @dataclass(kw_only=True)

@@ -8,12 +8,12 @@ from decimal import Decimal
 
 import pytest
 
-from batchrun.alarms import Alarm, Sign, Standstill, alarm_of, is_patient, standstill_text
-from batchrun.brakes import BrakeKind, Calls, JobFacts, Rate, brake_of, seconds_left, span_of
-from batchrun.limits import Bucket
-from batchrun.pace import Pace
+from batchrun.pacing.alarms import Alarm, Sign, Standstill, alarm_of, is_patient, standstill_text
+from batchrun.pacing.brakes import BrakeKind, Calls, JobFacts, Rate, brake_of, seconds_left, span_of
+from batchrun.pacing.limits import Bucket
+from batchrun.pacing.pace import Pace
+from batchrun.pacing.windows import window_of
 from batchrun.states import State
-from batchrun.windows import window_of
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)

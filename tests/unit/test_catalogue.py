@@ -17,14 +17,14 @@ import pytest
 from batchrun.answer import Usage
 from batchrun.catalogue import KEPT, Catalogue, Endpoint, Model, load_catalogue, read_bundled
 from batchrun.catalogue.file import ALWAYS, CatalogueFile
+from batchrun.counting.tokens import PictureFormula
 from batchrun.dialects.base import ModelRules
 from batchrun.errors import EXIT_USAGE, CatalogueError
 from batchrun.jobfile.sections import Mode
-from batchrun.limits import Limits
 from batchrun.media.videos import VideoRules
 from batchrun.messages import Thinking
+from batchrun.pacing.limits import Limits
 from batchrun.pricing import Price, Tier, cost_of
-from batchrun.tokens import PictureFormula
 from tests.unit.kept_catalogue import kept_catalogue
 
 D = Decimal

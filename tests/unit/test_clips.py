@@ -10,9 +10,9 @@ import pytest
 
 from batchrun.answer import Usage
 from batchrun.catalogue import load_catalogue
-from batchrun.clips import Clip, VideoFormula, most_tokens, sampled_frames
+from batchrun.counting.clips import Clip, VideoFormula, most_tokens, sampled_frames
+from batchrun.counting.tokens import Between
 from batchrun.pricing import cost_of
-from batchrun.tokens import Between
 
 PLUS = VideoFormula(
     factor=32,

@@ -12,8 +12,8 @@ from batchrun.answer import Delta, Usage
 from batchrun.dialects.compat import Compat
 from batchrun.dialects.usage import MAX_DEPTH
 from batchrun.errors import CatalogueError, ErrorKind, ProviderError
-from batchrun.fold import Fold
 from batchrun.messages import JsonValue
+from batchrun.stream.fold import Fold
 
 MODEL_STUDIO = Compat("model-studio")
 

@@ -16,9 +16,7 @@ from pydantic import JsonValue
 from batchrun.answer import Answer
 from batchrun.call import continued, joined, opened_request
 from batchrun.catalogue import Catalogue, load_catalogue
-from batchrun.continuing import Continuing, Prefix, Stopped, cut_early, may_continue
 from batchrun.errors import ErrorKind, UsageError
-from batchrun.fold import MAX_ANSWER
 from batchrun.jobfile.spec import JobSpec
 from batchrun.media.decoder import Decoder
 from batchrun.messages import ChatRequest
@@ -26,6 +24,8 @@ from batchrun.plan import ENVELOPE_TOKENS, Plan, prepare
 from batchrun.retries import Policy, Tries, after_cut
 from batchrun.states import State
 from batchrun.store.claim import Call
+from batchrun.stream.continuing import Continuing, Prefix, Stopped, cut_early, may_continue
+from batchrun.stream.fold import MAX_ANSWER
 from batchrun.tables import EPOCH
 from tests.unit.sending import tools_of
 

@@ -13,18 +13,18 @@ import pytest
 
 from batchrun.catalogue import load_catalogue
 from batchrun.cli.estimate import time_phrase
-from batchrun.clips import Clip, VideoFormula, most_tokens, video_tokens
+from batchrun.counting.clips import Clip, VideoFormula, most_tokens, video_tokens
+from batchrun.counting.tokens import Between
 from batchrun.estimating import covered
 from batchrun.estimating.duration import Duration, Hours, Load, duration
 from batchrun.estimating.spread import Outlook, Quantity, Spread, quantile
 from batchrun.jobfile.spec import JobSpec
-from batchrun.limits import Limits
+from batchrun.loading.needs import Need, Needs, edges
 from batchrun.messages import JsonValue
-from batchrun.needs import Need, Needs, edges
+from batchrun.pacing.limits import Limits
+from batchrun.pacing.windows import window_of
 from batchrun.plan import prepare
 from batchrun.pricing import Price, Tier
-from batchrun.tokens import Between
-from batchrun.windows import window_of
 
 D = Decimal
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

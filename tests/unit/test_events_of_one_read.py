@@ -10,7 +10,7 @@ import pytest
 from batchrun.answer import Answer, Delta
 from batchrun.dialects.compat import Compat
 from batchrun.errors import ProviderError
-from batchrun.fold import Fold
+from batchrun.stream.fold import Fold
 
 DIALECT = Compat("model-studio")
 Event = tuple[bytes, bytes]

@@ -12,8 +12,8 @@ from batchrun.dialects.base import Dialect
 from batchrun.dialects.compat import Compat
 from batchrun.dialects.native import Native
 from batchrun.errors import ErrorKind, ProviderError
-from batchrun.fold import MAX_ANSWER, Channel, Fold, storable
-from batchrun.sse import Splitter
+from batchrun.stream.fold import MAX_ANSWER, Channel, Fold, storable
+from batchrun.stream.sse import Splitter
 
 FOLDER = Path(__file__).parent.parent / "streams"
 STREAMS = sorted(FOLDER.rglob("*.sse"))

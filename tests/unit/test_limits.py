@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.limits import (
+from batchrun.pacing.limits import (
     BREAKER_FAILURES,
     FLOOR,
     PACE,

@@ -10,9 +10,9 @@ from batchrun.catalogue import load_catalogue
 from batchrun.errors import SpecError, TemplateError
 from batchrun.jobfile.reader import read_job_mapping
 from batchrun.jobfile.spec import JobSpec
-from batchrun.merging import Part, answers_text
 from batchrun.messages import JsonValue, Message, TextPart
 from batchrun.plan import Plan, prepare
+from batchrun.segments.merging import Part, answers_text
 
 NAMED: dict[str, JsonValue] = {"path": "a.mp4", "filename": "a.mp4"}
 MERGED: dict[str, JsonValue] = {**NAMED, "start": "00:00:00", "end": "00:20:00", "parts": 2}

@@ -13,10 +13,10 @@ from batchrun.catalogue import load_catalogue
 from batchrun.dialects.base import ModelRules
 from batchrun.dialects.native import Native
 from batchrun.errors import CatalogueError, ErrorKind, ProviderError
-from batchrun.fold import Fold
 from batchrun.messages import JsonValue
 from batchrun.pricing import cost_of
-from batchrun.sse import Splitter
+from batchrun.stream.fold import Fold
+from batchrun.stream.sse import Splitter
 from tests.unit.test_error_contract import MODEL_STUDIO_ROWS
 
 NATIVE = Native("model-studio")

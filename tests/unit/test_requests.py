@@ -17,10 +17,10 @@ from batchrun.catalogue import load_catalogue
 from batchrun.dialects.base import ModelRules
 from batchrun.dialects.compat_request import encode
 from batchrun.errors import SpecError
-from batchrun.itemising import to_be_sent
 from batchrun.jobfile.reader import read_job_file
 from batchrun.jobfile.schema import job_schema
 from batchrun.jobfile.spec import JobSpec
+from batchrun.loading.itemising import to_be_sent
 from batchrun.messages import ChatRequest, Thinking
 from batchrun.plan import prepare
 from batchrun.rows.inputs import Row, media_root, read_rows

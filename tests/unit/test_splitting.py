@@ -9,7 +9,7 @@ import pytest
 
 from batchrun.rows.inputs import Row
 from batchrun.rows.references import MediaRef, ReferenceProblem
-from batchrun.splitting import split_row
+from batchrun.segments.splitting import split_row
 
 TEN = timedelta(minutes=10)
 

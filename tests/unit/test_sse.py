@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchrun.errors import ErrorKind, ProviderError
-from batchrun.sse import Event, Splitter, looks_plain
+from batchrun.stream.sse import Event, Splitter, looks_plain
 
 FOLDER = Path(__file__).parent.parent / "streams"
 STREAMS = sorted(FOLDER.rglob("*.sse"))

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from batchrun.messages import JsonValue
-from batchrun.timeline import Event, events_in, moved, srt, text_in_video, with_moved_events
+from batchrun.segments.timeline import Event, events_in, moved, srt, text_in_video, with_moved_events
 
 BLOCK = re.compile(r"(\d+)\n(\d\d:\d\d:\d\d,\d{3}) --> (\d\d:\d\d:\d\d,\d{3})\n((?:[^\n]+\n)+)(?:\n|\Z)")
 

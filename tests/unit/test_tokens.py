@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchrun.tokens import Between, PictureFormula, picture_tokens, prompt_tokens, text_tokens
+from batchrun.counting.tokens import Between, PictureFormula, picture_tokens, prompt_tokens, text_tokens
 
 GUIDE = PictureFormula(factor=32, min_pixels=(4_096, 4_096), max_pixels=(2_621_440, 2_621_440))
 SMALL = PictureFormula(factor=28, min_pixels=(3_136, 3_136), max_pixels=(1_003_520, 1_003_520))

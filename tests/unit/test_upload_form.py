@@ -14,7 +14,7 @@ from batchrun.dialects.base import Body
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.media import OpenMedia, open_media
 from batchrun.media.videos import FilePart
-from batchrun.upload_form import (
+from batchrun.uploads.upload_form import (
     UploadRules,
     account_of,
     check_upload_host,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrun.windows import window_of
+from batchrun.pacing.windows import window_of
 
 BERLIN = "Europe/Berlin"
 """Clocks go from 2:00 to 3:00 on 2026-03-29 at 01:00 UTC, and from 3:00 to 2:00 on 2026-10-25 at 01:00 UTC."""

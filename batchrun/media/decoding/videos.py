@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 
-from batchrun.clips import FASTEST, FRAMES_PER_GRID, SLOWEST
+from batchrun.counting.clips import FASTEST, FRAMES_PER_GRID, SLOWEST
+from batchrun.counting.tokens import scaled
 from batchrun.errors import MediaError
 from batchrun.media.video_header import VIDEO_HEAD, container_of, instead_of_video, what_it_is
 from batchrun.messages import JsonValue
-from batchrun.tokens import scaled
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 
-from batchrun.foreseen import Foreseen
+from batchrun.counting.foreseen import Foreseen
+from batchrun.counting.tokens import Between
+from batchrun.loading.needs import LEAST_ANSWER, REMEMBERED, Money, Needs
 from batchrun.messages import JsonValue
-from batchrun.needs import LEAST_ANSWER, REMEMBERED, Money, Needs
-from batchrun.tokens import Between
 
 LOOKED_INTO = 1_000
 """Items of a load that are estimated as `batchrun estimate` does it, their local pictures opened. The others take their

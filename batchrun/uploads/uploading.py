@@ -18,7 +18,15 @@ from batchrun.errors import ErrorKind, ProviderError
 from batchrun.messages import Uploaded
 from batchrun.store.uploads import UploadKey
 from batchrun.transport import ERROR_BYTES, Transport
-from batchrun.upload_form import Policy, UploadFile, UploadRules, check_upload_size, form_of, read_policy, read_refusal
+from batchrun.uploads.upload_form import (
+    Policy,
+    UploadFile,
+    UploadRules,
+    check_upload_size,
+    form_of,
+    read_policy,
+    read_refusal,
+)
 
 KEPT = timedelta(hours=48)
 """The vendor keeps a file for so long."""

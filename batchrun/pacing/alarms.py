@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from batchrun.brakes import STANDSTILL, Brake, BrakeKind, Calls, JobFacts, brake_of, clock_text, span_of
-from batchrun.pace import HOLE
+from batchrun.pacing.brakes import STANDSTILL, Brake, BrakeKind, Calls, JobFacts, brake_of, clock_text, span_of
+from batchrun.pacing.pace import HOLE
 from batchrun.showing import clean
 
 SHOWN = 2

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from batchrun.clocktime import LONGEST, clock_seconds, clock_text, seconds_of
 from batchrun.messages import JsonValue
+from batchrun.segments.clocktime import LONGEST, clock_seconds, clock_text, seconds_of
 
 SLACK = 1.0
 """Seconds by which an event may stand over its part."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from batchrun.counting.tokens import text_tokens
 from batchrun.errors import ErrorKind
-from batchrun.fold import MAX_ANSWER
 from batchrun.messages import JsonValue
-from batchrun.tokens import text_tokens
+from batchrun.stream.fold import MAX_ANSWER
 
 BROKEN_OFF = frozenset({ErrorKind.INCOMPLETE, ErrorKind.NETWORK, ErrorKind.TIMEOUT, ErrorKind.SERVER, ErrorKind.LOST})
 """Errors after which the text so far is good as far as it goes; after moderation, for one, it isn't."""

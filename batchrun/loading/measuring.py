@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from batchrun.clips import Clip
+from batchrun.counting.clips import Clip
 from batchrun.errors import MediaError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.media.content import is_as_it_was

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from batchrun.counting.tokens import MARKS, Between, scaled
 from batchrun.messages import JsonValue
-from batchrun.tokens import MARKS, Between, scaled
 
 FRAMES_PER_GRID = 2
 MIN_FRAMES = 4

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TypeAlias
 
-from batchrun.clocktime import LONGEST, clock_text
-from batchrun.merging import MERGED, OF_PARTS
 from batchrun.messages import JsonValue
 from batchrun.rows.inputs import Row
 from batchrun.rows.references import MAX_ID_BYTES, ReferenceProblem
+from batchrun.segments.clocktime import LONGEST, clock_text
+from batchrun.segments.merging import MERGED, OF_PARTS
 
 LEFTOVER = 0.1
 """A rest shorter than this share of a part is joined to the part before it."""

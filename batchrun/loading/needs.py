@@ -11,7 +11,8 @@ from pathlib import Path
 
 from batchrun.answer import Usage
 from batchrun.bodies import has_own_bounds, written_words
-from batchrun.clips import DEFAULT_FPS, Clip, VideoFormula
+from batchrun.counting.clips import DEFAULT_FPS, Clip, VideoFormula
+from batchrun.counting.tokens import Between, PictureFormula, prompt_tokens
 from batchrun.dialects.writing import is_data
 from batchrun.errors import MediaError
 from batchrun.media import open_media
@@ -20,7 +21,6 @@ from batchrun.media.url import check_data_picture
 from batchrun.messages import JsonValue
 from batchrun.plan import Plan
 from batchrun.pricing import Price, cost_of
-from batchrun.tokens import Between, PictureFormula, prompt_tokens
 
 LEAST_ANSWER = 1
 """Tokens of the shortest answer."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from batchrun.clocktime import clock_text
 from batchrun.errors import TemplateError
 from batchrun.messages import JsonValue
-from batchrun.timeline import text_in_video
+from batchrun.segments.clocktime import clock_text
+from batchrun.segments.timeline import text_in_video
 
 ANSWERS = "answers"
 """The variable that holds what is said about the parts."""

@@ -14,19 +14,19 @@ from pathlib import Path
 from batchrun.advice import check_sizes
 from batchrun.alike import request_name, row_name
 from batchrun.bodies import has_bounded_videos
-from batchrun.clips import DEFAULT_FPS
+from batchrun.counting.clips import DEFAULT_FPS
 from batchrun.dialects.writing import FILES_THEMSELVES, MEDIA_AS_FILES, NO_FILE_IDS, NO_MEDIA_URLS, is_web
 from batchrun.errors import MediaError, Problem, ProviderError, SpecError, TemplateError
 from batchrun.jobfile.spec import JobSpec
-from batchrun.measuring import Videos, Watched, clip_of
+from batchrun.loading.measuring import Videos, Watched, clip_of
+from batchrun.loading.needs import Needs
 from batchrun.media.url import is_file_id
 from batchrun.media.videos import linked_video
 from batchrun.messages import FramesPart, ImagePart, JsonValue, MediaPart, Uploaded, VideoPart
-from batchrun.needs import Needs
 from batchrun.plan import Plan
 from batchrun.rows.inputs import Row, media_root, no_check, read_rows
 from batchrun.rows.references import MediaRef, ReferenceProblem
-from batchrun.splitting import split_row
+from batchrun.segments.splitting import split_row
 from batchrun.store.jobs import NewItem
 
 BATCH = 500

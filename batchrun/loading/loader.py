@@ -20,8 +20,8 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from batchrun.catalogue import Catalogue, Endpoint
+from batchrun.counting.foreseen import Foreseen
 from batchrun.database import clock, lock_loading, reading, writing
-from batchrun.duplicates import TAKES, find_duplicates
 from batchrun.errors import (
     CatalogueError,
     ChangedError,
@@ -29,9 +29,10 @@ from batchrun.errors import (
     SpecError,
     UsageError,
 )
-from batchrun.foreseeing import Foreseeing
-from batchrun.foreseen import Foreseen
-from batchrun.itemising import (
+from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
+from batchrun.loading.duplicates import TAKES, find_duplicates
+from batchrun.loading.foreseeing import Foreseeing
+from batchrun.loading.itemising import (
     NO_OUTPUT_BOUND,
     NO_SOUND,
     TOKENS_PER_ANSWER,
@@ -43,11 +44,11 @@ from batchrun.itemising import (
     needs_of,
     new_item,
 )
-from batchrun.jobfile.spec import JobFile, JobSpec, differences, stored_spec
-from batchrun.limits import DEFAULT_CONCURRENCY
-from batchrun.measuring import FACTS, Videos, Watched, kept_facts, watched, with_facts
+from batchrun.loading.measuring import FACTS, Videos, Watched, kept_facts, watched, with_facts
 from batchrun.messages import JsonValue
 from batchrun.output.visible import money_text
+from batchrun.pacing.limits import DEFAULT_CONCURRENCY
+from batchrun.pacing.windows import stored_window
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, pdf_files
 from batchrun.showing import clean
@@ -55,7 +56,6 @@ from batchrun.store import jobs as store
 from batchrun.store import sharing
 from batchrun.store.jobs import NewItem
 from batchrun.tables import MOST_MONEY, Record
-from batchrun.windows import stored_window
 
 SAME = 80
 """Characters that two long texts may have in common at their start before that is left out of a message."""

@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from batchrun.limits import BREAKER_FIRST, BREAKER_LAST, Bucket
-from batchrun.pace import Pace
+from batchrun.pacing.limits import BREAKER_FIRST, BREAKER_LAST, Bucket
+from batchrun.pacing.pace import Pace
+from batchrun.pacing.windows import Window
 from batchrun.showing import clean
 from batchrun.states import OPEN, TERMINAL, State
-from batchrun.windows import Window
 
 STOPPED_WORDS = 200
 """Characters of a foreign message that are repeated."""

@@ -1,0 +1,1 @@
+"""Long videos in parts: their times, and the merging of their answers."""
