@@ -51,7 +51,7 @@ GATHER = 0.02
 """Seconds for which places that became free are gathered before the next claim."""
 HOLD = 0.05
 """Seconds for which results wait for the claim of the places that they left: one transaction instead of two. Not where
-other workers are, which would never find a free place."""
+other workers are, which would find no free place, nor at a limit per minute, where a late claim loses slots."""
 LOOK = 1.0
 """Seconds between looks for items that waited for others."""
 LOOKING = 0.1
@@ -269,6 +269,8 @@ class Worker:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     look_at: float = 0.0
     """When to look next for items that waited for others, by the monotonic clock."""
+    alone: bool = False
+    """Whether no other worker was there when this one looked last."""
     look_around_at: float = 0.0
     """When to look next for other workers."""
 
@@ -318,7 +320,7 @@ class Worker:
         def work(connection: Connection) -> tuple[float, Claimed]:
             began = time.monotonic()  # beside the database's clock: the commit that follows may take its time
             if began >= self.look_around_at:
-                self.writer.hold = HOLD if is_alone(connection, self.beat.worker) else 0.0
+                self.alone = is_alone(connection, self.beat.worker)
                 self.look_around_at = began + TICK
             return began, claim(
                 connection,
@@ -415,6 +417,7 @@ class Worker:
     async def rest(self, claimed: Claimed) -> None:
         """Until another claim is worth its transaction: enough places are free, or something may have become due."""
         paced = bool(claimed.brakes) and all(brake == "rate" for brake in claimed.brakes.values())
+        self.writer.hold = HOLD if self.alone and not paced else 0.0
         enough = max(1, len(self.live) // 4)
         until = time.monotonic() + 2 * TICK
         if claimed.next_at is not None:
