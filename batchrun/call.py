@@ -26,6 +26,7 @@ from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError
 from batchrun.media import OpenMedia
 from batchrun.media.decoder import Decoder
 from batchrun.media.making import open_prepared, open_prepared_data
+from batchrun.media.public import check_reachable
 from batchrun.media.url import check_data_picture
 from batchrun.media.videos import OpenVideo, linked_video, open_video
 from batchrun.messages import (
@@ -238,6 +239,7 @@ async def opened_part(
         return ImagePart(source=await opened_picture(media, plan, tools, stack, opened))
     url, path = media.get("url"), media.get("path")
     if isinstance(url, str):
+        check_web(url, plan)
         return linked_video(url, sampling)
     if not isinstance(path, str) or plan.media_root is None:
         raise MediaError("a media reference without a path or a URL", code="media-reference")
@@ -260,12 +262,19 @@ async def opened_picture(
     media: Mapping[str, JsonValue], plan: Plan, tools: Tools, stack: ExitStack, opened: list[OpenMedia]
 ) -> Source:
     if (url := sent_as_it_is(media, plan)) is not None:
+        check_web(url, plan)
         if is_data(url):
             await asyncio.to_thread(check_data_picture, url, plan.preparation.rules)
         return url
     picture = await attentive(prepared(media, plan, tools), tools, undo=OpenMedia.close)
     opened.append(stack.enter_context(picture))
     return opened[-1]
+
+
+def check_web(url: str, plan: Plan) -> None:
+    """Raises MediaError for the address of a host that the vendor can't reach."""
+    if plan.reached_hosts is not None and is_web(url):
+        check_reachable(url, plan.reached_hosts)
 
 
 def sent_as_it_is(media: Mapping[str, JsonValue], plan: Plan) -> str | None:

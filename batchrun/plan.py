@@ -25,6 +25,7 @@ from batchrun.jobfile.asking import ASK_AGAIN, OnInvalid
 from batchrun.jobfile.spec import JobFile, JobSpec, stored_spec
 from batchrun.jobfile.template import Template
 from batchrun.media import RAW_LIMIT
+from batchrun.media.public import is_near
 from batchrun.media.rules import Preparation
 from batchrun.media.videos import Sampling
 from batchrun.messages import ChatRequest, JsonValue, MediaPart, Message, Role, TextPart, Thinking, WrittenMessage
@@ -107,6 +108,8 @@ class Plan:
     """Texts that must not be stored or shown."""
     checked_hosts: frozenset[str] | None = None
     """Hosts that may be asked about URLs although they aren't public; None where no URL is looked at."""
+    reached_hosts: frozenset[str] | None = None
+    """Hosts that the vendor reaches although they don't look public; None where that isn't known of any."""
     uploads: UploadRules | None = None
     """Which files go to the vendor's storage before the call, and how; None for none."""
     preparation: Preparation = field(default_factory=Preparation)
@@ -328,6 +331,7 @@ def prepare(
         key_name=None if settings is None else key_name(endpoint, settings),
         secrets=() if settings is None else settings.secrets(endpoint.key_env),
         checked_hosts=checked_hosts(spec, settings),
+        reached_hosts=reached_hosts(endpoint, catalogue, settings),
         uploads=upload_rules(spec, endpoint, dialect, settings),
         preparation=preparation(spec, model),
         sampling=sampling_of(spec, endpoint, model),
@@ -373,6 +377,14 @@ def preparation(spec: JobSpec, model: Model) -> Preparation:
 
 def checked_hosts(spec: JobSpec, settings: Settings | None) -> frozenset[str] | None:
     if not spec.media.check_urls:
+        return None
+    return frozenset() if settings is None else settings.allowed_hosts
+
+
+def reached_hosts(endpoint: Endpoint, catalogue: Catalogue, settings: Settings | None) -> frozenset[str] | None:
+    """A vendor fetches from the internet alone; servers of one's own, and who takes any model, may reach more."""
+    real = endpoint if endpoint.simulates is None else catalogue.endpoint(endpoint.simulates)
+    if real.open_models or is_near(real.base_url):
         return None
     return frozenset() if settings is None else settings.allowed_hosts
 

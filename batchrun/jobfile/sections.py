@@ -292,7 +292,7 @@ class MediaSpec(Section):
     check_urls: bool = False
     """Whether this machine asks the server of each URL, before a call is paid for, if a picture or video of the right
     type and size is there. Only public addresses are asked, and those in `BATCHRUN_ALLOW_HOSTS`. Without it URLs are
-    passed on as they are."""
+    passed on as they are, except where a vendor can't reach their host, such as `localhost`."""
     upload: Literal["never", "large", "always"] = "never"
     """Whether local files go to the vendor's temporary storage first: `large` those that are too large to stand in a
     request, `always` all of them, but for the pictures that are taken out of a video. The same file is uploaded once

@@ -120,6 +120,29 @@ def target_of(url: str, allowed: Collection[str], ports: Collection[int] = PORTS
     return Target(url=url, host=host, port=port, trusted=trusted)
 
 
+def check_reachable(url: str, allowed: Collection[str]) -> None:
+    """Raises MediaError(`media-url-private`) where a URL names by itself a host that no vendor reaches. Nothing is
+    looked up; `allowed` as in `target_of`."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode().lower().rstrip(".")
+        port = parts.port
+    except ValueError:
+        return  # the vendor will say what is wrong with it
+    shown = f"[{host}]" if ":" in host else host
+    if host and not {shown, f"{shown}:{port or DEFAULT_PORTS.get(parts.scheme, 0)}"} & set(allowed):
+        _check_host(url, host)
+
+
+def is_near(base_url: str) -> bool:
+    """Whether a server stands in a network of its own, where it may reach what others don't."""
+    try:
+        check_reachable(base_url, ())
+    except MediaError:
+        return True
+    return False
+
+
 def check_addresses(target: Target, addresses: Collection[str]) -> None:
     """Raises MediaError(`media-url-private`) where one of the addresses of the host isn't public."""
     if target.trusted:

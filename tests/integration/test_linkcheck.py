@@ -11,6 +11,7 @@ import pytest
 
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.jobfile.spec import JobSpec
+from batchrun.plan import prepare
 from batchrun.running import RunEnd, run
 from batchrun.tables import Record
 from batchrun.transport import PinnedTransport
@@ -61,6 +62,23 @@ def go(bench: Bench, job: JobSpec, files: MediaServer) -> tuple[RunEnd, list[Rec
 def test_without_the_setting_no_url_is_asked(sqlite_bench: Bench, files: MediaServer) -> None:
     end, _ = go(sqlite_bench, looking([files.picture("/a.png")], check_urls=False), files)
     assert (end.exit_code, files.asked) == (0, [])
+
+
+@pytest.mark.parametrize("column", ["image", "video"])
+def test_without_the_setting_a_host_that_no_vendor_reaches_costs_no_call_either(
+    sqlite_bench: Bench, files: MediaServer, column: str
+) -> None:
+    urls = ["http://10.0.0.7/a.mp4", "https://localhost/a.mp4", "http://files/a.mp4", f"http://{files.place}/a.mp4"]
+    _, items = go(sqlite_bench, looking(urls, column, check_urls=False), files)
+    assert [item.state for item in items] == ["failed", "failed", "failed", "done"]
+    assert "'http://10.0.0.7/a.mp4' names an address that isn't public" in items[0].error
+    assert (len(sqlite_bench.book()), files.asked) == (1, [])
+
+
+def test_a_server_of_ones_own_may_reach_more(sqlite_bench: Bench) -> None:
+    spec = looking(["http://10.0.0.7/a.png"], check_urls=False)
+    near = [prepare(spec.model_copy(update={"provider": name}), sqlite_bench.catalogue) for name in ("vllm", "ollama")]
+    assert [plan.reached_hosts for plan in near] == [None, None]
 
 
 def test_a_url_that_several_items_have_is_asked_once(sqlite_bench: Bench, files: MediaServer) -> None:
