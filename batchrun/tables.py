@@ -23,6 +23,8 @@ MICROSECOND = timedelta(microseconds=1)
 MONEY_DIGITS = 12
 MOST_MONEY = Decimal(9_000_000)
 """Currency units; somewhat less than what 64 bits hold in units of 10⁻¹²."""
+FACTS = "facts"
+"""Key of a reference in `items.media`: what was seen of a local video, which is no part of what its row says."""
 EXACT = Context(prec=80)
 """Wide enough that no conversion ever rounds, whatever context the caller has."""
 

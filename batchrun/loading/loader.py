@@ -44,7 +44,7 @@ from batchrun.loading.itemising import (
     needs_of,
     new_item,
 )
-from batchrun.loading.measuring import FACTS, Videos, Watched, kept_facts, watched, with_facts
+from batchrun.loading.measuring import Videos, Watched, kept_facts, watched, with_facts
 from batchrun.messages import JsonValue
 from batchrun.output.visible import money_text
 from batchrun.pacing.limits import DEFAULT_CONCURRENCY
@@ -55,7 +55,7 @@ from batchrun.showing import clean
 from batchrun.store import jobs as store
 from batchrun.store import sharing
 from batchrun.store.jobs import NewItem
-from batchrun.tables import MOST_MONEY, Record
+from batchrun.tables import FACTS, MOST_MONEY, Record
 
 SAME = 80
 """Characters that two long texts may have in common at their start before that is left out of a message."""

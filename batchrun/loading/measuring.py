@@ -19,9 +19,8 @@ from batchrun.media.decoder import Decoder
 from batchrun.media.videos import VideoFacts, probe_now
 from batchrun.messages import JsonValue
 from batchrun.rows.inputs import Row, media_root, read_rows
+from batchrun.tables import FACTS
 
-FACTS = "facts"
-"""Of a stored media reference: what was seen of the video, which is no part of what a row says."""
 Videos = Mapping[str, VideoFacts]
 """By their paths below the media root."""
 

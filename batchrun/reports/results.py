@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection
 from batchrun.answer import Usage
 from batchrun.messages import JsonValue
 from batchrun.states import State
-from batchrun.tables import Record, answers, attempts, items, usage
+from batchrun.tables import FACTS, Record, answers, attempts, items, usage
 
 PAGE = 200
 """Items that are in memory at once. Their texts may be long."""
@@ -241,7 +241,7 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             error_kind=row.error_kind,
             error=row.error,
             variables=row.variables,
-            media=row.media,
+            media=[{name: reference[name] for name in reference if name != FACTS} for reference in row.media],
             answer_id=row.attempt_id,
             part_of=row.whole,
             attempts=tried.get(row.id, []),
