@@ -119,18 +119,31 @@ def test_a_rotated_picture_is_sent_as_its_own_bytes(folder: Path) -> None:
     assert caption.startswith("A 900 by 1350 pixel JPEG picture")
 
 
-def test_the_example_file_runs(tmp_path: Path) -> None:
+def test_the_example_file_runs_also_after_a_kill_in_the_middle_of_its_lectures(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "jobs.example.yaml", tmp_path / "jobs.example.yaml")
     for name in ("pictures", "lectures"):
         shutil.copytree(PICTURES.parent / name, tmp_path / "batchrun" / "demo" / name)
-    done = batchrun(tmp_path, "run", "jobs.example.yaml", "--json")
+    run = ["run", "jobs.example.yaml", "--simulator-book"]
+    with subprocess.Popen([*BATCHRUN, *run, "1.jsonl"], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path, lambda _: 0 < len(rows(tmp_path, DONE_PARTS)) < 8)
+        process.kill()
+    [(lost,)] = rows(tmp_path, "SELECT count(*) FROM attempts WHERE outcome = 'open'")
+    done = batchrun(tmp_path, *run, "2.jsonl", "--json")
     assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert {job["name"]: job["states"] for job in summary["jobs"]} == {
+    assert {job["name"]: job["states"] for job in json.loads(done.stdout)["jobs"]} == {
         "captions": {"done": 12},
         "lectures": {"done": 11},
         "taglines": {"done": 3},
     }
+    outcomes = rows(tmp_path, "SELECT outcome, count(*) FROM attempts GROUP BY outcome ORDER BY outcome")
+    assert outcomes == [("complete", 26)] + ([("lost", lost)] if lost else [])
+    report = json.loads(batchrun(tmp_path, "report", "cost", "--json").stdout)
+    billed = sum(row.amount or Decimal(0) for name in ("1", "2") for row in read_book(tmp_path / f"{name}.jsonl"))
+    low, high = (sum(Decimal(line[end]) for line in report["lines"]) for end in ("cost_low", "cost_high"))
+    assert 0 < low <= billed <= high
+
+
+DONE_PARTS = "SELECT id FROM items WHERE part_of IS NOT NULL AND state = 'done'"
 
 
 NATIVE = """
