@@ -41,6 +41,8 @@ PLAIN_BYTES = 64 * 1024 * 1024
 """An answer that isn't streamed is read up to here."""
 ENCODED_BYTES = 16 * 1024
 """Of a compressed answer are decoded at once: a thousand times as many may come of them."""
+DENSE = frozenset({"br", "zstd"})
+"""Encodings of which there is no such bound; nor is there where one stands within another."""
 
 FOREIGN = (httpx.HTTPError, aiohttp.ClientError, OSError)
 
@@ -110,9 +112,12 @@ class Response:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises ProviderError where the connection breaks."""
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if "," in encoding or encoding in DENSE:
+            raise ProviderError(ErrorKind.NETWORK, "the answer is compressed in a way that nobody asked for")
         try:
             # Encodings are refused in `post`'s headers, and decoded where a server doesn't care.
-            if self.headers.get("content-encoding", "identity") != "identity":
+            if encoding != "identity":
                 async for chunk in self.response.aiter_bytes():
                     yield chunk
             else:
@@ -265,7 +270,11 @@ def stream_of(body: Body) -> httpx.ByteStream | Leaving:
 
 @lru_cache(maxsize=256)
 def parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
+    """Raises ProviderError."""
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ProviderError(ErrorKind.NOT_SENT, f"can't reach the server: {words(error)}") from error
 
 
 def translated(error: BaseException) -> ProviderError | MediaError:
@@ -284,6 +293,11 @@ def translated(error: BaseException) -> ProviderError | MediaError:
     if isinstance(error, TimeoutError):
         return ProviderError(ErrorKind.TIMEOUT, f"the connection timed out: {words(error)}")
     return ProviderError(ErrorKind.NETWORK, broken(error))
+
+
+def is_no_url(error: ProviderError) -> bool:
+    """Whether nothing could be asked at all, as no host is written like that."""
+    return isinstance(error.__cause__, httpx.InvalidURL | aiohttp.InvalidURL)
 
 
 def unreadable_answer(error: ProviderError) -> bool:

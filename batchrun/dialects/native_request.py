@@ -34,6 +34,9 @@ REFUSED_FIELDS: dict[str, str] = {
 }
 """Parameters that this module writes itself, or that have another place, and what to do."""
 
+KINDS = ("image", "video", "audio")
+"""Keys of parts that are media, whatever else stands beside them."""
+
 
 def encode(request: ChatRequest, rules: ModelRules) -> Body:
     """The request's JSON; local files go out between its pieces as base64 of their own bytes.
@@ -125,14 +128,25 @@ def _written(model: str, message: WrittenMessage, texts_only: bool, places: Plac
 def _written_part(part: JsonValue, media: Iterator[Part], places: Placeholders) -> dict[str, JsonValue]:
     """`detail` of an image is OpenAI's and means nothing here."""
     if is_media(part):
-        return {**_part(next(media), {}, places), **beside_media(part)}
+        return {**_part(next(media), {}, places), **_beside(beside_media(part))}
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(part, Mapping) or kind != "text":
         raise invalid(
             f"A part of the type {kind!r} can't be sent in this wire form.",
             "Use an endpoint of the compat dialect, or leave the part out.",
         )
-    return {name: value for name, value in part.items() if name != "type"}
+    return _beside({name: value for name, value in part.items() if name != "type"})
+
+
+def _beside(fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Nothing that the other wire form doesn't know may become a medium in this one, which nobody has looked at."""
+    for name in KINDS:
+        if name in fields:
+            raise invalid(
+                f"A part has a field `{name}`, which would be another medium in this wire form.",
+                'Write it as a part of its own, such as {"type": "image_url", "image_url": {"url": …}}.',
+            )
+    return fields
 
 
 def _no_pictures(model: str) -> ProviderError:

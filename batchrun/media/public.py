@@ -102,9 +102,9 @@ def target_of(url: str, allowed: Collection[str], ports: Collection[int] = PORTS
         host = (parts.hostname or "").encode("idna").decode().lower().rstrip(".")
         port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
     except ValueError as error:  # UnicodeError is one
-        raise _no_url(url) from error
+        raise no_url(url) from error
     if parts.scheme not in DEFAULT_PORTS or not host or "\\" in url or not url.isprintable() or " " in url:
-        raise _no_url(url)
+        raise no_url(url)
     if parts.username is not None or parts.password is not None:
         raise MediaError(
             f"{shortened(url)} holds a user name or a password.",
@@ -239,7 +239,7 @@ def _private(url: str, what: str) -> MediaError:
     )
 
 
-def _no_url(url: str) -> MediaError:
+def no_url(url: str) -> MediaError:
     return MediaError(
         f"{shortened(url)} is no http or https URL.", code="media-url", remedy="Write the full address of the file."
     )

@@ -18,8 +18,8 @@ from urllib.parse import urljoin
 from batchrun import __version__
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.media import RAW_LIMIT
-from batchrun.media.public import PORTS, Seen, Target, Wanted, check_addresses, check_seen, shortened, target_of
-from batchrun.transport import PinnedTransport, addresses_of, unreadable_answer
+from batchrun.media.public import PORTS, Seen, Target, Wanted, check_addresses, check_seen, no_url, shortened, target_of
+from batchrun.transport import PinnedTransport, addresses_of, is_no_url, unreadable_answer
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) → its addresses; raises OSError."""
@@ -119,7 +119,7 @@ async def look(
                 location = seen.headers.get("location")
                 if seen.status not in REDIRECTING or location is None:
                     return seen
-                asked = urljoin(asked, location)
+                asked = redirected(asked, location)
     except TimeoutError as error:
         raise unavailable(url, f"doesn't answer within {seconds:g} s") from error
     raise MediaError(
@@ -127,6 +127,14 @@ async def look(
         code="media-url-answer",
         remedy="Write the address to which it leads in the end.",
     )
+
+
+def redirected(url: str, location: str) -> str:
+    """Raises MediaError for what is no URL."""
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise no_url(location) from error
 
 
 async def checked_addresses(target: Target, resolve: Resolve) -> Sequence[str]:
@@ -154,6 +162,8 @@ async def seen_at(target: Target, addresses: Sequence[str], *, twice: bool) -> S
                 async with transport.get(target.url, _HEADERS) as response:
                     seen = Seen(status=response.status, headers=dict(response.headers))
         except ProviderError as error:
+            if is_no_url(error):
+                raise no_url(target.url) from error
             if unreadable_answer(error):
                 raise MediaError(
                     f"{shortened(target.url)} can't be asked: {error.message}.",

@@ -24,19 +24,19 @@ LOOK = 0.2
 HURRY = 10.0
 """Seconds that a worker gets to finish calls when the run was killed, and to hand back the rest after that."""
 GUARD = """
-read -r group; read -r folder
+looks=$1 group=$2 folder=$3
 while read -r line; do worker=$line; done
 [ -d "$folder" ] || exit 0
 for time in ${worker:+1 2}; do
   kill -s TERM "$worker" || break
-  left=$1
+  left=$looks
   while kill -s 0 "$worker" && [ $left -gt 0 ]; do sleep 0.2; left=$((left - 1)); done
 done
 kill -s KILL -- "-$group"
 rm -rf "$folder"
 """
-"""What the shell does: it reads the owner's group of processes, the folder, and the worker's number once there is one,
-and then nothing until the owner has ended."""
+"""What the shell does, given the owner's group of processes and the folder: it reads the worker's number once there is
+one, and then nothing until the owner has ended."""
 
 
 class LocalWorkers:
@@ -96,20 +96,23 @@ def broker(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def guarded(folder: Path) -> Iterator[Callable[[object], None]]:
-    """Until it ends, the shell watches this process; yields what tells it more."""
-    command = ["/bin/sh", "-c", GUARD, "guard", str(int(HURRY / LOOK))]
-    with subprocess.Popen(  # noqa: S603 - the text above
-        command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-    ) as guard:
+def guarded(folder: Path) -> Iterator[Callable[[int], None]]:
+    """Until it ends, the shell watches this process; yields what tells it the worker's number."""
+    command = ["/bin/sh", "-c", GUARD, "guard", str(int(HURRY / LOOK)), str(os.getpgrp()), str(folder)]
+    try:
+        guard = subprocess.Popen(  # noqa: S603 - the text above
+            command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        )
+    except OSError:  # the smallest containers have no shell: there the end of the run alone is watched
+        yield lambda _: None
+        return
 
-        def tell(words: object) -> None:
-            if guard.stdin is not None:
-                with suppress(BrokenPipeError):  # somebody has killed it
-                    print(words, file=guard.stdin, flush=True)
+    def tell(worker: int) -> None:
+        if guard.stdin is not None:
+            with suppress(BrokenPipeError):  # somebody has killed it
+                print(worker, file=guard.stdin, flush=True)
 
-        tell(os.getpgrp())
-        tell(folder)
+    with guard:
         yield tell
 
 

@@ -293,11 +293,23 @@ def test_a_redirect_to_a_private_address_is_not_followed(
     assert (item.state, item.error_kind, canary.asked, sqlite_bench.book()) == ("failed", "media", [], [])
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a.png", "data:image/png;base64,AA=="])
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://127.0.0.1/a.png", "data:image/png;base64,AA==", "http://[1/a.png"]
+)
 def test_a_redirect_to_another_scheme_is_not_followed(files: MediaServer, location: str) -> None:
     files.redirect("/a.png", location)
     with pytest.raises(MediaError) as caught:
         asyncio.run(look(files.url("/a.png"), {files.place}, resolve=as_written, seconds=5))
+    assert caught.value.code == "media-url"
+
+
+@pytest.mark.parametrize("host", ["☃.net", "a\u0301.com"])
+def test_a_name_that_no_host_can_have_is_the_rows_mistake(host: str) -> None:
+    async def resolve(_host: str, _port: int) -> list[str]:
+        return ["93.184.216.34"]  # which isn't asked
+
+    with pytest.raises(MediaError) as caught:
+        asyncio.run(look(f"http://{host}/a.png", (), resolve=resolve, seconds=5))
     assert caught.value.code == "media-url"
 
 

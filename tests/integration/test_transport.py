@@ -217,6 +217,10 @@ BREAKS: dict[str, bytes | Handler] = {
     "a chunk without a size": plain(b"transfer-encoding: chunked", b"zz\r\nhello\r\n"),
     "no last chunk": plain(b"transfer-encoding: chunked", b"5\r\nhello\r\n"),
     "no gzip": plain(b"content-encoding: gzip\r\ncontent-length: 5", b"hello"),
+    "gzip in gzip, of which a kilobyte may hold a gigabyte": plain(
+        b"content-encoding: gzip, gzip\r\nconnection: close", gzip.compress(gzip.compress(b"hello"))
+    ),
+    "zstd": plain(b"content-encoding: zstd\r\ncontent-length: 5", b"hello"),
     "no deflate": plain(b"content-encoding: deflate\r\ncontent-length: 5", b"hello"),
 }
 

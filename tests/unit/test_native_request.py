@@ -199,6 +199,21 @@ def test_a_written_text_is_a_part_or_a_plain_text() -> None:
     assert written_content(given, READS) == {"role": "user", "content": "Hi", "name": "ann"}
 
 
+@pytest.mark.parametrize(
+    ("media", "part", "name"),
+    [
+        ((), {"type": "text", "text": "Hi"}, "image"),
+        ((), {"type": "text", "text": "Hi"}, "video"),
+        ((A,), {"type": "image_url", "image_url": {}}, "image"),
+    ],
+)
+def test_no_medium_that_nobody_has_looked_at_stands_beside_another_part(
+    media: tuple[MediaPart, ...], part: dict[str, JsonValue], name: str
+) -> None:
+    with pytest.raises(ProviderError, match=f"`{name}`"):
+        NATIVE.encode(written(media, content=[{**part, name: "https://other/c.png"}]), SEES)
+
+
 def test_written_parts_lose_their_type_and_keep_what_stands_beside_it() -> None:
     image: JsonValue = {"type": "image_url", "image_url": {"detail": "high"}, "max_pixels": 9}
     video: JsonValue = {"type": "video_url", "video_url": {}, "total_pixels": 9}

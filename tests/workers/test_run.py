@@ -107,6 +107,17 @@ def test_a_kill_of_what_owns_the_workers_leaves_nothing(folder: Path, everybody:
     assert gone(folder)
 
 
+def test_nothing_but_the_brokers_own_folder_is_removed(tmp_path: Path) -> None:
+    """Also where the first line of its name is that of another one. The broker itself doesn't take such names."""
+    other, odd = tmp_path / "other", tmp_path / "other\nfolder"
+    for folder in (other, odd):
+        folder.mkdir()
+    words = [sys.executable, "-m", "batchrun.worker.local", sys.executable, "-c", "print()"]
+    environment = {**os.environ, "TMPDIR": str(odd)}
+    ended = subprocess.run(words, env=environment, stdin=subprocess.PIPE, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, other.is_dir(), list(odd.iterdir())) == (1, True, []), ended.stderr
+
+
 def test_workers_that_end_too_early_end_the_run_with_an_error(folder: Path) -> None:
     process = started(folder)
     wait_for_calls(folder)
