@@ -14,6 +14,7 @@ from batchrun.errors import CatalogueError, ChangedError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.reports.cost import cost_by
 from batchrun.reports.facts import facts
+from batchrun.reports.results import results
 from batchrun.simulated import with_address
 from batchrun.simulator import BookRow
 from batchrun.store import workers
@@ -95,6 +96,8 @@ def test_a_job_changes_its_mode_between_calls(bench: Bench) -> None:
     assert bench.states(job_id) == Counter(done=5)
     assert reported(bench) == bills(bench)
     assert {provider: calls for provider, (calls, _) in bills(bench).items()} == {BATCH: 3, SIMULATED: 2}
+    with reading(bench.engine) as connection:
+        assert [one.provider for one in results(connection, by_day)] == [BATCH] * 3 + [SIMULATED] * 2
     check_reservations(bench)
 
 
