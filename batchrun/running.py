@@ -19,7 +19,16 @@ from sqlalchemy import Connection, Engine
 from batchrun.catalogue import Catalogue
 from batchrun.database import clock, lock_loading, reading, writing
 from batchrun.drain import GRACE, STREAMS, Stop, Tally, drain
-from batchrun.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_STOPPED, EXIT_UNREACHABLE
+from batchrun.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_ITEMS_FAILED,
+    EXIT_STOPPED,
+    EXIT_UNREACHABLE,
+    BatchrunError,
+    CatalogueError,
+    UsageError,
+)
 from batchrun.output.sidecar import Sidecars
 from batchrun.plan import Plan
 from batchrun.reports.facts import unfit
@@ -123,15 +132,21 @@ def run(
     stop, tally = stop or Stop(), tally or Tally()
     plans = make_plans(engine, only, catalogue, settings)
     looked_at = time.monotonic()
+    unplanned: BatchrunError | None = None
 
     def chosen(connection: Connection, _worker: str) -> frozenset[int]:
-        """The jobs, with another plan where somebody changed the mode of one meanwhile."""
-        nonlocal looked_at
+        """The jobs, with another plan where somebody changed the mode of one meanwhile. Where that can't be made here,
+        the run stops as if it were asked to: calls in flight are paid for."""
+        nonlocal looked_at, unplanned
         if time.monotonic() - looked_at >= LOOK_EVERY:
             looked_at = time.monotonic()
             places = store.regions_of(connection, only)
             if moved := [job_id for job_id, region in places.items() if plans[job_id].region != region]:
-                plans.update(planned(connection, moved, catalogue, settings))
+                try:
+                    plans.update(planned(connection, moved, catalogue, settings))
+                except (CatalogueError, UsageError) as error:
+                    unplanned = error
+                    stop.ask()
         return only
 
     def reserve(job_id: int, input_bound: int | None, output_bound: int | None) -> Decimal | None:
@@ -157,6 +172,8 @@ def run(
             on_result=record,
         )
         finished(draining, stop)
+    if unplanned is not None:
+        raise unplanned
     return RunEnd(
         jobs=ends(engine, only, sample), tally=tally, seconds=time.monotonic() - began, interrupted=stop.level > 0
     )

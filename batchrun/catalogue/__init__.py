@@ -219,6 +219,10 @@ class Endpoint:
             return replace(model, unpriced=str(reason.args[0]))
         return replace(model, prices=_prices(self.collected.endpoint, model.id, entries))
 
+    def with_prices(self) -> Endpoint:
+        """The same endpoint, with each of its models `priced`."""
+        return replace(self, models={name: self.priced(model) for name, model in self.models.items()})
+
     def at(self, base_url: str) -> Endpoint:
         """The same endpoint at another address. Raises CatalogueError for one that can't be used."""
         try:
@@ -379,7 +383,7 @@ def _endpoint(name: str, entry: EndpointEntry, file: CatalogueFile) -> Endpoint:
         max_tokens_as=entry.max_tokens_as,
         collected=None if entry.prices_from is None else collected(entry.prices_from, name),
     )
-    return replace(endpoint, models={name: endpoint.priced(model) for name, model in endpoint.models.items()})
+    return endpoint.with_prices()
 
 
 def _taking(endpoint: Endpoint, file: CatalogueFile, real: Mapping[str, Endpoint]) -> Endpoint:
@@ -391,7 +395,7 @@ def _taking(endpoint: Endpoint, file: CatalogueFile, real: Mapping[str, Endpoint
         error_table=table,
         models={**owner.models, **endpoint.models},
         collected=owner.collected if endpoint.collected is None else endpoint.collected,
-    )
+    ).with_prices()
 
 
 def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueFile) -> Endpoint:
@@ -413,7 +417,7 @@ def _simulator(name: str, entry: EndpointEntry, real: Endpoint, file: CatalogueF
         max_tokens_as=entry.max_tokens_as if "max_tokens_as" in entry.model_fields_set else real.max_tokens_as,
         models={**real.models, **own.models},
         collected=real.collected if own.collected is None else own.collected,
-    )
+    ).with_prices()
 
 
 def _model(endpoint: str, model_id: str, entry: ModelEntry, pictures: PicturesEntry | None) -> Model:

@@ -105,7 +105,7 @@ class ItemResult:
     job: str
     simulated: bool
     provider: str
-    """With its region."""
+    """With its region: where the answer came from; without an answer, where the job stands by now."""
     model: str
     id: int
     """Grows in the order of the source; `after` of `results` takes it."""
@@ -213,9 +213,13 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             answers.c.parsed,
             answers.c.tool_calls,
             whole.c.custom_id.label("whole"),
+            usage.c.provider,
+            usage.c.region,
         )
         .select_from(
-            items.outerjoin(answers, _is_answer(answers.c.attempt_id)).outerjoin(whole, whole.c.id == items.c.part_of)
+            items.outerjoin(answers, _is_answer(answers.c.attempt_id))
+            .outerjoin(usage, usage.c.attempt_id == answers.c.attempt_id)
+            .outerjoin(whole, whole.c.id == items.c.part_of)
         )
         .where(items.c.id.in_(ids))
         .order_by(items.c.id)
@@ -229,7 +233,7 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             id=row.id,
             job=job.name,
             simulated=job.simulated,
-            provider=f"{job.provider}/{job.region}" if job.region else job.provider,
+            provider=_place(job if row.provider is None else row),
             model=job.model,
             custom_id=row.custom_id,
             state=State(row.state),
@@ -247,6 +251,10 @@ def _page(connection: Connection, job: Record, ids: Sequence[int]) -> Iterator[I
             attempts=tried.get(row.id, []),
             shared=shared.get(foreign.get(row.id, 0)),
         )
+
+
+def _place(row: Record) -> str:
+    return f"{row.provider}/{row.region}" if row.region else str(row.provider)
 
 
 def _is_answer(attempt: ColumnElement[int]) -> ColumnElement[bool]:

@@ -180,7 +180,9 @@ LOCK_JOBS = (
 SELECT_ATTEMPTS = sa.select(attempts.c.id, attempts.c.outcome, attempts.c.ended_at, attempts.c.reserved).where(
     attempts.c.id.in_(sa.bindparam("ids", expanding=True))
 )
-SETTLED_COLUMNS = (usage.c.cost_low, usage.c.cost_high, usage.c.currency, usage.c.settled)
+SETTLED_COLUMNS = tuple(
+    usage.c[name] for name in ("cost_low", "cost_high", "currency", "settled", "provider", "region")
+)
 USAGE_COLUMNS = (
     *("attempt_id", "job_id", "provider", "region", "model", "at", "simulated"),
     *TOKEN_COLUMNS,
@@ -367,21 +369,24 @@ def store_usage(
     """One row for each attempt that may have cost money. Returns by how much `spent` of each job grows.
 
     A worker that was taken for dead already has a row with bounds, written when it was reaped: what it now knows
-    replaces them.
+    replaces them. Where the call went that row knows: the job may have changed its mode since.
     """
     grown: dict[int, Decimal] = defaultdict(Decimal)
     rows = []
     for result in results:
         call, charge, settled = result.call, result.charge, None
+        place: dict[str, object] = {}
         if before[call.attempt_id].outcome == "lost":
             gone = connection.execute(
                 sa.delete(usage).where(usage.c.attempt_id == call.attempt_id).returning(*SETTLED_COLUMNS)
             ).one_or_none()
             grown[call.job_id] -= (None if gone is None else gone.cost_high) or Decimal(0)
+            if gone is not None:
+                place = {"provider": gone.provider, "region": gone.region}
             if gone is not None and stays_settled(gone, charge):
                 charge, settled = charge_as_settled(gone, charge), gone.settled
         if charge is not None:
-            rows.append(usage_row(result, locked[call.job_id], charge) | {"settled": settled})
+            rows.append(usage_row(result, locked[call.job_id], charge) | place | {"settled": settled})
             grown[call.job_id] += charge.cost_high or Decimal(0)
     ADD_USAGE.run(connection, rows)
     return grown

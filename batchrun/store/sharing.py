@@ -252,7 +252,8 @@ TURN = _turn_statement()
 
 
 def _hand_on(connection: Connection, job_id: int, as_it_was: AsItWas, made: Shared) -> set[int]:
-    """Returns the first items whose error is theirs alone, as their files aren't as they were."""
+    """Returns the first items whose error may be theirs alone: their files aren't as they were when they were loaded,
+    or that can't be told here, and others would wait for it for ever."""
     ready = connection.execute(
         _joined(
             items.c.id,
@@ -269,8 +270,8 @@ def _hand_on(connection: Connection, job_id: int, as_it_was: AsItWas, made: Shar
         .order_by(items.c.next_at, items.c.id)
         .limit(PAGE)
     ).all()
-    of_files = {row.waits_for: row.first_media for row in ready if row.error_kind == ErrorKind.MEDIA.value}
-    alone = {item_id for item_id, media in of_files.items() if as_it_was(job_id, media) is False}
+    failed = {row.waits_for: row.first_media for row in ready if row.state == State.FAILED.value}
+    alone = {item_id for item_id, media in failed.items() if not as_it_was(job_id, media)}
     looked = [(row, as_it_was(job_id, row.media)) for row in ready if row.waits_for not in alone]
     shared = [row for row, same in looked if same]
     SHARE.run(connection, [_given(row) for row in shared])

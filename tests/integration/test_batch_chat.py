@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from batchrun.database import reading, writing
 from batchrun.drain import Stop
-from batchrun.errors import ChangedError
+from batchrun.errors import CatalogueError, ChangedError
 from batchrun.jobfile.spec import JobSpec
 from batchrun.reports.cost import cost_by
 from batchrun.reports.facts import facts
+from batchrun.reports.results import results
 from batchrun.simulated import with_address
 from batchrun.simulator import BookRow
 from batchrun.store import workers
@@ -94,6 +96,8 @@ def test_a_job_changes_its_mode_between_calls(bench: Bench) -> None:
     assert bench.states(job_id) == Counter(done=5)
     assert reported(bench) == bills(bench)
     assert {provider: calls for provider, (calls, _) in bills(bench).items()} == {BATCH: 3, SIMULATED: 2}
+    with reading(bench.engine) as connection:
+        assert [one.provider for one in results(connection, by_day)] == [BATCH] * 3 + [SIMULATED] * 2
     check_reservations(bench)
 
 
@@ -136,3 +140,22 @@ def test_a_run_that_is_under_way_follows_the_new_mode(sqlite_bench: Bench) -> No
     assert bench.states(captions) == Counter(done=4)
     assert {provider: len(rows) for provider, rows in booked(bench).items()} == {SIMULATED: 4, BATCH: 0}
     assert {row.region for row in bench.rows(usage, usage.c.job_id == captions)} == {"model-studio-beijing"}
+
+
+def test_a_run_that_can_not_follow_the_new_mode_ends_when_its_calls_have(sqlite_bench: Bench) -> None:
+    """Its catalogue is older than the one that the mode was changed with."""
+    bench = sqlite_bench
+    bench.at("ttft=3")
+    known = with_address(bench.catalogue, bench.simulator.url)
+    spec = batch_job("captions", 4, mode="online", stream=True)
+    bench.catalogue = replace(known, endpoints={name: one for name, one in known.endpoints.items() if name != BATCH})
+    slow, captions = bench.load(job("slow", 1, fault="ttft=3"), spec)
+    with writing(bench.engine) as connection:
+        connection.execute(jobs.update().where(jobs.c.id == captions).values(paused="user"))
+    with bench.running([slow, captions], Stop()) as ended:
+        wait_until(lambda: ended.done() or bool(bench.attempts_of(slow)), "the slow call was claimed")
+        bench.catalogue = known
+        bench.load(spec.model_copy(update={"mode": "batch-chat", "stream": False}))
+        with pytest.raises(CatalogueError, match="has no batch chat"):
+            ended.result()
+    assert (bench.states(slow), bench.states(captions)) == (Counter(done=1), Counter(pending=4))

@@ -217,6 +217,25 @@ def test_a_file_that_is_gone_fails_alone(bench: Bench) -> None:
     check(bench, job_id)
 
 
+def test_what_a_changed_file_was_refused_for_its_copies_are_not_refused_for(bench: Bench) -> None:
+    pictures(bench, different=1)
+    bench.at(fault := fresh("400-first=1"))
+    (job_id,) = bench.load(captions(fault=fault))
+    (bench.folder / "pictures" / "0-000.jpg").write_bytes(PICTURE.read_bytes())
+    bench.run([job_id])
+    assert bench.states(job_id) == {"failed": 1, "done": 3}
+    assert len(bench.book()) == 2
+
+
+def test_without_the_folder_of_its_files_nothing_waits_for_ever(bench: Bench) -> None:
+    pictures(bench, different=1, copies=2)
+    (job_id,) = bench.load(captions())
+    (bench.folder / "pictures").rename(bench.folder / "moved")
+    bench.run([job_id])
+    assert bench.states(job_id) == {"failed": 2}
+    assert [row.error_kind for row in bench.attempts_of(job_id)] == ["media"] * 2
+
+
 def test_copies_of_a_picture_that_the_prompt_names_are_different_requests(sqlite_bench: Bench) -> None:
     pictures(sqlite_bench, different=1)
     (loaded,) = sqlite_bench.loaded(captions(prompt="Describe {{ filename }}."))

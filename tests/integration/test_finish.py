@@ -332,6 +332,15 @@ def test_a_late_answer_is_the_answer_and_spares_the_second_call(engine: Engine, 
     assert item_of(engine, stale.item_id).answer_id == stale.attempt_id
 
 
+def test_a_late_answer_is_booked_where_it_was_asked_for_although_its_job_has_moved(engine: Engine, stale: Call) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(jobs).where(jobs.c.id == stale.job_id).values(region="another"))
+    store_results(engine, answered(stale))
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(usage)).one()
+    assert (row.region, row.cost_high) == ("r", COST)
+
+
 def test_a_late_answer_ends_the_item_under_another_worker(engine: Engine, stale: Call, worker: str) -> None:
     take(engine, worker)
     store_results(engine, answered(stale))

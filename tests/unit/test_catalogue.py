@@ -991,12 +991,14 @@ endpoints:
   deepseek: {base_url: https://api.deepseek.com, open_models: true, prices_from: genai-prices/deepseek}
   moonshot: {prices_from: genai-prices/moonshotai}
   my-openai: {simulates: openai}
+  other-form: {models_of: openai, base_url: https://api.openai.com/v2, models: {gpt-5.4: {max_output: 9}}}
+  simulated-with-words: {simulates: openai, models: {gpt-5.4: {max_output: 9}}}
 """
 
 
 def test_collected_tiers_and_cached_rates_are_carried_over_exactly(load: Load) -> None:
     catalogue = load(COLLECTED)
-    for endpoint in ("openai", "my-openai"):
+    for endpoint in ("openai", "my-openai", "other-form", "simulated-with-words"):
         [price] = catalogue.model(endpoint, "gpt-5.4").prices
         assert (price.provider, price.region, price.model, price.currency) == ("openai", "", "gpt-5.4", "USD")
         assert price.source == f"genai-prices {version('genai-prices')}, openai/gpt-5.4"
