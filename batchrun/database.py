@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,6 +244,11 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction: committed at the end, rolled back on an error."""
     with database_errors(), engine.begin() as connection:
         yield connection
+
+
+def on_rollback(connection: Connection, undo: Callable[[], object]) -> None:
+    """Have `undo` called if the transaction comes to nothing: what was kept in memory of it holds no more."""
+    event.listen(connection, "rollback", lambda _: undo(), once=True)
 
 
 @contextmanager

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from batchrun.catalogue import Catalogue
-from batchrun.database import clock, lock_loading
+from batchrun.database import clock, lock_loading, on_rollback
 from batchrun.errors import BatchrunError, UsageError
 from batchrun.jobfile.spec import stored_spec
 from batchrun.plan import Plan, prepare
@@ -65,6 +66,7 @@ class Roster:
         new = {key: job for key, job in found.items() if self.is_news(job, now)}
         if new:
             lock_loading(connection)  # two workers at once must not both append a price
+            on_rollback(connection, partial(self.forget, [*new]))
             self.known |= {key: self.planned(connection, job, now) for key, job in new.items()}
         unable = {str(key): self.known[key].reason for key in found if self.known[key].reason}
         if unable != self.told:
@@ -72,6 +74,12 @@ class Roster:
             self.told = unable
         self.chosen = frozenset(key for key in found if self.known[key].plan is not None)
         return self.chosen
+
+    def forget(self, job_ids: Iterable[int]) -> None:
+        """Their plans name rows of prices that were never stored."""
+        self.looked_at, self.told = None, {}
+        for job_id in job_ids:
+            self.known.pop(job_id, None)
 
     def plan(self, job_id: int) -> Plan:
         plan = self.known[job_id].plan

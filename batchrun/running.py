@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 
 from sqlalchemy import Connection, Engine
 
 from batchrun.catalogue import Catalogue
-from batchrun.database import clock, lock_loading, reading, writing
+from batchrun.database import clock, lock_loading, on_rollback, reading, writing
 from batchrun.drain import GRACE, STREAMS, Stop, Tally, drain
 from batchrun.errors import (
     EXIT_DONE,
@@ -143,6 +144,7 @@ def run(
             places = store.regions_of(connection, only)
             if moved := [job_id for job_id, region in places.items() if plans[job_id].region != region]:
                 try:
+                    on_rollback(connection, partial(plans.update, {job_id: plans[job_id] for job_id in moved}))
                     plans.update(planned(connection, moved, catalogue, settings))
                 except (CatalogueError, UsageError) as error:
                     unplanned = error

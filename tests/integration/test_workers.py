@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from batchrun.store import workers
 from batchrun.store.finish import finish
 from batchrun.store.jobs import jobs_with_work
 from batchrun.store.workers import LOST_MESSAGE, Reaped, process_started
-from batchrun.tables import Record, items
+from batchrun.tables import Record, items, prices
 from batchrun.tables import workers as worker_rows
 from tests.integration.rows import (
     MOST,
@@ -506,3 +507,24 @@ def test_a_machine_says_what_it_lacks_for_a_job(engine: Engine, worker: str, tmp
         told = facts(connection, [job])[job].unable
     assert len(told) == 1
     assert "simulator/model-studio-singapore has no address here" in told[0]
+
+
+def test_prices_of_a_claim_that_came_to_nothing_are_appended_anew(engine: Engine, worker: str) -> None:
+    spec = {
+        "name": "j",
+        "provider": "simulator/model-studio-singapore",
+        "model": "qwen3-vl-plus",
+        "prompt": "x",
+        "inputs": {"items": [{"id": "a"}]},
+    }
+    with writing(engine) as connection:
+        job = add_job(connection, spec=spec)
+    settings = read_settings({"BATCHRUN_SIMULATOR_KEY": "sk-sim-0123456789"}, Path("/"))
+    roster = Roster(catalogue=with_address(load_catalogue(), "http://127.0.0.1:9"), settings=settings)
+    with suppress(ZeroDivisionError), writing(engine) as connection:
+        assert roster.choose(connection, worker) == {job}
+        raise ZeroDivisionError
+    with writing(engine) as connection:
+        assert roster.choose(connection, worker) == {job}
+        stored = set(connection.scalars(sa.select(prices.c.id)))
+    assert set(roster.plan(job).price_ids.values()) == stored != set()
