@@ -158,7 +158,7 @@ def test_a_pause_in_another_process_ends_the_run_with_3_and_resume_lets_it_go_on
     process = started(folder)
     wait_for(folder, under_way)
     said = done(folder, "pause", "lines", "--reason", "lunch")
-    assert re.match(r"lines \(simulated\): paused with \d+ items left, \d calls in flight finish\n", said), said
+    assert re.match(r"lines \(simulated\): paused with \d+ items? left, \d calls? in flight finish\n", said), said
     out, err = process.communicate(timeout=30)
     assert process.returncode == 3, err
     assert re.search(r"stopped \(user\): paused by \S+@\S+ at .*Z: lunch", out)
@@ -224,10 +224,10 @@ def test_a_bill_makes_the_report_equal_the_simulators_book(folder: Path, vendor:
     lines = "".join(f"{name};{amount:f}\n" for name, amount in book if amount is not None)
     (folder / "bill.csv").write_text(f"Request ID;Amount\n{lines}another;1.00\n;total\n", encoding="utf-8-sig")
     settle = ("settle", "lines", "--bill", "bill.csv")
-    assert f"{broken} calls would be settled" in shell.type_in(*settle, "--dry-run")[1]
+    assert f"{broken} call{'s' * (broken != 1)} would be settled" in shell.type_in(*settle, "--dry-run")[1]
     _, said, _ = shell.type_in(*settle)
-    assert f"{broken} calls settled" in said
-    assert "1 of them not of these jobs, 1 lines without a request id left out" in said
+    assert f"{broken} call{'s' * (broken != 1)} settled" in said
+    assert "1 of them not of these jobs, 1 line without a request id left out" in said
     [line] = shell.document("report", "cost")["lines"]
     billed = sum((amount for _, amount in book if amount is not None), Decimal(0))
     assert (Decimal(str(line["cost_low"])), Decimal(str(line["cost_high"]))) == (billed, billed)

@@ -648,7 +648,7 @@ def test_a_cap_that_holds_the_job_back_is_told(desk: Desk) -> None:
     desk.write([{"id": str(number), "x": "x"} for number in range(20)])
     loaded = desk.load(PRICED | {"budget": {"max_cost": "0.005 EUR"}})[0]
     assert loaded.notes == [
-        "the budget of 0.005 EUR lets 4 calls be in flight at once (one may cost up to 0.0011); "
+        "the budget of 0.005 EUR lets 4 calls be in flight at once (one may cost up to 0.0011 EUR); "
         "lower params.max_tokens or raise the budget for more"
     ]
 
