@@ -535,7 +535,7 @@ def rows_changed(job: JobSpec, changed: Sequence[str]) -> ChangedError:
     if len(changed) > SHOWN:
         lines.append(f"  … and {len(changed) - SHOWN} more")
     return ChangedError(
-        f"{len(changed)} rows of job {job.name!r} have changed since they were called:\n" + "\n".join(lines),
+        f"rows of job {job.name!r} that have changed since they were called: {len(changed):,}\n" + "\n".join(lines),
         code="rows-changed",
         remedy="give these rows other ids, or the job a new name; the answers that were bought stay as they are",
     )
