@@ -489,10 +489,13 @@ def without_queries(value: JsonValue) -> str:
 
 
 def changed_settings(job: JobSpec, found: Record) -> list[str]:
-    """Names of the settings outside the identity that differ from those stored."""
+    """Names of the settings outside the identity that differ from those stored. `mode` speaks for `stream`, which
+    follows it unless somebody writes it."""
     before = {key: value for key, value in found.spec.items() if key != "base"}
     after = job.snapshot()
     asked = set(job.identity()) | {"name", "inputs"}
+    if before.get("mode") != after.get("mode"):
+        asked.add("stream")
     return [
         key for key in sorted(before.keys() | after.keys()) if key not in asked and before.get(key) != after.get(key)
     ]
