@@ -1,4 +1,5 @@
-"""How a text that was found is shown in a message: short, on one line, and without anything that looks like a key."""
+"""How things are shown in messages: texts that were found short, on one line, without anything that looks
+like a key; numbers with the right word."""
 
 from __future__ import annotations
 
@@ -19,6 +20,11 @@ SECRET = re.compile(
 """Text that looks like a credential. A digit is asked for in short ones, so that prose passes."""
 
 MAX_SHOWN = 80
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 call`, `1,200 calls`; `many` where it isn't `one` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def clean(text: str, limit: int = MAX_SHOWN) -> str:

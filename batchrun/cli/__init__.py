@@ -67,7 +67,7 @@ COMMANDS = (
     Entry(name="watch", module="watch", group=_READ, summary="Follow jobs until nothing is left to do."),
     Entry(name="results", module="results", group=_READ, summary="What came of each item of a job."),
     Entry(
-        name="export", module="export", group=_READ, summary="Results as JSONL, CSV or captions beside the pictures."
+        name="export", module="export", group=_READ, summary="Answers as JSONL, CSV, texts, subtitles or a batch file."
     ),
     Entry(name="report", module="report", group=_READ, summary="What it cost, by job, model, provider or day."),
     Entry(name="retry", module="retry", group=_STEER, summary="Let failed items be called again."),

@@ -22,7 +22,7 @@ from batchrun.output.visible import amount_of, money_text
 from batchrun.pacing.brakes import span_of
 from batchrun.progress import reading_rows
 from batchrun.running import RunEnd
-from batchrun.showing import clean
+from batchrun.showing import clean, counted
 
 CLOSE = Decimal("1.3")
 """Two times that differ by less than this factor are told as one."""
@@ -192,8 +192,9 @@ def rows_of_left(job: JobEstimate) -> Iterator[tuple[str, str]]:
 def items_text(job: JobEstimate) -> str:
     parts = [f"{count_text(job.ended)} ended, {count_text(job.left)} left"] if job.ended else []
     if job.shared:
-        parts += [] if job.ended else [f"{count_text(job.left)} calls"]
-        parts.append(f"{count_text(job.shared)} ask the same and share the answers")
+        parts += [] if job.ended else [counted(job.left, "call")]
+        one, many = "asks the same and shares its answer", "ask the same and share the answers"
+        parts.append(counted(job.shared, one, many))
     return ": ".join([count_text(job.items - job.unsendable), *([", ".join(parts)] if parts else [])])
 
 
@@ -220,7 +221,7 @@ def budget_text(budget: BudgetOutlook, job: JobEstimate) -> str:
 def basis_text(job: JobEstimate) -> str:
     if job.measured >= ENOUGH:
         return f"measured on {count_text(job.measured)} items: the mean ± three standard errors"
-    longest = "" if job.longest_answer is None else f" to {count_text(job.longest_answer)}"
+    longest = " to the bound of each" if job.longest_answer is None else f" to {count_text(job.longest_answer)}"
     few = f"only {job.measured} items measured" if job.measured else "nothing measured yet"
     return f"{few}: answers of 1 token{longest}"
 
@@ -239,7 +240,8 @@ def hint(jobs: list[JobEstimate], job_file: Path) -> str:
 def sample_lines(end: RunEnd) -> Iterator[str]:
     if end.tally.calls:
         cost = " and ".join(f"{amount_of(cost)} {currency}" for currency, cost in sorted(end.tally.cost.items()))
-        yield f"The sample took {end.tally.calls:,} calls and cost {cost or 'an unknown amount'}; its answers are kept."
+        calls = counted(end.tally.calls, "call")
+        yield f"The sample took {calls} and cost {cost or 'an unknown amount'}; its answers are kept."
     elif not any(job.left for job in end.jobs):
         yield "The sample was there already: no call was made for it now."
     for job in end.jobs:

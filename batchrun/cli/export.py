@@ -116,6 +116,8 @@ def print_others(shell: Screen, summary: ExportSummary, *, due: bool) -> None:
 
 def print_sidecars(shell: Screen, sidecars: Sidecars) -> None:
     shell.note(f"files written: {sidecars.written:,}, already there: {sidecars.present:,}")
+    if not (sidecars.written or sidecars.present or sidecars.cut or sidecars.problems):
+        shell.note("no item has an answer to write; `batchrun results` shows how far each is")
     if sidecars.cut:
         shell.note(f"left out as they were cut: {sidecars.cut:,}; --state done --state truncated takes them too")
     for problem in sidecars.shown:

@@ -8,7 +8,8 @@ import typer
 
 from batchrun import api
 from batchrun.cli.options import AllJobs, AsJson, Database, Simulated, SomeJobs, named_or_all
-from batchrun.cli.render import command_text, count_text, screen, title_text
+from batchrun.cli.render import command_text, screen, title_text
+from batchrun.showing import counted
 from batchrun.steering.operating import Paused
 
 
@@ -42,9 +43,9 @@ def command(
 
 def line(job: Paused) -> str:
     before = f" (was paused already: {job.before})" if job.before else ""
-    flying = f", {count_text(job.in_flight)} calls in flight finish" if job.in_flight else ""
+    flying = f", {counted(job.in_flight, 'call')} in flight finish" if job.in_flight else ""
     name = title_text(job.job, simulated=job.simulated)
-    return f"{name}: paused{before} with {count_text(job.left)} items left{flying}"
+    return f"{name}: paused{before} with {counted(job.left, 'item')} left{flying}"
 
 
 def as_record(job: Paused) -> dict[str, object]:

@@ -128,29 +128,38 @@ def cost_text(low: Decimal | None, high: Decimal | None, currency: str | None, *
     return f"{'' if low == high else '≤ '}{money_text(high)} {currency}"
 
 
-def estimate_text(estimate: Foreseen, low: Decimal | None, high: Decimal | None, currency: str | None) -> str:
-    """The estimate of a job's cost, and what it came to; `-` stands between a low and a high end."""
+def estimate_texts(line: CostLine) -> list[str]:
+    """What the job was estimated at when it was loaded, and what it came to: cost and tokens, as far as they are known.
+    The estimate is one for a call of each item, which is said where items share an answer."""
+    if line.estimate is None:
+        return []
+    each = " for a call of each item" if line.shared else ""
+    texts = estimate_text(line.estimate, line, each), foreseen_tokens_text(line.estimate, line, each)
+    return [text for text in texts if text]
+
+
+def estimate_text(estimate: Foreseen, line: CostLine, each: str) -> str:
+    """`-` stands between a low and a high end."""
     from batchrun.output.visible import money_text
 
+    low, high, currency = line.cost_low, line.cost_high, line.currency
     if estimate.cost is None or estimate.currency != currency or low is None or high is None:
         return ""
     least, most = estimate.cost
     span = f"at least {money_text(least)}" if most is None else f"{money_text(least)}-{money_text(most)}"
     came = money_text(high) if low == high else f"{money_text(low)}-{money_text(high)}"
-    return f"estimated {span} {currency}, came to {came} {currency}"
+    return f"estimated {span} {currency}{each}, came to {came} {currency}"
 
 
-def foreseen_tokens_text(
-    estimate: Foreseen, input_tokens: int | None, output_tokens: int | None, *, answered: int
-) -> str:
-    """The same of the tokens; it says where not all items are `answered`."""
+def foreseen_tokens_text(estimate: Foreseen, line: CostLine, each: str) -> str:
+    """The same of the tokens; it says where not all items are answered."""
     spans = [
         f"at least {low:,}" if high is None else f"{low:,}-{high:,}"
         for low, high in (estimate.input_tokens, estimate.output_tokens)
     ]
-    came = [count_text(tokens) for tokens in (input_tokens, output_tokens)]
-    return f"estimated {spans[0]} tokens in and {spans[1]} out, came to {came[0]} and {came[1]}" + (
-        f" with {answered:,} of {estimate.items:,} items answered" if answered < estimate.items else ""
+    came = [count_text(tokens) for tokens in (line.input_tokens, line.output_tokens)]
+    return f"estimated {spans[0]} tokens in and {spans[1]} out{each}, came to {came[0]} and {came[1]}" + (
+        f" with {line.items:,} of {estimate.items:,} items answered" if line.items < estimate.items else ""
     )
 
 

@@ -18,9 +18,8 @@ from batchrun.cli.render import (
     between_text,
     cost_text,
     count_text,
-    estimate_text,
+    estimate_texts,
     foreseen_document,
-    foreseen_tokens_text,
     screen,
     shared_text,
 )
@@ -108,9 +107,7 @@ def print_block(shell: Screen, by: By, lines: Sequence[CostLine]) -> None:
     shell.table(columns, shown)
     for line in lines:
         if line.estimate is not None:
-            money = estimate_text(line.estimate, line.cost_low, line.cost_high, line.currency)
-            tokens = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens, answered=line.items)
-            shell.line(f"  {line.key}: {'; '.join(text for text in (money, tokens) if text)}")
+            shell.line(f"  {line.key}: {'; '.join(estimate_texts(line))}")
     for line in sums:
         for note in notes(line):
             shell.line(f"  {note}")

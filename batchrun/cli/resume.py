@@ -7,9 +7,9 @@ import typer
 from batchrun import api
 from batchrun.cli.known import CatalogueFile
 from batchrun.cli.options import AllJobs, AsJson, Database, Simulated, SomeJobs, named_or_all
-from batchrun.cli.render import Screen, command_text, count_text, screen, title_text
+from batchrun.cli.render import Screen, command_text, screen, title_text
 from batchrun.output.visible import money_text
-from batchrun.showing import clean
+from batchrun.showing import clean, counted
 from batchrun.steering.affording import Short
 from batchrun.steering.operating import Resumed
 
@@ -45,8 +45,8 @@ def command(
 def lines(job: Resumed) -> list[str]:
     name = title_text(job.job, simulated=job.simulated)
     if not job.lifted:
-        return [f"{name}: was not paused, {count_text(job.left)} items left"]
-    found = [f"{name}: resumed, {count_text(job.left)} items left"]
+        return [f"{name}: was not paused, {counted(job.left, 'item')} left"]
+    found = [f"{name}: resumed, {counted(job.left, 'item')} left"]
     found += [f"  lifted ({reason}): {clean(message, 400)}" for reason, message in job.lifted]
     return found + ([f"  {short_text(job.short)}"] if job.short is not None else [])
 

@@ -80,7 +80,9 @@ def lines(job: Retried, *, dry_run: bool) -> list[str]:
     again = job.total - sum(count for (state, _), count in job.counts.items() if state is State.WAITING)
     found = [f"{name}: nothing to retry"] if not job.total else []
     if again:
-        found.append(f"{name}: {count_text(again)} {'would go' if dry_run else 'go'} back to pending")
+        found.append(
+            f"{name}: {count_text(again)} {'would go' if dry_run else 'goes' if again == 1 else 'go'} back to pending"
+        )
     found += [f"  {text}" for text in kinds_lines(job)]
     if job.most is not None and job.total:
         found.append(f"  their calls may cost up to {money_text(job.most)} {job.currency}")

@@ -15,7 +15,7 @@ from batchrun.cli.render import Screen, command_text, count_text, screen, title_
 from batchrun.cli.resume import raise_text, short_record, short_text
 from batchrun.errors import UsageError
 from batchrun.output.visible import money_text
-from batchrun.showing import clean
+from batchrun.showing import clean, counted
 from batchrun.steering.bill import AMOUNT_COLUMN, ID_COLUMN
 from batchrun.steering.settling import Settled, Settlement
 from batchrun.store.settle import Compared
@@ -90,7 +90,7 @@ def lines(job: Settled, *, dry_run: bool) -> list[str]:
         verb = "would be settled" if dry_run else "settled"
         before = f"{money_text(job.low)} to {money_text(job.high)}"
         found = [
-            f"{name}: {count_text(job.calls)} calls {verb}",
+            f"{name}: {counted(job.calls, 'call')} {verb}",
             f"  they cost {money_text(job.cost)} {job.currency}, instead of {before}",
             f"  spent: {money_text(job.spent_before)} → {money_text(job.spent)} {job.currency}",
         ]
@@ -99,7 +99,7 @@ def lines(job: Settled, *, dry_run: bool) -> list[str]:
     if job.left.calls:
         known = f", {money_text(job.left.low)} to {money_text(job.left.high)} {job.currency}" if job.left.high else ""
         unknown = f", {count_text(job.left.unknown)} of unknown cost" if job.left.unknown else ""
-        found.append(f"  still open: {count_text(job.left.calls)} calls{known}{unknown}")
+        found.append(f"  still open: {counted(job.left.calls, 'call')}{known}{unknown}")
     if job.in_flight:
         found.append(f"  calls in flight, not booked yet: {count_text(job.in_flight)}")
     if job.freed:
@@ -133,7 +133,7 @@ def bill_lines(done: Settlement) -> list[str]:
     if done.foreign:
         parts.append(f"{count_text(done.foreign)} of them not of these jobs")
     if done.bill.without_id:
-        parts.append(f"{count_text(done.bill.without_id)} lines without a request id left out")
+        parts.append(f"{counted(done.bill.without_id, 'line')} without a request id left out")
     return [", ".join(parts)]
 
 

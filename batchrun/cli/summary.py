@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from batchrun.cli.render import command_text, estimate_text, foreseen_document, foreseen_tokens_text, shared_text
+from batchrun.cli.render import command_text, estimate_texts, foreseen_document, shared_text
 from batchrun.database import reading
 from batchrun.errors import EXIT_DONE, EXIT_ITEMS_FAILED
 from batchrun.loading.loader import Loaded
@@ -16,6 +16,7 @@ from batchrun.output.sidecar import Sidecars
 from batchrun.output.visible import amount_of, visible
 from batchrun.pacing.brakes import span_of
 from batchrun.reports.cost import CostLine, cost_by
+from batchrun.showing import counted
 from batchrun.states import OPEN, State
 from batchrun.store.jobs import BY_USER
 
@@ -45,7 +46,8 @@ def print_loaded(loaded: Sequence[Loaded]) -> None:
         if job.updated:
             parts.append(f"{job.updated:,} changed before they were called")
         if job.duplicates:
-            parts.append(f"{job.duplicates:,} ask the same as another and wait for its answer")
+            asking = counted(job.duplicates, "asks the same as another and waits", "ask the same as another and wait")
+            parts.append(f"{asking} for its answer")
         if job.changed:
             parts.append("now in effect: " + ", ".join(job.changed))
         sys.stderr.write(f"{title(job.name, job.simulated)}: {', '.join(parts)}\n")
@@ -99,7 +101,7 @@ def job_lines(job: JobEnd, costs: Sequence[CostLine], files: Sidecars | None) ->
         of = f"of a sample of {job.total:,} of {job.total + sum(job.outside_sample.values()):,}"
     lines = [f"{title(job.name, job.simulated)}: {', '.join(states) or 'no items'} {of}"]
     for line in costs:
-        lines += [f"  {text}" for text in (cost_line(line), shared_text(line), *estimate_lines(line)) if text]
+        lines += [f"  {text}" for text in (cost_line(line), shared_text(line), *estimate_texts(line)) if text]
     if job.unfit:
         lines.append(f"  answers that don't fit the schema: {job.unfit:,} of the done ones")
         again = command_text("retry", job.name, "--state", "done", simulated=job.simulated)
@@ -127,16 +129,8 @@ def cost_line(line: CostLine) -> str:
         cost = "cost unknown: no price"
     else:
         cost = f"{amount_of((line.cost_low, line.cost_high))} {line.currency}"
-        cost += f" and {line.unknown_cost:,} calls without a known price" if line.unknown_cost else ""
+        cost += f" and {counted(line.unknown_cost, 'call')} without a known price" if line.unknown_cost else ""
     return f"{tokens} · {cost} for {counted(line.calls, 'call')}" + (" (simulated money)" if line.simulated else "")
-
-
-def estimate_lines(line: CostLine) -> list[str]:
-    if line.estimate is None:
-        return []
-    money_line = estimate_text(line.estimate, line.cost_low, line.cost_high, line.currency)
-    tokens_line = foreseen_tokens_text(line.estimate, line.input_tokens, line.output_tokens, answered=line.items)
-    return [text for text in (money_line, tokens_line) if text]
 
 
 def count(tokens: int | None) -> str:
@@ -144,17 +138,13 @@ def count(tokens: int | None) -> str:
 
 
 def file_lines(made: Sidecars) -> list[str]:
-    where = made.folder or "beside the pictures"
-    parts = [f"{made.written:,} files written to {where}" if made.folder else f"{made.written:,} files written {where}"]
+    where = f"to {made.folder}" if made.folder else "beside the pictures"
+    parts = [f"{counted(made.written, 'file')} written {where}"]
     if made.present:
         parts.append(f"{made.present:,} were there already")
     if made.problems:
         parts.append(f"{made.problems:,} could not be written")
     return [", ".join(parts), *(visible(problem) for problem in made.shown)]
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def this_run(end: RunEnd) -> str:
@@ -174,12 +164,15 @@ def this_run(end: RunEnd) -> str:
             f"; {counted(end.tally.made_anew, 'call')} with pictures made anew: `batchrun results JOB --full` says how"
         )
     if end.tally.reaped:
-        text += f"; {end.tally.reaped:,} calls of a process that died were taken over and may have been billed"
+        calls, were = counted(end.tally.reaped, "call"), "was" if end.tally.reaped == 1 else "were"
+        text += f"; {calls} of a process that died {were} taken over and may have been billed"
     if end.interrupted:
         left = sum(job.left for job in end.jobs)
-        text += f"; stopped with {left:,} items left: run the same command to go on"
+        text += f"; stopped with {counted(left, 'item')} left: run the same command to go on"
     if end.tally.maybe_billed:
-        text += f"; {end.tally.maybe_billed:,} calls were stopped in flight and may have been billed"
+        text += (
+            f"; {counted(end.tally.maybe_billed, 'call was', 'calls were')} stopped in flight and may have been billed"
+        )
     waiting = any(job.outside_sample.get(state) for job in end.jobs for state in OPEN)
     if waiting and end.exit_code in (EXIT_DONE, EXIT_ITEMS_FAILED):
         text += "; the same command without --sample goes on with the rest"

@@ -81,7 +81,7 @@ def check_start_up(folders: Iterable[str] | None = None) -> list[Finding]:
     hooks = sorted({path.name for folder in chosen for path in Path(folder).glob("*.pth") if runs_code(path)})
     if not hooks:
         return [ok("start-up", "no file runs code when Python starts")]
-    return [ok("start-up", f"run code when Python starts: {listing(hooks)}")]
+    return [ok("start-up", f"each start of Python runs {listing(hooks)}")]
 
 
 def runs_code(path: Path) -> bool:

@@ -51,7 +51,7 @@ from batchrun.pacing.limits import DEFAULT_CONCURRENCY
 from batchrun.pacing.windows import stored_window
 from batchrun.plan import Plan, prepare
 from batchrun.rows.inputs import Row, media_root, pdf_files
-from batchrun.showing import clean
+from batchrun.showing import clean, counted
 from batchrun.store import jobs as store
 from batchrun.store import sharing
 from batchrun.store.jobs import NewItem
@@ -443,7 +443,7 @@ def refuse_in_flight(job: JobSpec, found: Record, calls: int) -> None:
     """A call is booked where its job stands, so a job changes its mode between calls."""
     if calls:
         raise ChangedError(
-            f"job {job.name!r} has {calls:,} calls in flight, so its mode can't be changed to {job.mode}",
+            f"job {job.name!r} has {counted(calls, 'call')} in flight, so its mode can't be changed to {job.mode}",
             code="mode-in-flight",
             remedy=f"batchrun pause {job.name}, wait until none is in flight, load, and resume; "
             "batchrun doctor --mend gives up the calls of a process that died",
@@ -489,10 +489,13 @@ def without_queries(value: JsonValue) -> str:
 
 
 def changed_settings(job: JobSpec, found: Record) -> list[str]:
-    """Names of the settings outside the identity that differ from those stored."""
+    """Names of the settings outside the identity that differ from those stored. `mode` speaks for `stream`, which
+    follows it unless somebody writes it."""
     before = {key: value for key, value in found.spec.items() if key != "base"}
     after = job.snapshot()
     asked = set(job.identity()) | {"name", "inputs"}
+    if before.get("mode") != after.get("mode"):
+        asked.add("stream")
     return [
         key for key in sorted(before.keys() | after.keys()) if key not in asked and before.get(key) != after.get(key)
     ]
@@ -535,7 +538,7 @@ def rows_changed(job: JobSpec, changed: Sequence[str]) -> ChangedError:
     if len(changed) > SHOWN:
         lines.append(f"  … and {len(changed) - SHOWN} more")
     return ChangedError(
-        f"{len(changed)} rows of job {job.name!r} have changed since they were called:\n" + "\n".join(lines),
+        f"rows of job {job.name!r} that have changed since they were called: {len(changed):,}\n" + "\n".join(lines),
         code="rows-changed",
         remedy="give these rows other ids, or the job a new name; the answers that were bought stay as they are",
     )
@@ -550,8 +553,8 @@ def note_cap(loaded: Loaded, job: JobSpec, plan: Plan, one: Decimal | None) -> N
     wanted = loaded.concurrency or DEFAULT_CONCURRENCY
     if together < min(wanted, loaded.added + loaded.unchanged):
         loaded.notes.append(
-            f"the budget of {money_text(loaded.cap)} {plan.currency} lets {together} calls be in flight at once "
-            f"(one may cost up to {money(one)}); lower {length} or raise the budget for more"
+            f"the budget of {money_text(loaded.cap)} {plan.currency} lets {counted(together, 'call')} be in flight "
+            f"at once (one may cost up to {money(one)} {plan.currency}); lower {length} or raise the budget for more"
         )
 
 

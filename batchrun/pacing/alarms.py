@@ -9,7 +9,7 @@ from enum import Enum
 
 from batchrun.pacing.brakes import STANDSTILL, Brake, BrakeKind, Calls, JobFacts, brake_of, clock_text, span_of
 from batchrun.pacing.pace import HOLE
-from batchrun.showing import clean
+from batchrun.showing import clean, counted
 
 SHOWN = 2
 """Jobs whose reasons are told."""
@@ -84,22 +84,28 @@ def alarm_of(job: JobFacts, *, claimed: str | None = None, calls: Calls | None =
         return held(job, brake)
     if job.held_by_dead and job.held_by_dead >= job.in_flight:
         return Alarm(
-            reason=f"{job.held_by_dead:,} items are held by a process that died",
+            reason=f"{counted(job.held_by_dead, 'item is', 'items are')} held by a process that died",
             remedy="run the job file again, or: batchrun doctor --mend",
         )
     if calls is not None and calls.silent and not calls.answering:
         since = job.now - timedelta(seconds=calls.longest_silence)
         return Alarm(
-            reason=f"all {calls.silent:,} calls wait for their first token, the oldest since {clock_text(since)}",
+            reason=silent_text(calls.silent, clock_text(since)),
             remedy="each ends by itself at timeouts.first_token and is tried again; look at the provider's status page",
         )
     if job.in_flight:
         since_text = "" if job.oldest_call is None else f", the oldest since {clock_text(job.oldest_call)}"
         return Alarm(
-            reason=f"{job.in_flight:,} calls are in flight and none has ended{since_text}",
+            reason=f"{counted(job.in_flight, 'call is', 'calls are')} in flight and none has ended{since_text}",
             remedy="long answers take long; timeouts.total ends what hangs",
         )
     return held(job, brake)
+
+
+def silent_text(calls: int, since: str) -> str:
+    if calls == 1:
+        return f"the only call waits for its first token since {since}"
+    return f"all {calls:,} calls wait for their first token, the oldest since {since}"
 
 
 def standstill_text(alarms: Mapping[str, Alarm], quiet: float) -> str:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from batchrun.pacing.limits import BREAKER_FIRST, BREAKER_LAST, Bucket
 from batchrun.pacing.pace import Pace
 from batchrun.pacing.windows import Window
-from batchrun.showing import clean
+from batchrun.showing import clean, counted
 from batchrun.states import OPEN, TERMINAL, State
 
 STOPPED_WORDS = 200
@@ -196,24 +196,28 @@ def nothing_due(job: JobFacts) -> Brake | None:
         blocked = job.counts.get(State.BLOCKED, 0)
         what = f"calls that {blocked:,} others wait for" if blocked else "the last calls"
         return Brake(kind=BrakeKind.PROVIDER, text=f"nothing: {what} are in flight{later}")
-    return Brake(kind=BrakeKind.WAITING, text=f"{job.open:,} items that wait for others")
+    return Brake(kind=BrakeKind.WAITING, text=f"{counted(job.open, 'item that waits', 'items that wait')} for others")
 
 
 def waiting_text(job: JobFacts) -> str:
+    what = counted(job.waiting, "item that waits", "items that wait")
     first, last = job.next_at, job.last_at
     if first is None or last is None:
-        return f"{job.waiting:,} items that wait for another try"
+        return f"{what} for another try"
     until = f"until {clock_text(first)}" if first == last else f"until {clock_text(first)} to {clock_text(last)}"
-    return f"{job.waiting:,} {'item that waits' if job.waiting == 1 else 'items that wait'} for another try {until}"
+    return f"{what} for another try {until}"
 
 
 def limited_by(job: JobFacts, claimed: str | None) -> Brake | None:
     kind = claimed if claimed is not None else limit_met(job)
     if kind == "job concurrency":
-        return Brake(kind=BrakeKind.JOB_CONCURRENCY, text=f"the job's limit of {job.concurrency:,} calls at once")
+        return Brake(
+            kind=BrakeKind.JOB_CONCURRENCY, text=f"the job's limit of {counted(job.concurrency or 0, 'call')} at once"
+        )
     if kind == "concurrency":
         return Brake(
-            kind=BrakeKind.CONCURRENCY, text=f"the provider's limit of {job.profile_concurrency:,} calls at once"
+            kind=BrakeKind.CONCURRENCY,
+            text=f"the provider's limit of {counted(job.profile_concurrency, 'call')} at once",
         )
     if kind == "cap":
         return Brake(kind=BrakeKind.CAP, text=cap_text(job))

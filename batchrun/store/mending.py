@@ -17,6 +17,7 @@ from batchrun.answer import DONE_REASONS
 from batchrun.database import clock
 from batchrun.errors import ErrorKind
 from batchrun.messages import JsonValue
+from batchrun.showing import counted
 from batchrun.states import State
 from batchrun.store import health
 from batchrun.store.health import Damage
@@ -63,10 +64,6 @@ def rows_of(connection: Connection, query: sa.Select[int, int]) -> list[int]:
     return [row[0] for row in connection.execute(query)]
 
 
-def counted(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def settle_calls_of_dead(connection: Connection, dead: Collection[str]) -> Mended | None:
     """As any worker that starts does; also for workers whose rows say that they ended."""
     ids = rows_of(connection, health.calls_of_dead(dead))
@@ -76,7 +73,7 @@ def settle_calls_of_dead(connection: Connection, dead: Collection[str]) -> Mende
     for part in parts(ids):
         gone |= set(connection.execute(sa.select(attempts.c.worker_id).where(attempts.c.id.in_(part))).scalars())
     reap(connection, sorted(gone))
-    return Mended(what=f"{counted(len(ids), 'call', 'calls')} of dead workers settled as lost, maybe billed", ids=ids)
+    return Mended(what=f"{counted(len(ids), 'call')} of dead workers settled as lost, maybe billed", ids=ids)
 
 
 def release(connection: Connection) -> Mended | None:
@@ -90,7 +87,7 @@ def drop_usage(connection: Connection) -> Mended | None:
     ids = rows_of(connection, health.extra_usage())
     for part in parts(ids):
         connection.execute(sa.delete(usage).where(usage.c.attempt_id.in_(part)))
-    what = f"{counted(len(ids), 'usage row', 'usage rows')} of calls that were never sent removed"
+    what = f"{counted(len(ids), 'usage row')} of calls that were never sent removed"
     return Mended(what=what, ids=ids) if ids else None
 
 
@@ -110,7 +107,7 @@ def add_usage(connection: Connection, free: Collection[ErrorKind]) -> Mended | N
             .where(attempts.c.id.in_(part))
         )
         connection.execute(sa.insert(usage), [bounds_of(call) for call in calls])
-    what = f"{counted(len(ids), 'usage row', 'usage rows')} added, from nothing to what was reserved"
+    what = f"{counted(len(ids), 'usage row')} added, from nothing to what was reserved"
     return Mended(what=what, ids=ids) if ids else None
 
 
@@ -139,7 +136,7 @@ def replace_answers(connection: Connection) -> Mended | None:
     )
     kept = sum(set_answer(connection, item) for item in ids)
     ends = ((kept, "own complete answer taken"), (len(ids) - kept, "failed, as there is none"))
-    what = ", ".join(f"{counted(number, 'item', 'items')}: {how}" for number, how in ends if number)
+    what = ", ".join(f"{counted(number, 'item')}: {how}" for number, how in ends if number)
     return Mended(what=what, ids=ids) if ids else None
 
 

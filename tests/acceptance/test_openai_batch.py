@@ -89,6 +89,8 @@ def test_what_was_not_called_yet_comes_with_a_warning(folder: Path, tmp_path: Pa
     for name in ("jobs.yaml", "batch.jsonl"):
         (tmp_path / name).write_text((folder / name).read_text())
     run(tmp_path, "load", "jobs.yaml")
+    nothing = run(tmp_path, "export", "moved", "--format", "markdown", "--out", "documents")[2]
+    assert "no item has an answer to write" in nothing
     status, out, err = run(tmp_path, "export", "moved", "--format", "openai-requests")
     assert (status, [json.loads(text) for text in out.splitlines()]) == (
         0,

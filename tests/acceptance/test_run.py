@@ -182,7 +182,7 @@ def test_running_again_calls_only_what_is_new(folder: Path) -> None:
     again = batchrun(folder, *run)
     assert again.returncode == 0
     assert "captions (simulated): 1 new, 4 known" in again.stderr
-    assert "1 files written to captions, 4 were there already" in again.stdout
+    assert "1 file written to captions, 4 were there already" in again.stdout
     assert len(read_book(book)) == 5
 
 
@@ -418,7 +418,8 @@ def test_kill_9_loses_nothing_and_run_goes_on_at_once(paced: tuple[Path, dict[st
     done = batchrun(folder, "run", "jobs.yaml", environment=environment)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began < 30
-    assert f"{open_calls} calls of a process that died were taken over and may have been billed" in done.stdout
+    calls, were = ("call", "was") if open_calls == 1 else ("calls", "were")
+    assert f"{open_calls} {calls} of a process that died {were} taken over and may have been billed" in done.stdout
     assert states(folder) == {"done": 14}
     assert rows(folder, "SELECT count(*) FROM attempts WHERE outcome = 'lost'") == [(open_calls,)]
     assert rows(folder, "SELECT count(*) FROM attempts WHERE outcome = 'complete'") == [(14,)]

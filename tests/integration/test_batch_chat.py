@@ -89,7 +89,7 @@ def test_a_job_changes_its_mode_between_calls(bench: Bench) -> None:
     by_night = bench.job_row(job_id)
     [loaded] = bench.loaded(batch_job("captions", rows, mode="online"))
     by_day = bench.job_row(job_id)
-    assert (loaded.added, loaded.unchanged, loaded.changed) == (2, 3, ["mode", "stream"])
+    assert (loaded.added, loaded.unchanged, loaded.changed) == (2, 3, ["mode"])
     assert (by_night.region, by_day.region) == ("model-studio-beijing-batch", "model-studio-beijing")
     assert by_night.profile_id != by_day.profile_id
     bench.run([job_id])

@@ -107,7 +107,7 @@ def test_files_that_run_code_at_every_start_are_listed(tmp_path: Path) -> None:
     (tmp_path / "harmless.pth").write_text("/some/folder\n")
     (tmp_path / "stealer.pth").write_text("import stealer\n")
     (finding,) = check_start_up([str(tmp_path)])
-    assert finding.found == "run code when Python starts: stealer.pth"
+    assert finding.found == "each start of Python runs stealer.pth"
 
 
 def test_processes_that_ran_out_of_memory_are_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchrun.call import FREE_OF_CHARGE
-from batchrun.cli.render import shared_text
+from batchrun.cli.render import estimate_texts, shared_text
 from batchrun.database import clock, reading, writing
 from batchrun.errors import ChangedError
 from batchrun.jobfile.spec import JobSpec
@@ -402,6 +402,10 @@ def test_the_report_tells_what_was_saved(shared: tuple[Bench, int]) -> None:
     assert line.cost_high == sum(row.amount for row in bench.book() if row.amount is not None)
     assert line.saved_high is not None
     saved = money_text(line.saved_high)
+    assert [text.split(", came to")[0].endswith(" for a call of each item") for text in estimate_texts(line)] == [
+        True,
+        True,
+    ]
     assert shared_text(line) == f"2 calls for 4 items: 2 shared an answer, saved about {saved} {line.currency}"
 
 

@@ -419,7 +419,7 @@ def test_a_row_that_changed_after_it_was_called_is_refused_and_shown(desk: Desk)
     with pytest.raises(ChangedError) as caught:
         desk.load(FREE)
     first, line = caught.value.message.splitlines()
-    assert first == "1 rows of job 'j' have changed since they were called:"
+    assert first == "rows of job 'j' that have changed since they were called: 1"
     assert line.startswith('  rows.jsonl:2: x was "two", now ')
     assert "\x1b" not in line
     assert desk.contents() == before
@@ -434,7 +434,7 @@ def test_of_many_changed_rows_a_few_are_shown(desk: Desk) -> None:
         desk.load(FREE)
     lines = caught.value.message.splitlines()
     assert (lines[0], len(lines), lines[-1]) == (
-        "9 rows of job 'j' have changed since they were called:",
+        "rows of job 'j' that have changed since they were called: 9",
         7,
         "  … and 4 more",
     )
@@ -648,7 +648,7 @@ def test_a_cap_that_holds_the_job_back_is_told(desk: Desk) -> None:
     desk.write([{"id": str(number), "x": "x"} for number in range(20)])
     loaded = desk.load(PRICED | {"budget": {"max_cost": "0.005 EUR"}})[0]
     assert loaded.notes == [
-        "the budget of 0.005 EUR lets 4 calls be in flight at once (one may cost up to 0.0011); "
+        "the budget of 0.005 EUR lets 4 calls be in flight at once (one may cost up to 0.0011 EUR); "
         "lower params.max_tokens or raise the budget for more"
     ]
 
