@@ -192,13 +192,19 @@ def new_item(job: JobSpec, plan: Plan, row: Row, *, capped: bool) -> NewItem:
     )
 
 
-def expected(plan: Plan, rows: Sequence[Row]) -> int:
-    """Tokens that a call of these rows is likely to use."""
-    words = sum(len(text.encode()) for row in rows for text in plan.texts(row.variables)) // BYTES_PER_TOKEN
-    pictures = sum(reference.kind == "image" for row in rows for reference in row.media) * TOKENS_PER_PICTURE
-    lengths = [length for row in rows for length in lengths_of_videos(row)]
-    videos = sum(TOKENS_PER_VIDEO if length is None else length * TOKENS_PER_FRAME for length in lengths)
-    return (words + pictures + videos) // len(rows) + TOKENS_PER_ANSWER
+def expected(plan: Plan, needs: Needs, rows: Sequence[Row]) -> int:
+    """Tokens that a call of these rows is likely to use: a guess, or the most that they can have where that is less."""
+    return sum(expected_input(plan, needs, row) for row in rows) // len(rows) + TOKENS_PER_ANSWER
+
+
+def expected_input(plan: Plan, needs: Needs, row: Row) -> int:
+    texts = plan.texts(row.variables)
+    words = sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN
+    pictures = sum(reference.kind == "image" for reference in row.media) * TOKENS_PER_PICTURE
+    videos = sum(TOKENS_PER_VIDEO if n is None else n * TOKENS_PER_FRAME for n in lengths_of_videos(row))
+    need = needs.of(row.variables, texts, media_of(row)) if row.media else None
+    guess = words + pictures + videos
+    return guess if need is None or need.input.high is None else min(guess, need.input.high)
 
 
 def checking(job: JobSpec, plan: Plan, *, capped: bool) -> Callable[[Row], None]:

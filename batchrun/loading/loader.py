@@ -234,7 +234,7 @@ class Loader:
             for item in self.add(loaded, made, batch, earlier, changed, replaced):
                 new.add(item.variables, item.media, item.input_bound)
             if loaded.created and loaded.added == len(made):  # the first batch of a new job
-                store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, batch)})
+                store.change_job(self.connection, loaded.job_id, {"expected_tokens": expected(plan, needs, batch)})
             most = None if most is None or not capped else dearest(plan, most, made)
             videos_seen = videos_seen or any(map(has_video, batch))
             self.rows += len(batch)

@@ -65,6 +65,11 @@ def test_what_the_lectures_cost_is_what_is_billed(bench: Bench) -> None:
     assert line.cost_low == bill == line.cost_high
 
 
+def test_the_first_calls_of_short_parts_are_not_paced_as_if_they_were_long_films(bench: Bench) -> None:
+    (job_id,) = bench.load(lectures(bench, "paced", take="tides.mp4"))
+    assert 500 < bench.job_row(job_id).expected_tokens < 5_000
+
+
 def test_a_lecture_no_longer_than_a_part_is_one_call(bench: Bench) -> None:
     end = bench.go(lectures(bench, "short", split="20s", take="bridges.mp4"))
     assert (end.jobs[0].states, len(bench.book())) == ({"done": 1}, 1)
