@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from batchrun.call import Tools, opened_request
+from batchrun.attachments import opened_request
+from batchrun.call import Tools
 from batchrun.catalogue import Catalogue
 from batchrun.dialects.base import Body
 from batchrun.jobfile.spec import JobSpec

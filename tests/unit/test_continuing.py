@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from batchrun.answer import Answer
-from batchrun.call import continued, joined, opened_request
+from batchrun.attachments import opened_request
+from batchrun.call import continued, joined
 from batchrun.catalogue import Catalogue, load_catalogue
 from batchrun.errors import ErrorKind, UsageError
 from batchrun.jobfile.spec import JobSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchrun.call import attentive
+from batchrun.attachments import attentive
 from batchrun.errors import ErrorKind, ProviderError
 from batchrun.media import OpenMedia, open_media
 from batchrun.media.decoder import Decoder
