@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 from batchrun.alike import digest as digest_of
 from batchrun.dialects.writing import is_data, is_web
 from batchrun.errors import ErrorKind, MediaError, ProviderError
 from batchrun.media import OpenMedia
+from batchrun.media.decoder import Decoder
 from batchrun.media.making import open_prepared, open_prepared_data
 from batchrun.media.public import check_reachable
 from batchrun.media.url import check_data_picture
@@ -20,9 +22,9 @@ from batchrun.messages import ChatRequest, FramesPart, ImagePart, JsonValue, Med
 from batchrun.plan import Plan
 from batchrun.segments.merging import ANSWERS, answers_text
 from batchrun.store.claim import Call
-
-if TYPE_CHECKING:
-    from batchrun.call import Tools
+from batchrun.transport import Transport
+from batchrun.uploads.linkcheck import LinkCheck
+from batchrun.uploads.uploading import Uploader
 
 STALE = timedelta(seconds=30)
 """A claim that is this much later than its slot is given back unsent: others may have taken this worker for dead."""
@@ -30,6 +32,21 @@ LOOK = 5.0
 """Seconds between looks at whether this process stood still, while a picture is made."""
 
 Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a call uses of its process."""
+
+    transport: Transport
+    decoder: Decoder
+    now: Callable[[], datetime]
+    """By the clock that all processes share."""
+    monotonic: Callable[[], float]
+    links: LinkCheck
+    uploader: Uploader
+    sleep: Callable[[float], Awaitable[None]]
+    random: Callable[[], float]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,10 +18,9 @@ import msgspec
 
 from batchrun import transport
 from batchrun.answer import DONE_REASONS, Answer, Fit, Usage
-from batchrun.attachments import STALE, attentive, contents_of, opened_request, stood_still
+from batchrun.attachments import STALE, Tools, attentive, contents_of, opened_request, stood_still
 from batchrun.dialects.base import Body
 from batchrun.errors import PASSING_ERRNOS, ErrorKind, MediaError, ProviderError, TemplateError
-from batchrun.media.decoder import Decoder
 from batchrun.messages import (
     ChatRequest,
     JsonValue,
@@ -41,9 +40,7 @@ from batchrun.stream.continuing import Continuing, Prefix, Stopped, cut_early, l
 from batchrun.stream.fold import Fold, storable
 from batchrun.stream.sse import Splitter, looks_plain
 from batchrun.tables import EPOCH, MOST_MONEY
-from batchrun.transport import Transport
-from batchrun.uploads.linkcheck import LinkCheck
-from batchrun.uploads.uploading import RESOLVE, Uploader
+from batchrun.uploads.uploading import RESOLVE
 
 if TYPE_CHECKING:
     from batchrun.shape import Shape
@@ -118,21 +115,6 @@ class Exchange:
     """Those that the request names."""
     note: str | None = None
     """What was done to the pictures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What a call uses of its process."""
-
-    transport: Transport
-    decoder: Decoder
-    now: Callable[[], datetime]
-    """By the clock that all processes share."""
-    monotonic: Callable[[], float]
-    links: LinkCheck
-    uploader: Uploader
-    sleep: Callable[[float], Awaitable[None]]
-    random: Callable[[], float]
 
 
 async def run_item(call: Call, plan: Plan, live: Live, tools: Tools) -> Result:

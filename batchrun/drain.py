@@ -19,8 +19,9 @@ from typing import TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
 
+from batchrun.attachments import Tools
 from batchrun.beat import Beat
-from batchrun.call import Live, Tools, broken, given_back, run_item
+from batchrun.call import Live, broken, given_back, run_item
 from batchrun.errors import DatabaseError
 from batchrun.loading.duplicates import as_it_was
 from batchrun.media.decoder import Decoder

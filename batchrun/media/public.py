@@ -121,8 +121,8 @@ def target_of(url: str, allowed: Collection[str], ports: Collection[int] = PORTS
 
 
 def check_reachable(url: str, allowed: Collection[str]) -> None:
-    """Raises MediaError(`media-url-private`) where a URL names by itself a host that no vendor reaches. Nothing is
-    looked up; `allowed` as in `target_of`."""
+    """Raises MediaError(`media-url-private`) where a URL is written with an address that isn't public, or names this
+    machine. Nothing is looked up, and other names are left to the vendor; `allowed` as in `target_of`."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna").decode().lower().rstrip(".")
@@ -130,17 +130,14 @@ def check_reachable(url: str, allowed: Collection[str]) -> None:
     except ValueError:
         return  # the vendor will say what is wrong with it
     shown = f"[{host}]" if ":" in host else host
-    if host and not {shown, f"{shown}:{port or DEFAULT_PORTS.get(parts.scheme, 0)}"} & set(allowed):
-        _check_host(url, host)
+    if _is_written_near(host) and not {shown, f"{shown}:{port or DEFAULT_PORTS.get(parts.scheme, 0)}"} & set(allowed):
+        raise _private(url, "is at an address that isn't public")
 
 
 def is_near(base_url: str) -> bool:
     """Whether a server stands in a network of its own, where it may reach what others don't."""
-    try:
-        check_reachable(base_url, ())
-    except MediaError:
-        return True
-    return False
+    host = urlsplit(base_url).hostname or ""
+    return "." not in host or _is_written_near(host)
 
 
 def check_addresses(target: Target, addresses: Collection[str]) -> None:
@@ -221,13 +218,17 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _check_host(url: str, host: str) -> None:
-    if (address := _address(host)) is not None:
-        if not is_public(address):
-            raise _private(url, "names an address that isn't public")
-        return
-    # 0x7f.1, 2130706433 and 0177.0.0.1 are 127.0.0.1 to the system, and no other host is written like them.
-    if _NUMBER.fullmatch(host.rpartition(".")[2]) or not _NAME.fullmatch(host) or host.endswith(".localhost"):
+    if _is_written_near(host):
+        raise _private(url, "is at an address that isn't public")
+    if _address(host) is None and not _NAME.fullmatch(host):
         raise _private(url, "names no host of the public internet")
+
+
+def _is_written_near(host: str) -> bool:
+    if (address := _address(host)) is not None:
+        return not is_public(address)
+    # 0x7f.1, 2130706433 and 0177.0.0.1 are 127.0.0.1 to the system, and no other host is written like them.
+    return bool(_NUMBER.fullmatch(host.rpartition(".")[2])) or host.rpartition(".")[2] == "localhost"
 
 
 def _private(url: str, what: str) -> MediaError:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from batchrun.attachments import opened_request
-from batchrun.call import Tools
+from batchrun.attachments import Tools, opened_request
 from batchrun.catalogue import Catalogue
 from batchrun.dialects.base import Body
 from batchrun.jobfile.spec import JobSpec
