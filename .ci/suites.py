@@ -16,7 +16,7 @@ BUDGETS = {
     "simulator": 240,
     "migrations": 60,
     "integration": 900,
-    "workers": 300,
+    "workers": 420,
     "acceptance": 600,
     "docs": 240,
 }
