@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from batchrun.errors import MediaError
 from batchrun.showing import clean
@@ -97,11 +97,8 @@ def target_of(url: str, allowed: Collection[str], ports: Collection[int] = PORTS
     Raises MediaError(`media-url` or `media-url-private`) for a URL that must not be asked.
     """
     try:
-        parts = urlsplit(url)
-        # As resolvers read it: letters of other scripts that stand for ASCII ones are those.
-        host = (parts.hostname or "").encode("idna").decode().lower().rstrip(".")
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
-    except ValueError as error:  # UnicodeError is one
+        parts, host, port = _taken_apart(url)
+    except ValueError as error:
         raise no_url(url) from error
     if parts.scheme not in DEFAULT_PORTS or not host or "\\" in url or not url.isprintable() or " " in url:
         raise no_url(url)
@@ -111,8 +108,7 @@ def target_of(url: str, allowed: Collection[str], ports: Collection[int] = PORTS
             code="media-url",
             remedy="Use an address that needs none, such as a signed one.",
         )
-    shown = f"[{host}]" if ":" in host else host
-    trusted = shown in allowed or f"{shown}:{port}" in allowed
+    trusted = _is_allowed(host, port, allowed)
     if not trusted:
         _check_host(url, host)
         if port not in ports:
@@ -124,13 +120,10 @@ def check_reachable(url: str, allowed: Collection[str]) -> None:
     """Raises MediaError(`media-url-private`) where a URL is written with an address that isn't public, or names this
     machine. Nothing is looked up, and other names are left to the vendor; `allowed` as in `target_of`."""
     try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna").decode().lower().rstrip(".")
-        port = parts.port
+        _, host, port = _taken_apart(url)
     except ValueError:
         return  # the vendor will say what is wrong with it
-    shown = f"[{host}]" if ":" in host else host
-    if _is_written_near(host) and not {shown, f"{shown}:{port or DEFAULT_PORTS.get(parts.scheme, 0)}"} & set(allowed):
+    if _is_written_near(host) and not _is_allowed(host, port, allowed):
         raise _private(url, "is at an address that isn't public")
 
 
@@ -208,6 +201,19 @@ def shortened(url: str) -> str:
     except ValueError:
         text = url.partition("?")[0].rpartition("@")[2]
     return repr(clean(text if len(text) <= URL_CHARS else f"{text[:URL_CHARS]}…"))
+
+
+def _taken_apart(url: str) -> tuple[SplitResult, str, int]:
+    """With its host as resolvers read it, where letters of other scripts that stand for ASCII ones are those, and its
+    port. Raises ValueError, of which UnicodeError is one."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").encode("idna").decode().lower().rstrip(".")
+    return parts, host, parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+
+
+def _is_allowed(host: str, port: int, allowed: Collection[str]) -> bool:
+    shown = f"[{host}]" if ":" in host else host
+    return shown in allowed or f"{shown}:{port}" in allowed
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
